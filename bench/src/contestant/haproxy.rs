@@ -1,0 +1,54 @@
+//! A pair of HAProxy processes at their best for this work: one thread, no log, connections kept and shared between clients.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Contestant, Place, file, text};
+use crate::certificates::SERVER_NAME;
+use crate::process::{Running, free_port};
+
+/// What both ends have in common.
+const COMMON: &str = "\
+global
+  nbthread 1
+  maxconn 4096
+  ssl-default-bind-options ssl-min-ver TLSv1.3
+  ssl-default-server-options ssl-min-ver TLSv1.3
+defaults
+  mode http
+  no log
+  option http-keep-alive
+  http-reuse always
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout http-keep-alive 60s
+";
+
+/// A pair of `binary` that speaks `protocol` (`h2` or `http/1.1`) between its ends.
+pub fn haproxy(place: &Place<'_>, binary: &Path, protocol: &str) -> Result<Contestant> {
+    let dir = place.dir.display();
+    let (mesh, target) = (free_port()?, free_port()?);
+    let inbound = format!(
+        "{COMMON}frontend mesh\n  bind {mesh} ssl crt {dir}/b.pem ca-file {dir}/ca.crt verify required alpn {protocol}\n  \
+         default_backend app\nbackend app\n  server app {} pool-max-conn -1\n",
+        place.backend
+    );
+    let outbound = format!(
+        "{COMMON}frontend app\n  bind {target}\n  default_backend mesh\nbackend mesh\n  server b {mesh} ssl \
+         crt {dir}/a.pem ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
+         alpn {protocol} pool-max-conn -1\n"
+    );
+    let start = |name: &str, config: &str, listen: SocketAddr| {
+        let path = file(place, &format!("{name}.cfg"));
+        std::fs::write(&path, config)?;
+        let args = ["-db".to_owned(), "-f".to_owned(), text(&path)];
+        let mut running = Running::start(name, place.proxy_core, binary, &args, place.dir)?;
+        running.listens(listen)?;
+        anyhow::Ok(running)
+    };
+    let pair = vec![start("haproxy-out", &outbound, target)?, start("haproxy-in", &inbound, mesh)?];
+    Ok(Contestant { name: "haproxy", target, pair, _others: Vec::new() })
+}

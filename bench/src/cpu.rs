@@ -1,0 +1,41 @@
+//! Processor time of a process.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// User and system time that `pids` have used so far, all threads, from `/proc/PID/stat` (proc(5), fields 14 and 15).
+pub fn used(pids: &[u32]) -> Result<Duration> {
+    let mut ticks = 0;
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("a proxy has ended")?;
+        ticks += ticks_of(&stat).with_context(|| format!("/proc/{pid}/stat: {stat}"))?;
+    }
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// The program's name, field 2, is in parentheses and may hold blanks and parentheses itself.
+fn ticks_of(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_system_time_are_found_behind_an_ugly_name() {
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194304 1 2 3 4 700 50 5 6 20 0 1 0 100 1000 10";
+        assert_eq!(ticks_of(stat), Some(750));
+        assert_eq!(ticks_of("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn our_own_time_grows() {
+        assert!(used(&[std::process::id()]).is_ok());
+    }
+}

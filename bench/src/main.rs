@@ -1,0 +1,65 @@
+//! Leno measured beside its peers: every contestant does the same work in turns, in one run on one machine, and only ratios
+//! within a run are claims. `cargo run --release -p leno-bench -- http1`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod backend;
+mod certificates;
+mod contestant;
+mod cpu;
+mod http1;
+mod load;
+mod process;
+mod report;
+mod summary;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Leno beside its peers.
+#[derive(Debug, Parser)]
+#[command(name = "leno-bench", version)]
+struct Args {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Small HTTP/1.1 requests over keep-alive connections, through a pair of proxies with mutual TLS between them.
+    Http1(http1::Settings),
+    /// The server behind every contestant.
+    #[command(hide = true)]
+    Backend,
+    /// The load, where wrk is not installed.
+    #[command(hide = true)]
+    Load {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        host: String,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().kind {
+        Kind::Http1(settings) => http1::run(&settings),
+        Kind::Backend => backend::run().map(|()| true),
+        Kind::Load { target, host, connections, seconds } => {
+            load::generate(target, &host, connections, seconds).map(|()| true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Child processes on a chosen core that never outlive the benchmark.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long a contestant may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running program; killed when dropped.
+pub struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `program` on `core`. Its standard error is kept in `dir`.
+    pub fn start(name: &str, core: usize, program: &Path, args: &[String], dir: &Path) -> Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let child = pinned(core, program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("start {name}: {}", program.display()))?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
+    /// The first line on standard output, which programs of ours print when they serve.
+    pub fn first_line(&mut self) -> Result<String> {
+        let stdout = self.child.stdout.take().context("the first line was read before")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("{} ended before it served:\n{}", self.name, self.log());
+        }
+        Ok(line)
+    }
+
+    /// Waits until something listens on `addr`.
+    pub fn listens(&mut self, addr: SocketAddr) -> Result<()> {
+        let start = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            ensure!(self.child.try_wait()?.is_none(), "{} ended before it served:\n{}", self.name, self.log());
+            ensure!(start.elapsed() < PATIENCE, "{} does not listen on {addr}:\n{}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// The process id. `taskset` becomes the program that it starts, so this is the program's own.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already; there is nothing to do about that here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that runs on one core only.
+pub fn pinned(core: usize, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(core.to_string()).arg(program);
+    command
+}
+
+/// The path of `program`, when it is installed.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// The first line that `program --version` (or whatever `flag` is) prints.
+pub fn version(program: &Path, flag: &str) -> String {
+    let output = Command::new(program).arg(flag).output();
+    let text = output.map(|out| String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned());
+    text.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A port that was free a moment ago, for programs that cannot choose one and tell.
+pub fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

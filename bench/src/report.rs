@@ -1,0 +1,200 @@
+//! What came out: a table for people, JSON for machines, and the claims that are checked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::load::Measured;
+use crate::summary::{Summary, summarise};
+
+/// The share of the floor's requests per CPU second that the pair must reach.
+const OF_THE_FLOOR: f64 = 0.75;
+
+/// One turn of one contestant.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// What the load saw.
+    pub measured: Measured,
+    /// Processor time of the pair; nothing when there is no proxy.
+    pub cpu: Option<Duration>,
+}
+
+impl Sample {
+    fn per_cpu_second(&self) -> Option<f64> {
+        Some(self.measured.requests as f64 / self.cpu?.as_secs_f64())
+    }
+}
+
+/// All turns.
+pub struct Report {
+    rounds: u32,
+    seconds: u64,
+    connections: u32,
+    peers: BTreeMap<&'static str, String>,
+    /// In the order in which the contestants were first measured.
+    order: Vec<&'static str>,
+    samples: BTreeMap<(&'static str, u32), Sample>,
+}
+
+impl Report {
+    /// An empty report of a run with these settings, loaded by `load`.
+    pub fn new(rounds: u32, seconds: u64, connections: u32, load: String) -> Self {
+        let peers = BTreeMap::from([("load", load)]);
+        Self { rounds, seconds, connections, peers, order: Vec::new(), samples: BTreeMap::new() }
+    }
+
+    /// Says which `name` took part, or why none did.
+    pub fn peer(&mut self, name: &'static str, which: &str) {
+        self.peers.insert(name, which.to_owned());
+    }
+
+    /// Adds a turn.
+    pub fn add(&mut self, name: &'static str, round: u32, sample: Sample) {
+        if !self.order.contains(&name) {
+            self.order.push(name);
+        }
+        self.samples.insert((name, round), sample);
+    }
+
+    fn over_rounds(&self, name: &'static str, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Summary> {
+        summarise((0..self.rounds).filter_map(|round| figure(self.samples.get(&(name, round))?)))
+    }
+
+    /// Leno's requests per CPU second over those of `other`, round by round.
+    fn ratio(&self, other: &'static str) -> Option<Summary> {
+        summarise((0..self.rounds).filter_map(|round| {
+            let leno = self.samples.get(&("leno", round))?.per_cpu_second()?;
+            Some(leno / self.samples.get(&(other, round))?.per_cpu_second()?)
+        }))
+    }
+
+    /// What does not hold of what is claimed. HAProxy can be installed anywhere, so its absence is a problem; the floor is
+    /// given by hand, and the claim about it is only checked then.
+    pub fn check(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.ratio("floor") {
+            Some(ratio) if ratio.median >= OF_THE_FLOOR => {}
+            Some(ratio) => {
+                problems.push(format!("leno/floor is {:.3}, at least {OF_THE_FLOOR} is claimed", ratio.median))
+            }
+            None => {}
+        }
+        match self.ratio("haproxy") {
+            Some(ratio) if ratio.median > 1.0 => {}
+            Some(ratio) => problems.push(format!("leno/haproxy is {:.3}, more than 1 is claimed", ratio.median)),
+            None => problems.push("HAProxy was not found".to_owned()),
+        }
+        problems
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| {
+            let _ = writeln!(out, "{text}"); // Writing to a string does not fail.
+        };
+        line(format!(
+            "http1: {} connections, 128 B answers, {} rounds of {} s, median (least … greatest)",
+            self.connections, self.rounds, self.seconds
+        ));
+        for (name, which) in &self.peers {
+            line(format!("  {name}: {which}"));
+        }
+        line(format!(
+            "{:<10} {:>30} {:>14} {:>10} {:>10} {:>10}",
+            "", "requests per proxy CPU second", "CPU us/request", "req/s", "p50 us", "p99 us"
+        ));
+        for name in &self.order {
+            let median = |figure: &dyn Fn(&Sample) -> Option<f64>| self.over_rounds(name, figure).map(|s| s.median);
+            let per_cpu = self.over_rounds(name, Sample::per_cpu_second);
+            let cost = per_cpu.map(|s| 1e6 / s.median);
+            line(format!(
+                "{name:<10} {:>30} {:>14} {:>10} {:>10} {:>10}",
+                per_cpu.map_or_else(|| "-".to_owned(), |s| format!("{:.0} ({:.0} … {:.0})", s.median, s.min, s.max)),
+                number(cost, 1),
+                number(median(&|s| Some(s.measured.requests as f64 / s.measured.seconds)), 0),
+                number(median(&|s| Some(s.measured.p50_us)), 0),
+                number(median(&|s| Some(s.measured.p99_us)), 0),
+            ));
+        }
+        for other in ["haproxy", "floor"] {
+            if let Some(s) = self.ratio(other) {
+                line(format!("leno/{other}: {:.3} ({:.3} … {:.3})", s.median, s.min, s.max));
+            }
+        }
+        out
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Value {
+        let contestants: Vec<Value> = self.order.iter().map(|name| self.contestant_json(name)).collect();
+        let ratios: BTreeMap<String, Value> = ["haproxy", "floor"]
+            .into_iter()
+            .filter_map(|other| Some((format!("leno/{other}"), summary_json(self.ratio(other)?))))
+            .collect();
+        json!({
+            "kind": "http1", "connections": self.connections, "answerBytes": 128, "rounds": self.rounds,
+            "secondsPerTurn": self.seconds, "peers": self.peers, "contestants": contestants, "ratios": ratios,
+        })
+    }
+
+    fn contestant_json(&self, name: &'static str) -> Value {
+        let figure = |figure: &dyn Fn(&Sample) -> Option<f64>| self.over_rounds(name, figure).map(summary_json);
+        json!({
+            "name": name,
+            "requestsPerCpuSecond": figure(&Sample::per_cpu_second),
+            "cpuMicrosecondsPerRequest": figure(&|s| Some(1e6 / s.per_cpu_second()?)),
+            "requestsPerSecond": figure(&|s| Some(s.measured.requests as f64 / s.measured.seconds)),
+            "p50Microseconds": figure(&|s| Some(s.measured.p50_us)),
+            "p99Microseconds": figure(&|s| Some(s.measured.p99_us)),
+        })
+    }
+}
+
+fn summary_json(summary: Summary) -> Value {
+    json!({"median": summary.median, "min": summary.min, "max": summary.max})
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(leno_ms: u64, haproxy_ms: u64, floor_ms: u64) -> Report {
+        let mut report = Report::new(2, 3, 64, "wrk".to_owned());
+        for round in 0..2 {
+            for (name, cpu) in [("leno", leno_ms), ("haproxy", haproxy_ms), ("floor", floor_ms)] {
+                let measured = Measured { requests: 1000, seconds: 3.0, p50_us: 1.0, p99_us: 2.0 };
+                report.add(name, round, Sample { measured, cpu: Some(Duration::from_millis(cpu)) });
+            }
+        }
+        report
+    }
+
+    #[test]
+    fn the_claims_are_ratios_of_requests_per_cpu_second() {
+        assert_eq!(report(30, 47, 26).check(), Vec::<String>::new());
+        assert_eq!(report(36, 47, 26).check().len(), 1);
+        assert_eq!(report(50, 47, 26).check().len(), 2);
+    }
+
+    #[test]
+    fn a_missing_haproxy_fails_the_check() {
+        assert_eq!(Report::new(1, 1, 64, String::new()).check(), ["HAProxy was not found"]);
+    }
+
+    #[test]
+    fn table_and_json_name_every_contestant() {
+        let report = report(30, 47, 26);
+        for name in ["leno", "haproxy", "floor"] {
+            assert!(report.table().contains(name));
+            assert!(report.json()["contestants"].to_string().contains(name));
+        }
+        assert!(report.table().contains("leno/floor: 0.867"), "{}", report.table());
+    }
+}

@@ -1,0 +1,26 @@
+//! Identity: SPIFFE IDs, keys, signing requests, the certificate authority, trust bundles, and the rustls configurations that
+//! verify them. This crate knows nothing of files, clocks or networks.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bundle;
+mod ca;
+pub mod csr;
+mod error;
+mod identity;
+mod key;
+mod spiffe;
+pub mod tls;
+pub mod verify;
+
+pub use bundle::TrustBundle;
+pub use ca::Authority;
+pub use error::CertError;
+pub use identity::Identity;
+pub use key::Key;
+pub use spiffe::{InvalidSpiffeId, SpiffeId};
+pub use zeroize::Zeroizing;
+
+/// Namespace of the control plane's own identity.
+pub const CONTROL_PLANE_NAMESPACE: &str = "leno-system";
+/// Service account of the control plane's own identity.
+pub const CONTROL_PLANE_ACCOUNT: &str = "control-plane";

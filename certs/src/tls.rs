@@ -1,0 +1,124 @@
+//! The rustls configurations of the mesh: TLS 1.3 only, aws-lc-rs, no session resumption.
+//!
+//! Resumption is off on purpose: a resumed session would skip the verification of a peer whose root or identity was
+//! withdrawn in the meantime. Connections between sidecars live long, so full handshakes are rare.
+
+mod client;
+mod refusal;
+mod server;
+
+pub use refusal::refusal;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+
+use crate::{CertError, Identity, TrustBundle};
+
+const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn roots(bundle: &TrustBundle) -> Result<RootCertStore, CertError> {
+    let mut store = RootCertStore::empty();
+    for root in &bundle.roots {
+        store.add(CertificateDer::from(root.as_slice()))?;
+    }
+    if store.is_empty() {
+        return Err(CertError::Malformed("the trust bundle holds no root".to_owned()));
+    }
+    Ok(store)
+}
+
+fn alpn_list(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|name| name.to_vec()).collect()
+}
+
+/// For dialling a peer of the mesh. It verifies the chain, and that the leaf is an SVID of the trust domain; *which* identity
+/// is right is for the caller to say, who compares [`crate::verify::peer_id`] before it sends a byte.
+///
+/// # Errors
+/// The bundle or the identity is unusable.
+pub fn mesh_client(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
+    let verifier = client::SvidVerifier::new(roots(bundle)?, &bundle.trust_domain, provider());
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(identity.rustls_chain(), identity.key.to_rustls())?;
+    config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}
+
+/// For accepting peers of the mesh: a client without a certificate of the trust domain is refused.
+///
+/// # Errors
+/// The bundle or the identity is unusable.
+pub fn mesh_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ServerConfig, CertError> {
+    server_config(identity, server::SvidVerifier::required(roots(bundle)?, &bundle.trust_domain, provider())?, alpn)
+}
+
+/// As [`mesh_server`], but a client may come without a certificate, since it has yet to get its first one. A certificate that
+/// is shown must be right.
+///
+/// # Errors
+/// The bundle or the identity is unusable.
+pub fn optional_client_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ServerConfig, CertError> {
+    server_config(identity, server::SvidVerifier::optional(roots(bundle)?, &bundle.trust_domain, provider())?, alpn)
+}
+
+fn server_config(
+    identity: &Identity,
+    verifier: server::SvidVerifier,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, CertError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(identity.rustls_chain(), identity.key.to_rustls())?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}
+
+/// For a sidecar that joins: it has no bundle yet, only the hash of the root, from its join token. The server must show that
+/// root in its chain, and the chain must lead to it.
+///
+/// # Errors
+/// None in practice; the provider knows TLS 1.3.
+pub fn pinned_client(root_sha256: [u8; 32], alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(client::PinnedVerifier::new(root_sha256, provider())))
+        .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}
+
+/// For people and tools: ordinary verification of the server's name or address against these roots.
+///
+/// # Errors
+/// The text holds no certificate.
+pub fn pem_client(roots_pem: &str, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
+    let mut store = RootCertStore::empty();
+    for block in pem::parse_many(roots_pem).map_err(|e| CertError::Malformed(e.to_string()))? {
+        store.add(CertificateDer::from(block.into_contents()))?;
+    }
+    if store.is_empty() {
+        return Err(CertError::Malformed("no root certificate was given".to_owned()));
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}

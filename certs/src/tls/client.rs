@@ -1,0 +1,136 @@
+//! How a client verifies a server.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::{CertError, bundle, verify};
+
+/// Wraps one of our errors as rustls carries it.
+pub(super) fn refused(why: CertError) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
+}
+
+/// Checks that a verified leaf is an SVID of the trust domain.
+pub(super) fn check_svid(leaf: &CertificateDer<'_>, trust_domain: &str) -> Result<(), Error> {
+    let id = verify::peer_id(leaf).map_err(refused)?;
+    if id.trust_domain() != trust_domain {
+        return Err(refused(CertError::WrongTrustDomain {
+            theirs: id.trust_domain().to_owned(),
+            ours: trust_domain.to_owned(),
+        }));
+    }
+    Ok(())
+}
+
+fn chain(
+    leaf: &CertificateDer<'_>,
+    roots: &RootCertStore,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
+}
+
+/// Verifies the chain and that the leaf is an SVID. The name is not looked at: identities are, not addresses.
+#[derive(Debug)]
+pub(super) struct SvidVerifier {
+    roots: RootCertStore,
+    trust_domain: String,
+    provider: Arc<CryptoProvider>,
+}
+
+impl SvidVerifier {
+    pub(super) fn new(roots: RootCertStore, trust_domain: &str, provider: Arc<CryptoProvider>) -> Self {
+        Self { roots, trust_domain: trust_domain.to_owned(), provider }
+    }
+}
+
+/// Verifies that the server shows the pinned root and that its chain leads there.
+#[derive(Debug)]
+pub(super) struct PinnedVerifier {
+    root_sha256: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+impl PinnedVerifier {
+    pub(super) fn new(root_sha256: [u8; 32], provider: Arc<CryptoProvider>) -> Self {
+        Self { root_sha256, provider }
+    }
+}
+
+/// The signature methods are the same for both: TLS 1.3 only, whatever the provider can verify.
+macro_rules! tls13_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.provider.signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signature, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
+impl ServerCertVerifier for SvidVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        chain(leaf, &self.roots, intermediates, now, &self.provider)?;
+        check_svid(leaf, &self.trust_domain)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    tls13_signatures!();
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let pinned = intermediates.iter().find(|c| bundle::hash(c) == self.root_sha256);
+        let Some(pinned) = pinned else {
+            return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(pinned.clone())?;
+        chain(leaf, &roots, intermediates, now, &self.provider)?;
+        verify::peer_id(leaf).map_err(refused)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    tls13_signatures!();
+}

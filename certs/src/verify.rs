@@ -1,0 +1,67 @@
+//! Reading identities from certificates. The chain itself is verified by webpki, see [`crate::tls`].
+
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use crate::{CertError, SpiffeId};
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| CertError::Malformed(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(CertError::Malformed("bytes follow the certificate".to_owned()));
+    }
+    Ok(certificate)
+}
+
+/// The one URI name of a certificate.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(crate) fn uri_name(der: &[u8]) -> Result<String, CertError> {
+    let certificate = parse(der)?;
+    let names = certificate.subject_alternative_name().map_err(|e| CertError::Malformed(e.to_string()))?;
+    let uris: Vec<&str> = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+        .collect();
+    match uris[..] {
+        [uri] => Ok(uri.to_owned()),
+        _ => Err(CertError::UriNames(uris.len())),
+    }
+}
+
+/// The identity that a leaf certificate carries: exactly one URI name, a SPIFFE ID (SPIFFE X.509-SVID, section 2), on a
+/// certificate that is no authority (section 5.2). The chain must have been verified already.
+///
+/// # Errors
+/// Anything else.
+pub fn peer_id(leaf_der: &[u8]) -> Result<SpiffeId, CertError> {
+    if parse(leaf_der)?.is_ca() {
+        return Err(CertError::AuthorityLeaf);
+    }
+    Ok(SpiffeId::parse(&uri_name(leaf_der)?)?)
+}
+
+/// When a certificate expires.
+///
+/// # Errors
+/// It is unreadable.
+pub fn not_after(der: &[u8]) -> Result<OffsetDateTime, CertError> {
+    Ok(validity(der)?.1)
+}
+
+/// From when until when a certificate is valid.
+///
+/// # Errors
+/// It is unreadable.
+pub fn validity(der: &[u8]) -> Result<(OffsetDateTime, OffsetDateTime), CertError> {
+    let certificate = parse(der)?;
+    let validity = certificate.validity();
+    Ok((validity.not_before.to_datetime(), validity.not_after.to_datetime()))
+}

@@ -1,0 +1,67 @@
+//! The answer of `GET /v1/status`.
+
+use serde::Deserialize;
+
+/// The control plane and its sidecars.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// Itself.
+    pub control_plane: ControlPlane,
+    /// All that are connected, or were a moment ago.
+    pub sidecars: Vec<Sidecar>,
+}
+
+/// The control plane.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ControlPlane {
+    /// Its program's version.
+    pub version: String,
+    /// The mesh's trust domain.
+    pub trust_domain: String,
+    /// The revision in force.
+    pub revision: u64,
+    /// RFC 3339.
+    pub root_expires: String,
+    /// Since its start.
+    pub uptime_seconds: i64,
+}
+
+/// One sidecar.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sidecar {
+    /// `NAMESPACE/NAME`.
+    pub workload: String,
+    /// The SPIFFE ID that its certificate proves.
+    pub identity: String,
+    /// `IP:PORT` of its mesh port.
+    pub address: String,
+    /// Whether its stream is open.
+    pub connected: bool,
+    /// `ready`, `draining` or `unhealthy`.
+    pub state: String,
+    /// The revision it has in force.
+    pub revision: u64,
+    /// `ACK`, `NACK` or `PENDING`.
+    pub ack: String,
+    /// What it refused last.
+    pub nack: Option<Nack>,
+    /// RFC 3339.
+    pub certificate_expires: String,
+    /// Over its stream.
+    pub resources_sent: u64,
+}
+
+/// What a sidecar refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Nack {
+    /// Its words.
+    pub reason: String,
+    /// Names of the resources.
+    pub resources: Vec<String>,
+    /// The revision that they came with.
+    pub revision: u64,
+}

@@ -1,0 +1,48 @@
+//! The commands, one file each, and what they share.
+
+pub mod apply;
+pub mod completion;
+pub mod context;
+pub mod delete;
+pub mod demo;
+pub mod get;
+pub mod history;
+pub mod rollback;
+pub mod status;
+pub mod token;
+pub mod validate;
+
+mod report;
+
+use crate::args::{Cli, Command, Global};
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::reactor::block_on;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// As the command says.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Demo(args) => demo::run(args, &global),
+        Command::Apply(args) => block_on(apply::run(args, &global)),
+        Command::Delete(args) => block_on(delete::run(args, &global)),
+        Command::Get(args) => block_on(get::run(args, &global)),
+        Command::Validate(args) => validate::run(args, &global),
+        Command::Status(_) => block_on(status::run(&global)),
+        Command::History(args) => block_on(history::run(args, &global)),
+        Command::Rollback(args) => block_on(rollback::run(args, &global)),
+        Command::Token(args) => block_on(token::run(args, &global)),
+        Command::Context(args) => context::run(args, &global),
+        Command::Completion(args) => completion::run(args),
+        Command::DemoApp(args) => crate::demo::app::run(args),
+    }
+}
+
+/// A client for the context that the command line means.
+fn client(global: &Global) -> Result<Client, Failure> {
+    Client::new(&Context::find(global.context.as_deref())?)
+}

@@ -1,0 +1,92 @@
+//! The REST API: HTTPS with a bearer token, described by the OpenAPI document that it serves at `/openapi.json`.
+
+mod auth;
+mod body;
+mod changes;
+mod error;
+mod extract;
+mod history;
+mod objects;
+mod serve;
+mod status;
+mod tokens;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::{Json, Router, middleware};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::xds::Sessions;
+use error::ApiError;
+
+pub use serve::serve;
+
+/// Largest body of a request, in bytes.
+const MOST_BODY: usize = 8 << 20;
+
+/// What the API works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub store: Store,
+    pub authority: CertificateAuthority,
+    pub tls: Arc<ServerIdentity>,
+    pub registry: Registry,
+    pub sessions: Sessions,
+    pub token: Arc<AdminToken>,
+}
+
+/// What every handler has.
+#[derive(Clone)]
+struct Shared {
+    parts: Parts,
+    started: Instant,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Leno control plane",
+    description = "Apply, read and delete the objects of a mesh, and see what its sidecars hold."
+))]
+struct Document;
+
+/// The routes of the API.
+fn router(parts: Parts) -> Router {
+    let shared = Shared { parts, started: Instant::now() };
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(changes::apply))
+        .routes(routes!(changes::delete))
+        .routes(routes!(changes::validate))
+        .routes(routes!(objects::list))
+        .routes(routes!(objects::get, objects::delete))
+        .routes(routes!(status::status))
+        .routes(routes!(history::history))
+        .routes(routes!(history::rollback))
+        .routes(routes!(tokens::create))
+        .split_for_parts();
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
+    document.security = Some(vec![utoipa::openapi::SecurityRequirement::new("bearer", Vec::<String>::new())]);
+    let document = Arc::new(document);
+    router
+        .route_layer(middleware::from_fn_with_state(shared.clone(), auth::require))
+        .route("/openapi.json", axum::routing::get(move || async move { Json(document.as_ref().clone()) }))
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is no such path", "see /openapi.json") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "the path has no such method", "see /openapi.json")
+        })
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .with_state(shared)
+}
+
+#[cfg(test)]
+mod tests;

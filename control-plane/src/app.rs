@@ -1,0 +1,214 @@
+//! The whole control plane: [`build`] binds and opens everything, [`Bound::run`] serves until it is told to stop. The only
+//! file that knows every module.
+
+mod failure;
+mod observe;
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_certs::{SpiffeId, Zeroizing};
+use leno_runtime::admin::Admin;
+use leno_runtime::drain::{self, DrainWatch};
+use leno_runtime::failure::{Failure, exit};
+use leno_runtime::metrics::Registry as Metrics;
+use leno_runtime::ready::{Readiness, ReadyToken};
+use leno_runtime::{admin, listen};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::ca::{self, AdminToken, CertificateAuthority, Context, Passphrase, Refusals, ServerIdentity};
+use crate::discovery::{self, Globals};
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::store::{Follower, Store};
+use crate::xds::{self, Sessions};
+
+/// How long requests and streams may take to end after the signal to stop.
+const DRAIN_IN: Duration = Duration::from_secs(10);
+/// Where the passphrase of the CA key may come from; a command line would show it to everyone on the machine.
+const PASSPHRASE_ENV: &str = "LENO_CA_PASSPHRASE";
+
+/// Where a control plane listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    pub xds: SocketAddr,
+    pub api: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+struct Listeners {
+    xds: TcpListener,
+    api: TcpListener,
+    admin: TcpListener,
+}
+
+/// A control plane that holds its ports and its state, and does not serve yet.
+pub struct Bound {
+    addresses: Addresses,
+    listeners: Listeners,
+    parts: xds::Parts,
+    store: Store,
+    /// The revision that the store had when it was opened.
+    opened_at: u64,
+    token: Arc<AdminToken>,
+    follower: Option<Follower>,
+    globals: watch::Sender<Globals>,
+    readiness: Readiness,
+    starting: ReadyToken,
+    drain: drain::Drain,
+    watch: DrainWatch,
+}
+
+/// Opens the state and binds the ports. When this returns, the configuration of the folder is in force.
+///
+/// # Errors
+/// One line that says what is wrong and what to do, with the exit code.
+pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
+    SpiffeId::new(&settings.trust_domain, "a", "a")
+        .map_err(|why| Failure::new(exit::USAGE, format!("--trust-domain: {why}"), "give the mesh another name"))?;
+    let passphrase = passphrase(settings)?;
+    let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
+    let opened_at = store.committed().revision;
+    let (listeners, addresses) = bind(settings)?;
+
+    let now = OffsetDateTime::now_utc();
+    let authority = ca::open(&store, &settings.state_dir, &settings.trust_domain, &passphrase, now)
+        .map_err(|why| failure::of_ca(&why))?;
+    drop(passphrase);
+    let metrics = Metrics::new();
+    let authority = CertificateAuthority::new(store.clone(), authority, settings.leaf_ttl, &metrics);
+    let tls = ServerIdentity::new(authority.clone(), &[addresses.xds, addresses.api])
+        .map_err(|why| failure::of_ca(&ca::OpenError::Certificate(why)))?;
+    let token = AdminToken::open(&store).map_err(|why| failure::of_store(&why))?;
+    Context::new(addresses.api, addresses.xds, &authority.trust_bundle(), &token)
+        .write(&settings.state_dir)
+        .map_err(|why| failure::of_context(&settings.state_dir, &why))?;
+
+    let (drain, watch) = drain::channel();
+    let follower = follow(settings, &store).await?;
+    let registry = Registry::restore(store.clone(), settings.registration_grace);
+    let bundle = authority.trust_bundle();
+    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
+    let globals = watch::Sender::new(globals);
+    let worlds = discovery::spawn(store.subscribe(), registry.subscribe(), globals.subscribe(), watch.clone());
+    let sessions = Sessions::new(registry.clone());
+    let refusals = Refusals::new(&metrics);
+    let readiness = Readiness::new();
+    let starting = readiness.token("serving");
+    Ok(Bound {
+        addresses,
+        listeners,
+        parts: xds::Parts { authority, tls, registry, worlds, sessions, refusals, metrics },
+        store,
+        opened_at,
+        token: Arc::new(token),
+        follower,
+        globals,
+        readiness,
+        starting,
+        drain,
+        watch,
+    })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The sessions, for whoever drives a control plane in process.
+    pub fn sessions(&self) -> Sessions {
+        self.parts.sessions.clone()
+    }
+
+    /// Serves until `shutdown` comes, then lets requests and streams end.
+    ///
+    /// # Errors
+    /// The xDS port cannot be served.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+        let Self {
+            listeners,
+            parts,
+            store,
+            opened_at,
+            token,
+            follower,
+            globals,
+            readiness,
+            starting,
+            drain,
+            watch,
+            ..
+        } = self;
+        let problems = follower.as_ref().map(Follower::problems);
+        tokio::spawn(observe::run(parts.metrics.clone(), store.subscribe(), opened_at, problems, watch.clone()));
+        if let Some(follower) = follower {
+            tokio::spawn(follower.run(watch.clone()));
+        }
+        tokio::spawn(parts.registry.clone().run(watch.clone()));
+        tokio::spawn(parts.tls.clone().run(watch.clone()));
+        let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
+        tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
+        drop((listeners.api, store, token));
+        let xds = tokio::spawn(xds::serve(listeners.xds, parts, watch.clone()));
+        starting.done();
+        shutdown.await;
+
+        tracing::info!("draining");
+        drop(watch);
+        if !drain.drain(DRAIN_IN).await {
+            tracing::warn!("some requests did not end in time");
+        }
+        drop(globals);
+        match tokio::time::timeout(Duration::from_secs(1), xds).await {
+            Ok(Ok(Err(why))) => {
+                Err(Failure::new(exit::UNAVAILABLE, format!("the xDS port failed: {why}"), "start it again"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn bind(settings: &Settings) -> Result<(Listeners, Addresses), Failure> {
+    let bind = |addr: &str, flag: &str| {
+        let listener = listen::tcp(addr, flag, false)?;
+        let address = listener.local_addr().map_err(|why| {
+            Failure::new(exit::UNAVAILABLE, format!("{flag} {addr}: {why}"), "give it another address")
+        })?;
+        Ok::<_, Failure>((listener, address))
+    };
+    let (xds, xds_at) = bind(&settings.xds_addr, "--xds-addr")?;
+    let (api, api_at) = bind(&settings.api_addr, "--api-addr")?;
+    let (admin, admin_at) = bind(&settings.admin_addr, "--admin-addr")?;
+    Ok((Listeners { xds, api, admin }, Addresses { xds: xds_at, api: api_at, admin: admin_at }))
+}
+
+async fn follow(settings: &Settings, store: &Store) -> Result<Option<Follower>, Failure> {
+    let Some(dir) = &settings.config_dir else { return Ok(None) };
+    let mut follower = Follower::new(store.clone(), dir);
+    follower.sync().await.map_err(|why| failure::of_store(&why))?;
+    Ok(Some(follower))
+}
+
+/// From the file, else from the environment. One newline at the end of a file is no part of it.
+fn passphrase(settings: &Settings) -> Result<Passphrase, Failure> {
+    let text = match &settings.ca_passphrase_file {
+        Some(path) => std::fs::read_to_string(path).map(Zeroizing::new).map_err(|why| {
+            let what = format!("cannot read --ca-passphrase-file {}: {why}", path.display());
+            Failure::new(exit::CONFIG, what, "give the file that holds the passphrase, readable for this user")
+        })?,
+        None => match std::env::var(PASSPHRASE_ENV) {
+            Ok(text) => Zeroizing::new(text),
+            Err(_) => return Ok(None),
+        },
+    };
+    let text = Zeroizing::new(text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned());
+    if text.is_empty() {
+        return Err(Failure::new(exit::CONFIG, "the CA passphrase is empty", "give one of at least a few words"));
+    }
+    Ok(Some(text))
+}

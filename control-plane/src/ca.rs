@@ -1,0 +1,181 @@
+//! The certificate authority: the root of the mesh, its key at rest, join tokens, and the signing of leaves.
+
+mod context;
+mod limit;
+mod refusal;
+mod root;
+mod seal;
+mod server;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_certs::csr::Csr;
+use leno_certs::{Authority, CertError, SpiffeId, TrustBundle};
+use leno_runtime::metrics::{Counter, Registry as Metrics};
+use time::OffsetDateTime;
+
+pub use context::{AdminToken, Context};
+pub use limit::JoinLimit;
+pub use refusal::{Refusal, Refusals};
+pub use root::{OpenError, Passphrase, open};
+pub use server::ServerIdentity;
+pub use token::{MOST_TOKEN_TTL, NewToken, TokenError};
+
+use crate::store::{Store, TokenRefusal};
+
+/// How long a root lives.
+pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How far a clock may be behind ours and still take a new leaf for valid.
+const MOST_SKEW: Duration = Duration::from_secs(30);
+
+/// Signs for the identities that were proven. Clones share it.
+#[derive(Clone)]
+pub struct CertificateAuthority(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    authority: Authority,
+    leaf_ttl: Duration,
+    joins: Counter,
+    renewals: Counter,
+}
+
+/// A leaf that was just signed.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// Whose leaf it is.
+    pub id: SpiffeId,
+    /// Leaf first, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// From when it is valid.
+    pub not_before: OffsetDateTime,
+    /// Until when it is valid.
+    pub not_after: OffsetDateTime,
+}
+
+/// What a verified client certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// When the certificate expires; a connection may outlive it.
+    pub not_after: OffsetDateTime,
+}
+
+impl CertificateAuthority {
+    /// Signs with a root that was opened by [`open`]; leaves live `leaf_ttl`.
+    pub fn new(store: Store, authority: Authority, leaf_ttl: Duration, metrics: &Metrics) -> Self {
+        let signings = |kind| metrics.counter("leno_ca_signings_total", "Leaf certificates signed.", &[("kind", kind)]);
+        metrics
+            .gauge("leno_root_not_after_seconds", "When the root certificate expires, seconds since 1970.", &[])
+            .set(authority.not_after().unix_timestamp() as f64);
+        let (joins, renewals) = (signings("join"), signings("renew"));
+        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, renewals }))
+    }
+
+    /// The roots that vouch for the trust domain.
+    pub fn trust_bundle(&self) -> TrustBundle {
+        let authority = &self.0.authority;
+        TrustBundle { trust_domain: authority.trust_domain().to_owned(), roots: vec![authority.root_der().to_vec()] }
+    }
+
+    /// Whose authority this is.
+    pub fn trust_domain(&self) -> &str {
+        self.0.authority.trust_domain()
+    }
+
+    /// When the root expires.
+    pub fn root_not_after(&self) -> OffsetDateTime {
+        self.0.authority.not_after()
+    }
+
+    /// How long a leaf lives.
+    pub fn leaf_ttl(&self) -> Duration {
+        self.0.leaf_ttl
+    }
+
+    /// Makes a join token for an identity of this trust domain and keeps the hash of its secret.
+    ///
+    /// # Errors
+    /// The life is too short or too long, the identity is the control plane's own or of another trust domain, or the store
+    /// cannot write.
+    pub fn create_token(&self, id: &SpiffeId, ttl: Duration, now: OffsetDateTime) -> Result<NewToken, TokenError> {
+        token::create(&self.0.store, &self.trust_bundle(), id, ttl, now)
+    }
+
+    /// Redeems a join token and signs a leaf for the identity that it is bound to. Blocks on the store.
+    ///
+    /// A token is spent even when the request asks for another identity: whoever tries that gets no second try.
+    ///
+    /// # Errors
+    /// The token or the request is refused.
+    pub fn join(&self, token: &str, csr: &[u8], now: OffsetDateTime) -> Result<Signed, Refusal> {
+        let token = token::Token::parse(token).ok_or(Refusal::TokenMalformed)?;
+        if token.root_sha256 != self.trust_bundle().root_hash() {
+            return Err(Refusal::TokenUnknown);
+        }
+        let csr = parse_csr(csr)?;
+        let record = self.0.store.consume_token(&token.id, token.secret_sha256(), now);
+        let record = record.map_err(|refused| match refused {
+            TokenRefusal::Unknown => Refusal::TokenUnknown,
+            TokenRefusal::Used => Refusal::TokenUsed,
+            TokenRefusal::Expired => Refusal::TokenExpired,
+            TokenRefusal::Store(why) => Refusal::Internal(why.to_string()),
+        })?;
+        let id = SpiffeId::parse(&record.identity).map_err(|why| Refusal::Internal(why.to_string()))?;
+        let signed = self.sign(&csr, &id, now)?;
+        self.0.joins.inc();
+        Ok(signed)
+    }
+
+    /// Signs a new leaf for the holder of a verified certificate.
+    ///
+    /// # Errors
+    /// The certificate has expired on the open connection, or the request is refused.
+    pub fn renew(&self, peer: &PeerCertificate, csr: &[u8], now: OffsetDateTime) -> Result<Signed, Refusal> {
+        if peer.not_after <= now {
+            return Err(Refusal::CertificateExpired);
+        }
+        let signed = self.sign(&parse_csr(csr)?, &peer.id, now)?;
+        self.0.renewals.inc();
+        Ok(signed)
+    }
+
+    /// For tests that need a leaf which no join would give out.
+    #[cfg(test)]
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    fn sign(&self, csr: &Csr, id: &SpiffeId, now: OffsetDateTime) -> Result<Signed, Refusal> {
+        let (not_before, not_after) = self.life(now);
+        let leaf = self.0.authority.sign(csr, id, not_before, not_after).map_err(|why| match why {
+            CertError::WrongIdentity { asked, proven } => Refusal::WrongIdentity { asked, proven },
+            other => Refusal::CsrInvalid(other.to_string()),
+        })?;
+        Ok(Signed { id: id.clone(), chain: vec![leaf], not_before, not_after })
+    }
+
+    /// The life of a leaf that is signed now. It begins a little early, for clocks that are behind; at most a tenth of the
+    /// life, so that who renews at half of it does not find half of a short one over already.
+    fn life(&self, now: OffsetDateTime) -> (OffsetDateTime, OffsetDateTime) {
+        let skew = MOST_SKEW.min(self.0.leaf_ttl / 10);
+        let not_after = (now + self.0.leaf_ttl).min(self.0.authority.not_after());
+        (whole_seconds(now - skew), whole_seconds(not_after))
+    }
+}
+
+/// Certificates count in seconds (RFC 5280, 4.1.2.5); what we say of one must be what it says itself.
+fn whole_seconds(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(0).unwrap_or(time)
+}
+
+fn parse_csr(der: &[u8]) -> Result<Csr, Refusal> {
+    Csr::from_der(der).map_err(|why| Refusal::CsrInvalid(why.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

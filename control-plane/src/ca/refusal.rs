@@ -1,0 +1,109 @@
+//! Why an identity was not given or not believed.
+
+use std::fmt;
+
+use leno_runtime::metrics::Registry as Metrics;
+use tonic::{Code, Status};
+
+/// A refusal. Each has a stable reason, which is the metric's label, a log field, and the start of the gRPC message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    TokenUnknown,
+    TokenUsed,
+    TokenExpired,
+    TokenMalformed,
+    WrongIdentity {
+        asked: String,
+        proven: String,
+    },
+    CsrInvalid(String),
+    NoCertificate,
+    CertificateExpired,
+    CertificateUntrusted(String),
+    WrongTrustDomain(String),
+    /// The handshake broke off for any other reason.
+    TlsHandshake(String),
+    /// One address joins too often.
+    TooMany,
+    /// Not the caller's fault.
+    Internal(String),
+}
+
+impl Refusal {
+    /// The stable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenUsed => "token_used",
+            Self::TokenExpired => "token_expired",
+            Self::TokenMalformed => "token_malformed",
+            Self::WrongIdentity { .. } => "wrong_identity",
+            Self::CsrInvalid(_) => "csr_invalid",
+            Self::NoCertificate => "no_certificate",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateUntrusted(_) => "certificate_untrusted",
+            Self::WrongTrustDomain(_) => "wrong_trust_domain",
+            Self::TlsHandshake(_) => "tls_handshake",
+            Self::TooMany => "rate_limited",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::WrongIdentity { .. } | Self::WrongTrustDomain(_) => Code::PermissionDenied,
+            Self::CsrInvalid(_) => Code::InvalidArgument,
+            Self::TooMany => Code::ResourceExhausted,
+            Self::Internal(_) => Code::Internal,
+            _ => Code::Unauthenticated,
+        }
+    }
+
+    /// The refusal as the caller gets it: `REASON: what and what to do`.
+    pub fn to_status(&self) -> Status {
+        Status::new(self.code(), format!("{}: {self}", self.reason()))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const AGAIN: &str = "make a new one with `leno token create`";
+        match self {
+            Self::TokenUnknown => write!(f, "this control plane did not make the join token; {AGAIN}"),
+            Self::TokenUsed => write!(f, "the join token was used before, and each is good for one join; {AGAIN}"),
+            Self::TokenExpired => write!(f, "the join token has expired; {AGAIN}"),
+            Self::TokenMalformed => {
+                write!(f, "this is no join token; it starts with leno1. and is given out by `leno token create`")
+            }
+            Self::WrongIdentity { asked, proven } => write!(f, "{asked} was asked for, but {proven} was proven"),
+            Self::CsrInvalid(why) => write!(f, "the signing request is not valid: {why}"),
+            Self::NoCertificate => write!(f, "this needs a client certificate; join with a token first"),
+            Self::CertificateExpired => write!(f, "the client certificate has expired; join with a new token"),
+            Self::CertificateUntrusted(why) => write!(f, "the client certificate is not of this mesh: {why}"),
+            Self::WrongTrustDomain(why) => write!(f, "the client certificate {why}"),
+            Self::TlsHandshake(why) => write!(f, "the TLS handshake failed: {why}"),
+            Self::TooMany => write!(f, "too many joins from this address; try again in a second"),
+            Self::Internal(why) => write!(f, "the control plane could not do it: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Logs and counts refusals; clones share the counters.
+#[derive(Debug, Clone)]
+pub struct Refusals(Metrics);
+
+impl Refusals {
+    /// Counts into these metrics.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self(metrics.clone())
+    }
+
+    /// Says that `peer` was refused.
+    pub fn record(&self, refusal: &Refusal, peer: impl fmt::Display) {
+        let reason = refusal.reason();
+        tracing::warn!(reason, %peer, "identity refused: {refusal}");
+        self.0.counter("leno_identity_refusals_total", "Identities that were refused.", &[("reason", reason)]).inc();
+    }
+}

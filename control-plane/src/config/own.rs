@@ -1,0 +1,79 @@
+//! The specs of our own kinds, `leno.dev/v1alpha1`. An unknown field is refused by `decode` for these as for every kind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A workload without a sidecar, as Istio's WorkloadEntry.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSpec {
+    /// An IP address.
+    pub address: String,
+    /// Port numbers by name.
+    #[serde(default)]
+    pub ports: BTreeMap<String, i64>,
+    /// The account that it runs as.
+    #[serde(default)]
+    pub service_account: Option<String>,
+}
+
+/// How clients treat a service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicySpec {
+    /// The Services that it is attached to.
+    pub target_refs: Vec<TargetRef>,
+    /// A duration (GEP-2257).
+    #[serde(default)]
+    pub connect_timeout: Option<String>,
+    /// A duration (GEP-2257): how long a connection may lie idle.
+    #[serde(default)]
+    pub idle_timeout: Option<String>,
+    /// When an endpoint is set aside.
+    #[serde(default)]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How many retries are allowed.
+    #[serde(default)]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// An object of the policy's own namespace (GEP-713).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// Empty: the core group.
+    #[serde(default)]
+    pub group: String,
+    /// `Service`.
+    pub kind: String,
+    /// The Service's name.
+    pub name: String,
+}
+
+/// When an endpoint is set aside.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutlierDetection {
+    /// Failures in a row after which it is.
+    #[serde(default)]
+    pub consecutive_failures: Option<i64>,
+    /// A duration (GEP-2257): for how long.
+    #[serde(default)]
+    pub ejection_time: Option<String>,
+    /// At most this share of the endpoints at a time.
+    #[serde(default)]
+    pub max_ejected_percent: Option<i64>,
+}
+
+/// How many retries are allowed: `percent` of the requests plus `minRetriesPerSecond`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryBudget {
+    /// Of the requests.
+    #[serde(default)]
+    pub percent: Option<i64>,
+    /// On top, each second.
+    #[serde(default)]
+    pub min_retries_per_second: Option<i64>,
+}

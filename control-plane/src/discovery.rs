@@ -1,0 +1,38 @@
+//! Discovery: what is in force (the store) and who is alive (the registry) become the resources of the stream.
+//!
+//! The [`Engine`] recomputes only what a change touches; the [`World`] it publishes shares everything else with the one
+//! before, so that a changed endpoint among thousands of services costs one encoding and one small delta.
+
+mod addresses;
+mod attach;
+mod backends;
+mod convert;
+mod engine;
+mod resource;
+mod selection;
+mod table;
+mod task;
+mod world;
+
+pub use engine::Engine;
+pub use resource::{Resource, ResourceType, Version};
+pub use task::spawn;
+pub use world::World;
+#[cfg(test)]
+pub(crate) use world::WorldBuilder;
+
+/// What every sidecar gets that comes neither from the store nor from the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Globals {
+    /// Whose roots these are; the name of the TrustBundle resource.
+    pub trust_domain: String,
+    /// Root certificates, DER.
+    pub roots: Vec<Vec<u8>>,
+    /// Counts how often every sidecar was asked to renew its leaf now.
+    pub renew_generation: u64,
+}
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

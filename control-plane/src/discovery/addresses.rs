@@ -1,0 +1,54 @@
+//! What is behind `IP:PORT`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use leno_proto::v1;
+
+use super::convert;
+use super::selection::{EndpointPort, Selection, endpoint_ports, selects};
+use crate::model::{Name, Service, Workload};
+
+/// The workload that owns an address and the Service that selects it, or none when the address is not in the mesh.
+///
+/// When several own it, the one with a sidecar wins, then the first by name. When several Services select it, the first by
+/// name that reaches this port; a workload that no Service selects is reachable all the same, without a Service.
+pub(super) fn address(
+    selection: &Selection,
+    services: &BTreeMap<Name, Service>,
+    address: SocketAddr,
+) -> Option<v1::Address> {
+    let workload = selection.workloads_at(address).min_by_key(|w| w.mesh_port.is_none())?;
+    let selecting = selection
+        .services_near(workload)
+        .into_iter()
+        .filter_map(|name| services.get(name))
+        .filter(|service| selects(service, workload))
+        .find_map(|service| {
+            let ports = endpoint_ports(service, workload);
+            let port = ports.iter().find(|port| is_behind(workload, port, address)).cloned()?;
+            Some((service, port, ports))
+        });
+    Some(match selecting {
+        Some((service, port, ports)) => v1::Address {
+            service: service.name.to_string(),
+            service_port: port.service_port.into(),
+            endpoint: Some(convert::endpoint(workload, ports)),
+        },
+        None => v1::Address {
+            service: String::new(),
+            service_port: 0,
+            endpoint: Some(convert::endpoint(workload, bare_ports(workload))),
+        },
+    })
+}
+
+/// Behind its sidecar's own address is whatever port a Service reaches first.
+fn is_behind(workload: &Workload, port: &EndpointPort, address: SocketAddr) -> bool {
+    port.number == address.port() || workload.mesh_port == Some(address.port())
+}
+
+fn bare_ports(workload: &Workload) -> Vec<EndpointPort> {
+    let ports = workload.ports.iter();
+    ports.map(|(name, number)| EndpointPort { service_port: 0, target: name.clone(), number: *number }).collect()
+}

@@ -1,0 +1,158 @@
+//! Which routes and policies are attached to which Service, and the other way round. Rebuilt from the mesh at a revision;
+//! that is a pass over small structures without any encoding.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::model::{Backend, HttpRoute, Kind, Mesh, Name, ParentRef, Service, TrafficPolicy};
+
+/// Identifies a route of any kind.
+pub(super) type RouteKey = (Kind, Name);
+
+/// The name of a route's resource: `HTTPRoute/NAMESPACE/NAME`.
+pub(super) fn resource_name(kind: Kind, name: &Name) -> String {
+    let kind = match kind {
+        Kind::GrpcRoute => "GRPCRoute",
+        Kind::TcpRoute => "TCPRoute",
+        _ => "HTTPRoute",
+    };
+    format!("{kind}/{name}")
+}
+
+/// The routes of one port, by the names of their resources, in order of precedence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PortRoutes {
+    pub(super) http: Vec<String>,
+    pub(super) tcp: Vec<String>,
+}
+
+/// One attachment. Its order is the Gateway API's: the oldest first, then by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Attached {
+    created: i64,
+    name: Name,
+    kind: Kind,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Attachments {
+    by_service: HashMap<Name, BTreeSet<Attached>>,
+    by_backend: HashMap<Name, BTreeSet<RouteKey>>,
+    /// Routes that send into another namespace: the ones that a ReferenceGrant may concern.
+    crossing: BTreeSet<RouteKey>,
+    policies: HashMap<Name, TrafficPolicy>,
+}
+
+impl Attachments {
+    pub(super) fn of(mesh: &Mesh) -> Self {
+        let mut all = Self::default();
+        for (kind, routes) in [(Kind::HttpRoute, &mesh.http_routes), (Kind::GrpcRoute, &mesh.grpc_routes)] {
+            for route in routes.values() {
+                all.add(kind, &route.name, route.created, &route.parents, http_backends(route));
+            }
+        }
+        for route in mesh.tcp_routes.values() {
+            all.add(Kind::TcpRoute, &route.name, route.created, &route.parents, route.backends.iter());
+        }
+        for (name, policy) in by_age(mesh) {
+            for target in &policy.targets {
+                let service = Name::new(&name.namespace, target);
+                fill(all.policies.entry(service).or_default(), policy);
+            }
+        }
+        all
+    }
+
+    fn add<'a>(
+        &mut self,
+        kind: Kind,
+        name: &Name,
+        created: i64,
+        parents: &[ParentRef],
+        backends: impl Iterator<Item = &'a Backend>,
+    ) {
+        for parent in parents {
+            let attached = Attached { created, name: name.clone(), kind, port: parent.port };
+            self.by_service.entry(parent.service.clone()).or_default().insert(attached);
+        }
+        for backend in backends {
+            self.by_backend.entry(backend.service.clone()).or_default().insert((kind, name.clone()));
+            if backend.service.namespace != name.namespace {
+                self.crossing.insert((kind, name.clone()));
+            }
+        }
+    }
+
+    /// The routes whose backends name this Service.
+    pub(super) fn sending_to(&self, service: &Name) -> impl Iterator<Item = &RouteKey> {
+        self.by_backend.get(service).into_iter().flatten()
+    }
+
+    /// The routes that send into another namespace.
+    pub(super) fn crossing(&self) -> impl Iterator<Item = &RouteKey> {
+        self.crossing.iter()
+    }
+
+    /// All policies of a Service as one.
+    pub(super) fn policy(&self, service: &Name) -> Option<&TrafficPolicy> {
+        self.policies.get(service)
+    }
+
+    /// The other namespaces that have routes of their own (consumer routes, GEP-1324) for this Service.
+    pub(super) fn consumer_namespaces(&self, service: &Name) -> BTreeSet<&str> {
+        let attached = self.by_service.get(service).into_iter().flatten();
+        attached.map(|a| a.name.namespace.as_str()).filter(|namespace| *namespace != service.namespace).collect()
+    }
+
+    /// The routes of each port of a Service for the clients of one namespace. A namespace with consumer routes on a port sees
+    /// only those there; every other one sees the producer's.
+    pub(super) fn routes(&self, service: &Service, client_namespace: &str) -> Vec<PortRoutes> {
+        service
+            .ports
+            .iter()
+            .map(|port| {
+                let own = self.port_routes(&service.name, port.number, client_namespace);
+                if own == PortRoutes::default() && client_namespace != service.name.namespace {
+                    return self.port_routes(&service.name, port.number, &service.name.namespace);
+                }
+                own
+            })
+            .collect()
+    }
+
+    fn port_routes(&self, service: &Name, port: u16, route_namespace: &str) -> PortRoutes {
+        let mut routes = PortRoutes::default();
+        let mut seen = BTreeSet::new();
+        for attached in self.by_service.get(service).into_iter().flatten() {
+            let here = attached.name.namespace == route_namespace && attached.port.is_none_or(|p| p == port);
+            // A route may name the Service twice, once with the port and once without.
+            if !here || !seen.insert((attached.kind, &attached.name)) {
+                continue;
+            }
+            let list = if attached.kind == Kind::TcpRoute { &mut routes.tcp } else { &mut routes.http };
+            list.push(resource_name(attached.kind, &attached.name));
+        }
+        routes
+    }
+}
+
+fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &Backend> {
+    route.rules.iter().flat_map(|rule| &rule.backends)
+}
+
+/// Policies in the order in which they win a conflict.
+fn by_age(mesh: &Mesh) -> impl Iterator<Item = (&Name, &TrafficPolicy)> {
+    mesh.traffic_policies.iter()
+}
+
+/// Takes from `policy` what none before it said.
+fn fill(merged: &mut TrafficPolicy, policy: &TrafficPolicy) {
+    let fill = |own: &mut Option<u32>, other: Option<u32>| *own = own.or(other);
+    fill(&mut merged.connect_timeout_ms, policy.connect_timeout_ms);
+    fill(&mut merged.idle_timeout_ms, policy.idle_timeout_ms);
+    fill(&mut merged.consecutive_failures, policy.consecutive_failures);
+    fill(&mut merged.ejection_ms, policy.ejection_ms);
+    fill(&mut merged.max_ejected_percent, policy.max_ejected_percent);
+    fill(&mut merged.retry_budget_percent, policy.retry_budget_percent);
+    fill(&mut merged.retry_budget_per_second, policy.retry_budget_per_second);
+}

@@ -1,0 +1,45 @@
+//! Whether a route may send to what it names (Gateway API, `ResolvedRefs` and ReferenceGrant).
+
+use crate::model::{Backend, Kind, Mesh, Name};
+
+/// The Service does not exist or does not have the port.
+const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+/// The Service is in another namespace that did not grant the reference.
+const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+
+/// A backend and why it is not valid; empty when it is.
+pub(super) struct Checked<'a> {
+    pub(super) backend: &'a Backend,
+    pub(super) invalid_reason: &'a str,
+}
+
+/// Checks the backends of one rule of a route.
+pub(super) fn check<'a>(mesh: &Mesh, kind: Kind, route: &Name, backends: &'a [Backend]) -> Vec<Checked<'a>> {
+    backends
+        .iter()
+        .map(|backend| Checked { backend, invalid_reason: invalid_reason(mesh, kind, route, backend) })
+        .collect()
+}
+
+/// The grant is looked at before the Service, so that nobody learns what exists in a namespace that granted nothing.
+fn invalid_reason<'a>(mesh: &Mesh, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
+    if !backend.invalid_reason.is_empty() {
+        return &backend.invalid_reason;
+    }
+    if backend.service.namespace != route.namespace && !granted(mesh, kind, &route.namespace, &backend.service) {
+        return REF_NOT_PERMITTED;
+    }
+    let found = mesh.services.get(&backend.service).is_some_and(|s| s.ports.iter().any(|p| p.number == backend.port));
+    if found { "" } else { BACKEND_NOT_FOUND }
+}
+
+/// Whether any ReferenceGrant of the Service's namespace lets routes of `kind` in `from` send to it.
+fn granted(mesh: &Mesh, kind: Kind, from: &str, service: &Name) -> bool {
+    let first = Name::new(&service.namespace, "");
+    mesh.reference_grants.range(first..).take_while(|(name, _)| name.namespace == service.namespace).any(
+        |(_, grant)| {
+            grant.from.iter().any(|(k, namespace)| *k == kind && namespace == from)
+                && grant.to.iter().any(|to| to.as_ref().is_none_or(|name| *name == service.name))
+        },
+    )
+}

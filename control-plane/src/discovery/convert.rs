@@ -1,0 +1,163 @@
+//! Model to wire: the resources of the stream.
+
+use leno_proto::v1;
+
+use crate::model::{
+    AppProtocol, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service,
+    ServicePort, TcpRoute, TrafficPolicy, ValueMatch, Workload,
+};
+
+use super::attach::PortRoutes;
+use super::backends::Checked;
+use super::selection::EndpointPort;
+
+/// A Service as one client sees it: `routes` has one entry a port, in the order of the ports.
+pub(super) fn service(service: &Service, policy: Option<&TrafficPolicy>, routes: &[PortRoutes]) -> v1::Service {
+    v1::Service {
+        namespace: service.name.namespace.clone(),
+        name: service.name.name.clone(),
+        ports: service.ports.iter().zip(routes).map(|(port, routes)| service_port(port, routes)).collect(),
+        policy: policy.map(traffic_policy),
+    }
+}
+
+fn service_port(port: &ServicePort, routes: &PortRoutes) -> v1::ServicePort {
+    v1::ServicePort {
+        number: port.number.into(),
+        name: port.name.clone(),
+        protocol: app_protocol(port.protocol).into(),
+        http_routes: routes.http.clone(),
+        tcp_routes: routes.tcp.clone(),
+    }
+}
+
+fn app_protocol(protocol: AppProtocol) -> v1::AppProtocol {
+    match protocol {
+        AppProtocol::Detect => v1::AppProtocol::Unspecified,
+        AppProtocol::Http => v1::AppProtocol::Http,
+        AppProtocol::Http2 => v1::AppProtocol::Http2,
+        AppProtocol::Tcp => v1::AppProtocol::Tcp,
+    }
+}
+
+/// On the wire a zero says 'the default', so a value that was not set is one.
+fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
+    v1::TrafficPolicy {
+        connect_timeout_ms: policy.connect_timeout_ms.unwrap_or_default(),
+        consecutive_failures: policy.consecutive_failures.unwrap_or_default(),
+        ejection_ms: policy.ejection_ms.unwrap_or_default(),
+        max_ejected_percent: policy.max_ejected_percent.unwrap_or_default(),
+        retry_budget_percent: policy.retry_budget_percent.unwrap_or_default(),
+        retry_budget_per_second: policy.retry_budget_per_second.unwrap_or_default(),
+        idle_timeout_ms: policy.idle_timeout_ms.unwrap_or_default(),
+    }
+}
+
+/// An HTTPRoute or GRPCRoute; `backends` has one list a rule.
+pub(super) fn http_route(route: &HttpRoute, backends: &[Vec<Checked<'_>>]) -> v1::HttpRoute {
+    v1::HttpRoute {
+        namespace: route.name.namespace.clone(),
+        name: route.name.name.clone(),
+        grpc: route.grpc,
+        created: route.created,
+        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends)).collect(),
+        hostnames: route.hostnames.clone(),
+    }
+}
+
+fn http_rule(rule: &HttpRule, backends: &[Checked<'_>]) -> v1::HttpRule {
+    v1::HttpRule {
+        name: rule.name.clone(),
+        matches: rule.matches.iter().map(http_match).collect(),
+        backends: backends.iter().map(backend).collect(),
+        request_timeout_ms: rule.request_timeout_ms,
+        backend_request_timeout_ms: rule.backend_request_timeout_ms,
+        retry: rule.retry.as_ref().map(retry),
+        filters: rule.filters.iter().map(filter).collect(),
+    }
+}
+
+/// A TCPRoute.
+pub(super) fn tcp_route(route: &TcpRoute, backends: &[Checked<'_>]) -> v1::TcpRoute {
+    v1::TcpRoute {
+        namespace: route.name.namespace.clone(),
+        name: route.name.name.clone(),
+        created: route.created,
+        backends: backends.iter().map(backend).collect(),
+    }
+}
+
+fn http_match(m: &HttpMatch) -> v1::HttpMatch {
+    use v1::http_match::Path;
+    let path = m.path.as_ref().map(|path| match path {
+        PathMatch::Exact(path) => Path::Exact(path.clone()),
+        PathMatch::Prefix(path) => Path::Prefix(path.clone()),
+        PathMatch::Regex(path) => Path::Regex(path.clone()),
+        PathMatch::Grpc(GrpcMethodMatch { service, method, regex }) => {
+            Path::GrpcMethod(v1::GrpcMethod { service: service.clone(), method: method.clone(), regex: *regex })
+        }
+    });
+    v1::HttpMatch {
+        path,
+        headers: m.headers.iter().map(value_match).collect(),
+        query: m.query.iter().map(value_match).collect(),
+        method: m.method.clone(),
+    }
+}
+
+fn value_match(m: &ValueMatch) -> v1::ValueMatch {
+    v1::ValueMatch { name: m.name.clone(), value: m.value.clone(), regex: m.regex }
+}
+
+fn retry(retry: &Retry) -> v1::Retry {
+    v1::Retry {
+        attempts: retry.attempts,
+        codes: retry.codes.iter().map(|code| u32::from(*code)).collect(),
+        backoff_ms: retry.backoff_ms,
+    }
+}
+
+fn backend(checked: &Checked<'_>) -> v1::Backend {
+    v1::Backend {
+        service: checked.backend.service.to_string(),
+        port: checked.backend.port.into(),
+        weight: checked.backend.weight,
+        invalid_reason: checked.invalid_reason.to_owned(),
+        filters: checked.backend.filters.iter().map(filter).collect(),
+    }
+}
+
+fn filter(filter: &Filter) -> v1::HttpFilter {
+    use v1::http_filter::Filter as Wire;
+    let filter = match filter {
+        Filter::RequestHeaders(modifier) => Wire::RequestHeaders(header_modifier(modifier)),
+        Filter::ResponseHeaders(modifier) => Wire::ResponseHeaders(header_modifier(modifier)),
+    };
+    v1::HttpFilter { filter: Some(filter) }
+}
+
+fn header_modifier(modifier: &HeaderModifier) -> v1::HeaderModifier {
+    let values = |list: &[(String, String)]| {
+        list.iter().map(|(name, value)| v1::HeaderValue { name: name.clone(), value: value.clone() }).collect()
+    };
+    v1::HeaderModifier { set: values(&modifier.set), add: values(&modifier.add), remove: modifier.remove.clone() }
+}
+
+/// A workload as an endpoint of one service.
+pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::Endpoint {
+    v1::Endpoint {
+        workload: workload.name.to_string(),
+        address: workload.address.to_string(),
+        mesh_port: workload.mesh_port.unwrap_or_default().into(),
+        identity: workload.identity.clone().unwrap_or_default(),
+        ports: ports
+            .into_iter()
+            .map(|port| v1::EndpointPort {
+                service_port: port.service_port.into(),
+                target: port.target,
+                number: port.number.into(),
+            })
+            .collect(),
+        healthy: workload.healthy,
+    }
+}

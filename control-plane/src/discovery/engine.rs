@@ -1,0 +1,273 @@
+//! The incremental computation of the world.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::Peekable;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use leno_proto::v1;
+
+use super::addresses::address;
+use super::attach::{Attachments, RouteKey, resource_name};
+use super::selection::{Selection, addresses, endpoint_ports};
+use super::world::Edit;
+use super::{Globals, Resource, ResourceType, World, backends, convert};
+use crate::model::{Committed, HttpRoute, Kind, Mesh, Name, StaticWorkload, TcpRoute, Workload};
+use crate::registry::Live;
+
+/// What a change may have altered.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Services whose own resource is to be made again.
+    services: BTreeSet<Name>,
+    /// Services whose endpoints are.
+    endpoints: BTreeSet<Name>,
+    routes: BTreeSet<RouteKey>,
+    addresses: BTreeSet<SocketAddr>,
+}
+
+/// Keeps the last inputs and what follows from them.
+pub struct Engine {
+    mesh: Arc<Mesh>,
+    live: Arc<Live>,
+    globals: Option<Globals>,
+    selection: Selection,
+    attachments: Attachments,
+    world: Arc<World>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    pub fn new() -> Self {
+        Self {
+            mesh: Arc::default(),
+            live: Arc::default(),
+            globals: None,
+            selection: Selection::default(),
+            attachments: Attachments::default(),
+            world: Arc::default(),
+        }
+    }
+
+    /// The world as it was computed last.
+    pub fn world(&self) -> Arc<World> {
+        self.world.clone()
+    }
+
+    /// The mesh that was taken up last.
+    #[cfg(test)]
+    pub(super) fn mesh(&self) -> Arc<Mesh> {
+        self.mesh.clone()
+    }
+
+    /// Takes up the present inputs. Gives the new world, or none when nothing changed for anyone.
+    pub fn update(&mut self, committed: &Committed, live: &Arc<Live>, globals: &Globals) -> Option<Arc<World>> {
+        let mut touched = Touched::default();
+        if !Arc::ptr_eq(&self.mesh, &committed.mesh) {
+            let old = std::mem::replace(&mut self.mesh, committed.mesh.clone());
+            self.mesh_changed(&old, live, &mut touched);
+        }
+        if !Arc::ptr_eq(&self.live, live) {
+            let old = std::mem::replace(&mut self.live, live.clone());
+            for name in changed(&old, live, Arc::ptr_eq) {
+                self.workload_changed(name, &mut touched);
+            }
+        }
+        let mut edit = self.world.edit();
+        if self.globals.as_ref() != Some(globals) {
+            set_globals(&mut edit, globals);
+            self.globals = Some(globals.clone());
+        }
+        self.recompute(&touched, &mut edit);
+        self.world = Arc::new(edit.finish(committed.revision)?);
+        Some(self.world.clone())
+    }
+
+    fn mesh_changed(&mut self, old: &Mesh, live: &Live, touched: &mut Touched) {
+        let new = self.mesh.clone();
+        let before = std::mem::replace(&mut self.attachments, Attachments::of(&new));
+        for name in changed(&old.services, &new.services, PartialEq::eq) {
+            self.service_changed(name, old, touched);
+        }
+        for name in changed(&old.workloads, &new.workloads, PartialEq::eq) {
+            // A live one of that name hides the object, so nothing changes for anyone.
+            if !live.contains_key(name) {
+                self.workload_changed(name, touched);
+            }
+        }
+        for (kind, old, new) in [
+            (Kind::HttpRoute, &old.http_routes, &new.http_routes),
+            (Kind::GrpcRoute, &old.grpc_routes, &new.grpc_routes),
+        ] {
+            for name in changed(old, new, PartialEq::eq) {
+                let routes = [old.get(name), new.get(name)].into_iter().flatten();
+                touched.services.extend(routes.flat_map(|r: &HttpRoute| &r.parents).map(|p| p.service.clone()));
+                touched.routes.insert((kind, name.clone()));
+            }
+        }
+        for name in changed(&old.tcp_routes, &new.tcp_routes, PartialEq::eq) {
+            let routes = [old.tcp_routes.get(name), new.tcp_routes.get(name)].into_iter().flatten();
+            touched.services.extend(routes.flat_map(|r: &TcpRoute| &r.parents).map(|p| p.service.clone()));
+            touched.routes.insert((Kind::TcpRoute, name.clone()));
+        }
+        for name in changed(&old.traffic_policies, &new.traffic_policies, PartialEq::eq) {
+            let policies = [old.traffic_policies.get(name), new.traffic_policies.get(name)].into_iter().flatten();
+            touched.services.extend(policies.flat_map(|p| &p.targets).map(|target| Name::new(&name.namespace, target)));
+        }
+        if old.reference_grants != new.reference_grants {
+            touched.routes.extend(before.crossing().chain(self.attachments.crossing()).cloned());
+        }
+    }
+
+    fn service_changed(&mut self, name: &Name, old: &Mesh, touched: &mut Touched) {
+        let (old, new) = (old.services.get(name), self.mesh.services.get(name));
+        for service in [old, new].into_iter().flatten() {
+            let workloads = self.selection.workloads_of(service);
+            touched.addresses.extend(workloads.flat_map(|workload| addresses(workload)));
+        }
+        self.selection.set_service(old, new);
+        touched.services.insert(name.clone());
+        touched.endpoints.insert(name.clone());
+        // A Service that comes, goes or changes its ports decides whether a reference to it is valid.
+        touched.routes.extend(self.attachments.sending_to(name).cloned());
+    }
+
+    /// Brings one workload up to date with the present inputs, live before written down.
+    fn workload_changed(&mut self, name: &Name, touched: &mut Touched) {
+        let new = match (self.live.get(name), self.mesh.workloads.get(name)) {
+            (Some(live), _) => Some(live.clone()),
+            (None, Some(written)) => Some(Arc::new(from_static(written))),
+            (None, None) => None,
+        };
+        let old = self.selection.set_workload(name, new.clone());
+        for workload in [old, new].into_iter().flatten() {
+            touched.addresses.extend(addresses(&workload));
+            touched.endpoints.extend(self.selection.services_near(&workload).into_iter().cloned());
+        }
+    }
+
+    fn recompute(&self, touched: &Touched, edit: &mut Edit) {
+        for name in &touched.endpoints {
+            edit.set(ResourceType::Endpoints, &name.to_string(), self.endpoints(name));
+        }
+        for name in &touched.services {
+            self.recompute_service(name, edit);
+        }
+        for (kind, name) in &touched.routes {
+            let (of, resource) = match kind {
+                Kind::TcpRoute => (ResourceType::TcpRoute, self.tcp_route(name)),
+                _ => (ResourceType::HttpRoute, self.http_route(*kind, name)),
+            };
+            edit.set(of, &resource_name(*kind, name), resource);
+        }
+        for at in &touched.addresses {
+            let resource = address(&self.selection, &self.mesh.services, *at).map(|a| Resource::encode(&a));
+            edit.set(ResourceType::Address, &at.to_string(), resource);
+        }
+    }
+
+    fn recompute_service(&self, name: &Name, edit: &mut Edit) {
+        let mut consumers = HashMap::new();
+        let base = self.mesh.services.get(name).map(|service| {
+            let policy = self.attachments.policy(name);
+            let view = |namespace: &str| {
+                Resource::encode(&convert::service(service, policy, &self.attachments.routes(service, namespace)))
+            };
+            for namespace in self.attachments.consumer_namespaces(name) {
+                consumers.insert(namespace.to_owned(), view(namespace));
+            }
+            view(&name.namespace)
+        });
+        let name = name.to_string();
+        edit.set(ResourceType::Service, &name, base);
+        edit.set_consumers(&name, &consumers);
+    }
+
+    /// The endpoints of a Service, sorted by workload; empty while it has none, absent when there is no such Service.
+    fn endpoints(&self, name: &Name) -> Option<Resource> {
+        let service = self.mesh.services.get(name)?;
+        let endpoints = self.selection.workloads_of(service).filter_map(|workload| {
+            let ports = endpoint_ports(service, workload);
+            (!ports.is_empty()).then(|| convert::endpoint(workload, ports))
+        });
+        let endpoints = v1::Endpoints { service: name.to_string(), endpoints: endpoints.collect() };
+        Some(Resource::encode(&endpoints))
+    }
+
+    fn http_route(&self, kind: Kind, name: &Name) -> Option<Resource> {
+        let routes = if kind == Kind::GrpcRoute { &self.mesh.grpc_routes } else { &self.mesh.http_routes };
+        let route = routes.get(name)?;
+        let rules = route.rules.iter();
+        let checked: Vec<_> = rules.map(|rule| backends::check(&self.mesh, kind, name, &rule.backends)).collect();
+        Some(Resource::encode(&convert::http_route(route, &checked)))
+    }
+
+    fn tcp_route(&self, name: &Name) -> Option<Resource> {
+        let route = self.mesh.tcp_routes.get(name)?;
+        let checked = backends::check(&self.mesh, Kind::TcpRoute, name, &route.backends);
+        Some(Resource::encode(&convert::tcp_route(route, &checked)))
+    }
+}
+
+fn set_globals(edit: &mut Edit, globals: &Globals) {
+    let bundle = v1::TrustBundle { trust_domain: globals.trust_domain.clone(), roots: globals.roots.clone() };
+    edit.set(ResourceType::TrustBundle, &globals.trust_domain, Some(Resource::encode(&bundle)));
+    let config = v1::SidecarConfig { renew_generation: globals.renew_generation };
+    edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(Resource::encode(&config)));
+}
+
+/// A written-down workload has no sidecar, and nobody reports its health.
+fn from_static(written: &StaticWorkload) -> Workload {
+    Workload {
+        name: written.name.clone(),
+        labels: written.labels.clone(),
+        address: written.address,
+        mesh_port: None,
+        identity: None,
+        ports: written.ports.clone(),
+        healthy: true,
+    }
+}
+
+/// The keys whose values differ, including those that only one of the two has. One pass over both, in order.
+fn changed<'a, K: Ord, V>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> Vec<&'a K> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut keys = Vec::new();
+    while let Some(key) = next_changed(&mut old, &mut new, &same) {
+        keys.extend(key);
+    }
+    keys
+}
+
+/// One step of [`changed`]: none at the end, else the key if its values differ.
+fn next_changed<'a, K: Ord + 'a, V: 'a>(
+    old: &mut Peekable<impl Iterator<Item = (&'a K, &'a V)>>,
+    new: &mut Peekable<impl Iterator<Item = (&'a K, &'a V)>>,
+    same: &impl Fn(&V, &V) -> bool,
+) -> Option<Option<&'a K>> {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let order = match (old.peek(), new.peek()) {
+        (None, None) => return None,
+        (Some(_), None) => Less,
+        (None, Some(_)) => Greater,
+        (Some((a, _)), Some((b, _))) => a.cmp(b),
+    };
+    Some(match order {
+        Less => old.next().map(|(key, _)| key),
+        Greater => new.next().map(|(key, _)| key),
+        Equal => {
+            let (old, new) = (old.next()?, new.next()?);
+            (!same(old.1, new.1)).then_some(new.0)
+        }
+    })
+}

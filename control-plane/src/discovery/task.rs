@@ -1,0 +1,52 @@
+//! The one task that runs the engine.
+
+use std::sync::Arc;
+
+use leno_runtime::drain::DrainWatch;
+use tokio::sync::watch;
+
+use super::{Engine, Globals, World};
+use crate::model::Committed;
+use crate::registry::Live;
+
+/// Starts discovery. The first world is there when this returns, so no session ever sees an empty one.
+pub fn spawn(
+    mut committed: watch::Receiver<Arc<Committed>>,
+    mut live: watch::Receiver<Arc<Live>>,
+    mut globals: watch::Receiver<Globals>,
+    drain: DrainWatch,
+) -> watch::Receiver<Arc<World>> {
+    let mut engine = Engine::new();
+    update(&mut engine, &mut committed, &mut live, &mut globals);
+    let (publish, worlds) = watch::channel(engine.world());
+    tokio::spawn(async move {
+        loop {
+            let open = tokio::select! {
+                open = committed.changed() => open.is_ok(),
+                open = live.changed() => open.is_ok(),
+                open = globals.changed() => open.is_ok(),
+                () = publish.closed() => false,
+                () = drain.signaled() => false,
+            };
+            if !open {
+                return;
+            }
+            if let Some(world) = update(&mut engine, &mut committed, &mut live, &mut globals) {
+                publish.send_replace(world);
+            }
+        }
+    });
+    worlds
+}
+
+fn update(
+    engine: &mut Engine,
+    committed: &mut watch::Receiver<Arc<Committed>>,
+    live: &mut watch::Receiver<Arc<Live>>,
+    globals: &mut watch::Receiver<Globals>,
+) -> Option<Arc<World>> {
+    // Cloned out, so that no sender waits on the engine.
+    let (committed, live, globals) =
+        (committed.borrow_and_update().clone(), live.borrow_and_update().clone(), globals.borrow_and_update().clone());
+    engine.update(&committed, &live, &globals)
+}

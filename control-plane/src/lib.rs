@@ -1,0 +1,13 @@
+//! The control plane of Leno: what the users wrote becomes what every sidecar holds.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod app;
+pub mod ca;
+pub mod config;
+pub mod discovery;
+pub mod model;
+pub mod registry;
+pub mod settings;
+pub mod store;
+pub mod validate;
+pub mod xds;

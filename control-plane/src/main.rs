@@ -1,0 +1,41 @@
+//! Leno's control plane.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::task::Poll;
+
+use clap::Parser;
+use leno_control_plane::{app, settings::Settings};
+use leno_runtime::failure::{Failure, exit, exit_with};
+use leno_runtime::{announce, log, signals};
+use serde_json::Value;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Two are enough for thousands of sidecars, and leave the machine to them.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    log::init(settings.output);
+    exit_with(start(&settings))
+}
+
+fn start(settings: &Settings) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = runtime.map_err(|why| {
+        Failure::new(exit::UNAVAILABLE, format!("cannot start threads: {why}"), "raise the limits of this user")
+    })?;
+    runtime.block_on(async {
+        let bound = app::build(settings).await?;
+        // Heard before anyone is told that we are ready, so that no signal finds us deaf.
+        let mut shutdown = pin!(signals::shutdown());
+        poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
+        let at = bound.addresses();
+        let fields = [("xds", at.xds), ("api", at.api), ("admin", at.admin)];
+        announce::ready(settings.output, &fields.map(|(name, at)| (name, Value::from(at.to_string()))));
+        bound.run(shutdown).await
+    })
+}

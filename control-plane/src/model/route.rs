@@ -1,0 +1,107 @@
+//! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come and go.
+
+use super::Name;
+
+/// A Service that a route is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentRef {
+    pub service: Name,
+    /// None: every port of the Service.
+    pub port: Option<u16>,
+}
+
+/// An HTTPRoute or, with `grpc`, a GRPCRoute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpRoute {
+    pub name: Name,
+    pub grpc: bool,
+    /// Seconds since 1970; an older route wins a tie.
+    pub created: i64,
+    pub parents: Vec<ParentRef>,
+    pub hostnames: Vec<String>,
+    pub rules: Vec<HttpRule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HttpRule {
+    pub name: String,
+    /// Never empty: a rule without matches has the specified default, the path prefix `/`.
+    pub matches: Vec<HttpMatch>,
+    pub filters: Vec<Filter>,
+    pub backends: Vec<Backend>,
+    /// Milliseconds. Some(0): the user disabled it.
+    pub request_timeout_ms: Option<u64>,
+    pub backend_request_timeout_ms: Option<u64>,
+    pub retry: Option<Retry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HttpMatch {
+    pub path: Option<PathMatch>,
+    pub headers: Vec<ValueMatch>,
+    pub query: Vec<ValueMatch>,
+    /// Empty: any.
+    pub method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathMatch {
+    Exact(String),
+    Prefix(String),
+    Regex(String),
+    Grpc(GrpcMethodMatch),
+}
+
+/// An empty part matches anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GrpcMethodMatch {
+    pub service: String,
+    pub method: String,
+    pub regex: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueMatch {
+    pub name: String,
+    pub value: String,
+    pub regex: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    pub attempts: u32,
+    pub codes: Vec<u16>,
+    pub backoff_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    RequestHeaders(HeaderModifier),
+    ResponseHeaders(HeaderModifier),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderModifier {
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
+/// Where a rule sends to. A reference to something that is no Service is kept, since its share is answered 500.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    pub service: Name,
+    pub port: u16,
+    pub weight: u32,
+    /// A reason of the Gateway API that is known without looking at other objects (InvalidKind), or empty.
+    pub invalid_reason: String,
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TcpRoute {
+    pub name: Name,
+    pub created: i64,
+    pub parents: Vec<ParentRef>,
+    pub backends: Vec<Backend>,
+}

@@ -1,0 +1,63 @@
+//! Services and what is attached to them.
+
+use std::collections::BTreeMap;
+
+use super::{Kind, Name};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: Name,
+    /// Empty: selects nothing.
+    pub selector: BTreeMap<String, String>,
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// May be empty when the Service has one port.
+    pub name: String,
+    pub number: u16,
+    pub target: TargetPort,
+    pub protocol: AppProtocol,
+}
+
+/// Which port of a workload: by number or by the name that the workload gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    Number(u16),
+    Name(String),
+}
+
+/// From `appProtocol`, else from the port's name (`http`, `http-admin`, `grpc`, `tcp-redis` …), else the first bytes decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AppProtocol {
+    #[default]
+    Detect,
+    Http,
+    Http2,
+    Tcp,
+}
+
+/// leno.dev/v1alpha1 TrafficPolicy. None: the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrafficPolicy {
+    /// The Services it is attached to, in its own namespace.
+    pub targets: Vec<String>,
+    pub connect_timeout_ms: Option<u32>,
+    pub idle_timeout_ms: Option<u32>,
+    pub consecutive_failures: Option<u32>,
+    pub ejection_ms: Option<u32>,
+    pub max_ejected_percent: Option<u32>,
+    pub retry_budget_percent: Option<u32>,
+    pub retry_budget_per_second: Option<u32>,
+}
+
+/// Allows routes of other namespaces to send to Services of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceGrant {
+    pub name: Name,
+    /// Kind and namespace of the route.
+    pub from: Vec<(Kind, String)>,
+    /// The Services; None: all of the namespace.
+    pub to: Vec<Option<String>>,
+}

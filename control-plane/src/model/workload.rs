@@ -1,0 +1,33 @@
+//! Workloads: running instances, with a sidecar or written down.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// A Workload object: an instance without a sidecar, reached in plaintext.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticWorkload {
+    pub name: Name,
+    pub labels: BTreeMap<String, String>,
+    pub address: IpAddr,
+    pub ports: BTreeMap<String, u16>,
+    pub service_account: Option<String>,
+}
+
+/// An instance as discovery sees it, wherever it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    pub name: Name,
+    pub labels: BTreeMap<String, String>,
+    pub address: IpAddr,
+    /// None: no sidecar.
+    pub mesh_port: Option<u16>,
+    /// The SPIFFE ID that its sidecar has proven.
+    pub identity: Option<String>,
+    pub ports: BTreeMap<String, u16>,
+    /// Wants new requests.
+    pub healthy: bool,
+}

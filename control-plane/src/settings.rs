@@ -1,0 +1,134 @@
+//! The command line of the control plane: what is read once, at the start. Everything else comes through the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use leno_runtime::announce::Output;
+
+/// The command line.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "leno-control-plane",
+    version,
+    about = "Leno's control plane: hands every sidecar its routes, endpoints, policy and certificates.",
+    after_help = EXAMPLES,
+    max_term_width = 110
+)]
+pub struct Settings {
+    /// Folder for the state: objects, history, tokens, the certificate authority and admin.yaml. Made when it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+
+    /// Folder with YAML files to keep in force; watched for changes.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+
+    /// Where sidecars connect (gRPC over TLS). Port 0 takes any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    pub xds_addr: String,
+
+    /// Where the REST API listens (HTTPS, bearer token).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012")]
+    pub api_addr: String,
+
+    /// Where /ready, /live, /metrics and /config_dump are served. Without authentication, so keep it on loopback.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
+    pub admin_addr: String,
+
+    /// Name of the mesh in every identity, spiffe://TRUST-DOMAIN/... It is fixed at the first start.
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+
+    /// How the one line that says 'ready' is printed.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    pub output: Output,
+
+    /// How long a sidecar's certificate lives. It renews at half of that.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_ttl)]
+    pub leaf_ttl: Duration,
+
+    /// How long a workload whose sidecar lost its connection stays in the endpoints.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = grace)]
+    pub registration_grace: Duration,
+
+    /// File with the passphrase that encrypts the CA key; else LENO_CA_PASSPHRASE, else the random key file STATE_DIR/ca.key.
+    #[arg(long, value_name = "FILE")]
+    pub ca_passphrase_file: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  leno-control-plane --state-dir ./state
+      Serves a mesh on this machine. Then: LENO_CONTEXT=./state/admin.yaml leno status
+  leno-control-plane --state-dir /var/lib/leno --config-dir /etc/leno --xds-addr 0.0.0.0:15010
+      Keeps the YAML files of a folder in force; sidecars of other machines can connect.
+  LENO_CA_PASSPHRASE=... leno-control-plane --state-dir ./state
+      Encrypts the CA key with a passphrase instead of a key file.
+
+Environment: LENO_CA_PASSPHRASE (see above), LENO_LOG (log filter, for example debug or leno_control_plane=debug).";
+
+/// Reads `10s`, `5m`, `24h`, `7d`, `500ms` or a plain number of seconds.
+///
+/// # Errors
+/// It is none of these, or zero, or more than a century.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let number = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(number);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("{unit:?} is no unit; write for example 10s, 5m, 24h or 7d")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "write a whole number and a unit, for example 10s or 24h".to_owned())?;
+    match number.checked_mul(millis) {
+        Some(0) => Err("it must be more than zero".to_owned()),
+        Some(millis) if millis <= 100 * 365 * 86_400_000 => Ok(Duration::from_millis(millis)),
+        _ => Err("it is longer than a century".to_owned()),
+    }
+}
+
+/// Shorter ones would be renewed all the time, longer ones would outlive any revocation of trust.
+fn leaf_ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        ttl if ttl < Duration::from_secs(5) => Err("a leaf lives at least 5s".to_owned()),
+        ttl if ttl > Duration::from_secs(90 * 86_400) => Err("a leaf lives at most 90d".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        grace if grace > Duration::from_secs(3600) => Err("a workload that is gone is kept for 1h at most".to_owned()),
+        grace => Ok(grace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        for (text, seconds) in [("10", 10), ("10s", 10), ("5m", 300), ("24h", 86_400), ("2d", 172_800), ("3000ms", 3)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "0", "s", "-1s", "1.5h", "10 s", "99999999999999999999", "18446744073709551615d", "5w"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_the_contract_is_taken() {
+        let line = "leno-control-plane --config-dir c --state-dir s --xds-addr 127.0.0.1:0 --api-addr 127.0.0.1:0 \
+                    --admin-addr 127.0.0.1:0 --trust-domain example.org --output json --leaf-ttl 10s";
+        let settings = Settings::try_parse_from(line.split_whitespace()).unwrap();
+        assert_eq!((settings.output, settings.leaf_ttl), (Output::Json, Duration::from_secs(10)));
+        assert!(Settings::try_parse_from(["leno-control-plane"]).is_err(), "the state folder has no default");
+        assert!(Settings::try_parse_from(["x", "--state-dir", "s", "--leaf-ttl", "1s"]).is_err());
+    }
+}

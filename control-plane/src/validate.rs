@@ -1,0 +1,196 @@
+//! From what the user wrote to the model: what an object means, and everything that is wrong with it at once.
+//!
+//! A [`Valid`] object is the only way into the store, and only this module makes one.
+
+mod check;
+mod cross;
+mod filter;
+mod grpc_route;
+mod http_path;
+mod http_route;
+mod reference_grant;
+mod route;
+mod service;
+mod tcp_route;
+mod traffic_policy;
+mod workload;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::config::{FieldPath, Object, Problem, Severity, Spec};
+use crate::model::{self, Kind, Mesh, ObjectKey};
+use check::Check;
+
+pub use check::{is_dns_label, is_dns_subdomain};
+pub use cross::warnings;
+
+/// What a valid object means.
+#[derive(Debug, Clone, PartialEq)]
+enum Entity {
+    Namespace,
+    Service(model::Service),
+    Workload(model::StaticWorkload),
+    HttpRoute(model::HttpRoute),
+    GrpcRoute(model::HttpRoute),
+    TcpRoute(model::TcpRoute),
+    ReferenceGrant(model::ReferenceGrant),
+    TrafficPolicy(model::TrafficPolicy),
+}
+
+/// An object that has passed every check.
+#[derive(Debug, Clone)]
+pub struct Valid {
+    key: ObjectKey,
+    value: Value,
+    file: String,
+    /// `metadata.creationTimestamp`, seconds since 1970.
+    created: Option<i64>,
+    entity: Entity,
+}
+
+/// What came of a batch of objects.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub valid: Vec<Valid>,
+    /// Objects that are refused; their last good version stays.
+    pub refused: Vec<ObjectKey>,
+    pub problems: Vec<Problem>,
+}
+
+impl Valid {
+    /// Which object it is.
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// As the user wrote it, as it is stored.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The file that it came from, as its sender named it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// When the object says that it was made, seconds since 1970.
+    pub fn created(&self) -> Option<i64> {
+        self.created
+    }
+
+    /// Puts it into a mesh. `stored` is when it was first stored, for an object that does not say when it was made.
+    pub fn put_into(&self, mesh: &mut Mesh, stored: i64) {
+        let name = self.key.name.clone();
+        let created = self.created.unwrap_or(stored);
+        match self.entity.clone() {
+            Entity::Namespace => {}
+            Entity::Service(service) => drop(mesh.services.insert(name, service)),
+            Entity::Workload(workload) => drop(mesh.workloads.insert(name, workload)),
+            Entity::HttpRoute(route) => drop(mesh.http_routes.insert(name, model::HttpRoute { created, ..route })),
+            Entity::GrpcRoute(route) => drop(mesh.grpc_routes.insert(name, model::HttpRoute { created, ..route })),
+            Entity::TcpRoute(route) => drop(mesh.tcp_routes.insert(name, model::TcpRoute { created, ..route })),
+            Entity::ReferenceGrant(grant) => drop(mesh.reference_grants.insert(name, grant)),
+            Entity::TrafficPolicy(policy) => drop(mesh.traffic_policies.insert(name, policy)),
+        }
+    }
+}
+
+/// Takes an object out of a mesh.
+pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
+    match key.kind {
+        Kind::Namespace => {}
+        Kind::Service => drop(mesh.services.remove(&key.name)),
+        Kind::Workload => drop(mesh.workloads.remove(&key.name)),
+        Kind::HttpRoute => drop(mesh.http_routes.remove(&key.name)),
+        Kind::GrpcRoute => drop(mesh.grpc_routes.remove(&key.name)),
+        Kind::TcpRoute => drop(mesh.tcp_routes.remove(&key.name)),
+        Kind::ReferenceGrant => drop(mesh.reference_grants.remove(&key.name)),
+        Kind::TrafficPolicy => drop(mesh.traffic_policies.remove(&key.name)),
+    }
+}
+
+/// Checks one object.
+pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
+    let mut check = Check::new(&object);
+    let entity = object.typed.as_ref().and_then(|(metadata, spec)| {
+        check.metadata(metadata);
+        let name = object.key.name.clone();
+        match spec {
+            Spec::Namespace => Some(Entity::Namespace),
+            Spec::Service(spec) => service::check(&mut check, name, spec).map(Entity::Service),
+            Spec::Workload(spec) => workload::check(&mut check, name, metadata, spec).map(Entity::Workload),
+            Spec::HttpRoute(spec) => Some(Entity::HttpRoute(http_route::check(&mut check, name, spec))),
+            Spec::GrpcRoute(spec) => Some(Entity::GrpcRoute(grpc_route::check(&mut check, name, spec))),
+            Spec::TcpRoute(spec) => Some(Entity::TcpRoute(tcp_route::check(&mut check, name, spec))),
+            Spec::ReferenceGrant(spec) => Some(Entity::ReferenceGrant(reference_grant::check(&mut check, name, spec))),
+            Spec::TrafficPolicy(spec) => Some(Entity::TrafficPolicy(traffic_policy::check(&mut check, spec))),
+        }
+    });
+    let mut problems = object.problems.clone();
+    problems.extend(check.into_problems());
+    problems.sort_by_key(|p| (p.line, p.column));
+    let refused = problems.iter().any(Problem::is_error);
+    let created = object.typed.as_ref().and_then(|(m, _)| m.creation_timestamp.as_ref()).map(|t| t.0.as_second());
+    match entity.filter(|_| !refused) {
+        Some(entity) => {
+            Ok((Valid { key: object.key, value: object.value, file: object.file, created, entity }, problems))
+        }
+        None => Err(problems),
+    }
+}
+
+/// Checks the objects of a batch or a folder. An object that is defined twice is refused, since either definition could be
+/// the one that is meant.
+pub fn batch(objects: Vec<Object>) -> Checked {
+    let mut checked = Checked::default();
+    let mut seen: HashMap<ObjectKey, Vec<Problem>> = HashMap::new();
+    for object in &objects {
+        let here = object.describe(&FieldPath::of("metadata").key("name"), Severity::Error, "", "");
+        seen.entry(object.key.clone()).or_default().push(here);
+    }
+    for one in objects {
+        let key = one.key.clone();
+        let twice = seen.get(&key).filter(|places| places.len() > 1).map(|places| duplicate(&one, places));
+        match object(one) {
+            Ok((valid, warnings)) => {
+                checked.problems.extend(warnings);
+                match twice {
+                    None => checked.valid.push(valid),
+                    Some(problem) => {
+                        checked.problems.push(problem);
+                        checked.refused.push(key);
+                    }
+                }
+            }
+            Err(problems) => {
+                checked.problems.extend(problems);
+                checked.problems.extend(twice);
+                checked.refused.push(key);
+            }
+        }
+    }
+    checked.refused.sort();
+    checked.refused.dedup();
+    checked
+}
+
+fn duplicate(object: &Object, places: &[Problem]) -> Problem {
+    let path = FieldPath::of("metadata").key("name");
+    let mut here = object.describe(&path, Severity::Error, "", "keep one of them");
+    let others: Vec<String> = places
+        .iter()
+        .filter(|p| (&p.file, p.line, p.column) != (&here.file, here.line, here.column))
+        .take(3)
+        .map(|p| format!("{}:{}", p.file, p.line))
+        .collect();
+    here.message = match others.is_empty() {
+        true => "is defined twice in one file".to_owned(),
+        false => format!("is defined twice, also in {}", others.join(", ")),
+    };
+    here
+}
+
+#[cfg(test)]
+mod tests;

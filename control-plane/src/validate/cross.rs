@@ -1,0 +1,99 @@
+//! What only shows when all objects are seen together. These are warnings, never refusals: objects come in any order, and
+//! what is missing now may be there in a moment.
+
+use super::{Entity, Valid};
+use crate::config::{Problem, Severity};
+use crate::model::{Backend, Kind, Mesh, Name, ParentRef};
+
+/// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
+pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for object in valid {
+        let mut warn = |field: String, message: String, hint: &str| {
+            found.push(Problem {
+                file: object.file.clone(),
+                object: object.key.to_string(),
+                field,
+                message,
+                hint: hint.to_owned(),
+                severity: Severity::Warning,
+                ..Problem::default()
+            });
+        };
+        match &object.entity {
+            Entity::HttpRoute(route) | Entity::GrpcRoute(route) => {
+                parents(mesh, &route.parents, &mut warn);
+                let kind = if route.grpc { Kind::GrpcRoute } else { Kind::HttpRoute };
+                for (n, rule) in route.rules.iter().enumerate() {
+                    let field = format!("spec.rules[{n}].backendRefs");
+                    backends(mesh, (kind, &route.name), &field, &rule.backends, &mut warn);
+                }
+            }
+            Entity::TcpRoute(route) => {
+                parents(mesh, &route.parents, &mut warn);
+                let field = "spec.rules[0].backendRefs";
+                backends(mesh, (Kind::TcpRoute, &route.name), field, &route.backends, &mut warn);
+            }
+            Entity::TrafficPolicy(policy) => {
+                for (n, target) in policy.targets.iter().enumerate() {
+                    let name = Name::new(object.key.name.namespace.as_str(), target.as_str());
+                    if !mesh.services.contains_key(&name) {
+                        let message = format!("the Service {name} does not exist");
+                        warn(format!("spec.targetRefs[{n}]"), message, "create it, or correct the name");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+type Warn<'a> = dyn FnMut(String, String, &str) + 'a;
+
+fn parents(mesh: &Mesh, parents: &[ParentRef], warn: &mut Warn<'_>) {
+    for (n, parent) in parents.iter().enumerate() {
+        let field = format!("spec.parentRefs[{n}]");
+        match (mesh.services.get(&parent.service), parent.port) {
+            (None, _) => {
+                warn(field, format!("the Service {} does not exist", parent.service), "create it, or correct the name");
+            }
+            (Some(service), Some(port)) if service.ports.iter().all(|p| p.number != port) => {
+                warn(field, format!("the Service {} has no port {port}", parent.service), "correct the port");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn backends(mesh: &Mesh, route: (Kind, &Name), field: &str, backends: &[Backend], warn: &mut Warn<'_>) {
+    for (n, backend) in backends.iter().enumerate().filter(|(_, b)| b.invalid_reason.is_empty()) {
+        let field = format!("{field}[{n}]");
+        let service = &backend.service;
+        match mesh.services.get(service) {
+            None => {
+                let message = format!("the Service {service} does not exist; its share is answered 500");
+                warn(field, message, "create it, or correct the name");
+            }
+            Some(found) if found.ports.iter().all(|p| p.number != backend.port) => {
+                let message = format!("the Service {service} has no port {}; its share is answered 500", backend.port);
+                warn(field, message, "correct the port");
+            }
+            Some(_) if !granted(mesh, route, service) => {
+                let message = format!("no ReferenceGrant in {} lets this route send to {service}; its share is answered 500", service.namespace);
+                warn(field, message, "create one in that namespace");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether a route may send to a Service (GEP-709): its own namespace's, or one that a ReferenceGrant opens.
+fn granted(mesh: &Mesh, (kind, route): (Kind, &Name), service: &Name) -> bool {
+    route.namespace == service.namespace
+        || mesh.reference_grants.values().any(|grant| {
+            grant.name.namespace == service.namespace
+                && grant.from.iter().any(|(k, namespace)| *k == kind && *namespace == route.namespace)
+                && grant.to.iter().any(|to| to.as_ref().is_none_or(|name| *name == service.name))
+        })
+}

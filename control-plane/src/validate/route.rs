@@ -1,0 +1,195 @@
+//! What routes of all kinds have: parents, backends, rule names. The Gateway API's crate has a type of its own for each
+//! place; the macros here make one of them.
+
+use std::collections::BTreeSet;
+
+use super::check::{Check, is_dns_label, is_dns_subdomain};
+use crate::config::FieldPath;
+use crate::model::{Backend, Filter, Name, ParentRef};
+
+/// Most entries of the lists of a route, as the Gateway API specifies them.
+pub(super) const MOST_PARENTS: usize = 32;
+pub(super) const MOST_RULES: usize = 16;
+pub(super) const MOST_BACKENDS: usize = 16;
+pub(super) const MOST_MATCHES: usize = 64;
+/// Of all rules of a route together.
+pub(super) const MOST_MATCHES_IN_ALL: usize = 128;
+pub(super) const MOST_HOSTNAMES: usize = 16;
+/// Largest weight, as specified.
+const MOST_WEIGHT: u32 = 1_000_000;
+
+/// `parentRefs[]` of whichever route.
+pub(super) struct WrittenParent<'a> {
+    pub group: Option<&'a str>,
+    pub kind: Option<&'a str>,
+    pub name: &'a str,
+    pub namespace: Option<&'a str>,
+    pub port: Option<i32>,
+    pub section: Option<&'a str>,
+}
+
+/// `backendRefs[]` of whichever route.
+pub(super) struct WrittenBackend<'a> {
+    pub group: Option<&'a str>,
+    pub kind: Option<&'a str>,
+    pub name: &'a str,
+    pub namespace: Option<&'a str>,
+    pub port: Option<i32>,
+    pub weight: Option<i32>,
+}
+
+macro_rules! written_parents {
+    ($refs:expr) => {
+        $refs.iter().flatten().map(|r| $crate::validate::route::WrittenParent {
+            group: r.group.as_deref(),
+            kind: r.kind.as_deref(),
+            name: &r.name,
+            namespace: r.namespace.as_deref(),
+            port: r.port,
+            section: r.section_name.as_deref(),
+        })
+    };
+}
+
+macro_rules! written_backend {
+    ($r:expr) => {
+        $crate::validate::route::WrittenBackend {
+            group: $r.group.as_deref(),
+            kind: $r.kind.as_deref(),
+            name: &$r.name,
+            namespace: $r.namespace.as_deref(),
+            port: $r.port,
+            weight: $r.weight,
+        }
+    };
+}
+
+pub(super) use {written_backend, written_parents};
+
+/// The Services that a route is attached to (GAMMA, GEP-1426).
+pub(super) fn parents<'a>(
+    check: &mut Check<'_>,
+    route: &Name,
+    written: impl Iterator<Item = WrittenParent<'a>>,
+) -> Vec<ParentRef> {
+    let path = FieldPath::of("spec").key("parentRefs");
+    let mut parents: Vec<ParentRef> = Vec::new();
+    let mut count = 0;
+    for (n, parent) in written.enumerate() {
+        count = n + 1;
+        let at = path.index(n);
+        if count > MOST_PARENTS || !is_service_parent(check, &at, &parent) {
+            continue;
+        }
+        if parent.section.is_some() {
+            check.error(&at.key("sectionName"), "a Service has no sections", "write `port:` for one port of it");
+        }
+        service_name(check, &at, parent.name, parent.namespace);
+        let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
+        let service = Name::new(parent.namespace.unwrap_or(&route.namespace), parent.name);
+        if parents.iter().any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none())) {
+            check.error(&at, "the route is attached to this Service and port twice", "remove one of them, or name a port in each");
+        }
+        parents.push(ParentRef { service, port });
+    }
+    check.most(&path, count, MOST_PARENTS);
+    if count == 0 {
+        let hint = "write `parentRefs: [{group: \"\", kind: Service, name: web, port: 80}]`";
+        check.warn(&path, "the route is attached to nothing", hint);
+    }
+    parents
+}
+
+/// The group may be left out for a Service, since no other group has that kind.
+fn is_service_parent(check: &mut Check<'_>, at: &FieldPath, parent: &WrittenParent<'_>) -> bool {
+    match (parent.group, parent.kind) {
+        (None | Some(""), Some("Service")) => true,
+        (Some(group), Some("Service")) => {
+            check.error(&at.key("group"), format!("there is no Service in the group {group:?}"), "write `group: \"\"`");
+            false
+        }
+        // Kind and group of Gateway are the defaults.
+        (None | Some("gateway.networking.k8s.io"), None | Some("Gateway")) => {
+            let hint = "write `group: \"\"` and `kind: Service` to attach the route to a Service";
+            check.error(at, "a Gateway as parent is not supported yet", hint);
+            false
+        }
+        (group, kind) => {
+            let what = format!("{} of group {:?}", kind.unwrap_or("Gateway"), group.unwrap_or("gateway.networking.k8s.io"));
+            check.error(at, format!("{what} as parent is not supported"), "write `group: \"\"` and `kind: Service`");
+            false
+        }
+    }
+}
+
+fn service_name(check: &mut Check<'_>, at: &FieldPath, name: &str, namespace: Option<&str>) {
+    check.dns_label(&at.key("name"), name);
+    if let Some(namespace) = namespace {
+        check.dns_label(&at.key("namespace"), namespace);
+    }
+}
+
+/// One backend. A reference to something that is no Service is kept, as the Gateway API says: its share is answered 500.
+pub(super) fn backend(
+    check: &mut Check<'_>,
+    at: &FieldPath,
+    route: &Name,
+    written: &WrittenBackend<'_>,
+    filters: Vec<Filter>,
+) -> Option<Backend> {
+    let group = written.group.unwrap_or_default();
+    let kind = written.kind.unwrap_or("Service");
+    let service = group.is_empty() && kind == "Service";
+    if service {
+        service_name(check, at, written.name, written.namespace);
+    } else {
+        let message = format!("{kind} of group {group:?} is no backend that is known; its share is answered 500");
+        check.warn(&at.key("kind"), message, "write `kind: Service`");
+        check.most(&at.key("name"), written.name.len(), 253);
+    }
+    let port = match written.port {
+        Some(port) => check.port(&at.key("port"), port.into()),
+        None if service => {
+            check.error(&at.key("port"), "a Service as backend needs a port", "add `port:`");
+            None
+        }
+        None => Some(0),
+    };
+    let weight = match written.weight {
+        None => Some(1),
+        Some(weight) => check.number(&at.key("weight"), weight.into(), 0, MOST_WEIGHT),
+    };
+    Some(Backend {
+        service: Name::new(written.namespace.unwrap_or(&route.namespace), written.name),
+        port: port?,
+        weight: weight?,
+        invalid_reason: if service { String::new() } else { "InvalidKind".to_owned() },
+        filters,
+    })
+}
+
+/// The names of rules are DNS labels and unique in their route (GEP-995).
+pub(super) fn rule_name(check: &mut Check<'_>, at: &FieldPath, name: Option<&str>, seen: &mut BTreeSet<String>) -> String {
+    let Some(name) = name else { return String::new() };
+    let path = at.key("name");
+    check.dns_subdomain(&path, name);
+    if !seen.insert(name.to_owned()) {
+        check.error(&path, format!("two rules have the name {name:?}"), "rename one of them");
+    }
+    name.to_owned()
+}
+
+/// A precise name, or `*.` and a suffix; never an address.
+pub(super) fn hostnames(check: &mut Check<'_>, written: &[String]) -> Vec<String> {
+    let path = FieldPath::of("spec").key("hostnames");
+    check.most(&path, written.len(), MOST_HOSTNAMES);
+    for (n, host) in written.iter().take(MOST_HOSTNAMES).enumerate() {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let address = host.parse::<std::net::IpAddr>().is_ok();
+        if address || !is_dns_subdomain(name) || name.split('.').any(|label| !is_dns_label(label)) {
+            let hint = "write a DNS name in lower case without a port, as web.example.com or *.example.com";
+            check.error(&path.index(n), format!("{host:?} is no hostname"), hint);
+        }
+    }
+    written.to_vec()
+}

@@ -1,0 +1,106 @@
+//! The accept loop of the xDS port. Whatever a peer does, it goes on.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_certs::verify;
+use leno_runtime::drain::DrainWatch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::classify;
+use super::connection::Connection;
+use crate::ca::{PeerCertificate, Refusal, Refusals, ServerIdentity};
+
+/// Connections at a time; more wait in the kernel's backlog.
+const MOST_CONNECTIONS: usize = 10_000;
+/// Handshakes at a time. A peer takes a place with its first byte, so that who only connects takes none; a peer that then
+/// goes on slowly holds its place until the deadline, so there are more places than one careless client has connections.
+const MOST_HANDSHAKES: usize = 1_024;
+/// From the accept to the end of the handshake.
+const HANDSHAKE_IN: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed, as it does when the process has no file descriptors left.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+struct Handshakes {
+    tls: Arc<ServerIdentity>,
+    refusals: Refusals,
+    places: Arc<Semaphore>,
+    ready: mpsc::Sender<Result<Connection, Infallible>>,
+}
+
+/// The connections whose handshake is done.
+pub(super) fn incoming(
+    listener: std::net::TcpListener,
+    tls: Arc<ServerIdentity>,
+    refusals: Refusals,
+    drain: DrainWatch,
+) -> ReceiverStream<Result<Connection, Infallible>> {
+    let (ready, connections) = mpsc::channel(64);
+    let places = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    tokio::spawn(accept(listener, Handshakes { tls, refusals, places, ready }, drain));
+    ReceiverStream::new(connections)
+}
+
+async fn accept(listener: std::net::TcpListener, handshakes: Handshakes, drain: DrainWatch) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the xDS port cannot be served");
+            return;
+        }
+    };
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => drop(tokio::spawn(handshakes.clone().run(stream, address, place))),
+                Err(error) => {
+                    tracing::warn!(%error, "the xDS port cannot accept");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            },
+            () = drain.signaled() => return,
+        }
+    }
+}
+
+impl Handshakes {
+    async fn run(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        match tokio::time::timeout(HANDSHAKE_IN, self.handshake(stream, address, place)).await {
+            // A closed channel: the server drains, and the connection with it.
+            Ok(Ok(connection)) => drop(self.ready.send(Ok(connection)).await),
+            Ok(Err(refusal)) => self.refusals.record(&refusal, address),
+            Err(_) => self.refusals.record(&Refusal::TlsHandshake("the peer took too long".to_owned()), address),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Connection, Refusal> {
+        let failed = |error: std::io::Error| classify::refusal(&error);
+        stream.set_nodelay(true).map_err(failed)?;
+        stream.readable().await.map_err(failed)?;
+        let handshake = self.places.acquire().await;
+        let tls = TlsAcceptor::from(self.tls.xds()).accept(stream).await.map_err(failed)?;
+        drop(handshake);
+        let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = match leaf {
+            Some(leaf) => Some(PeerCertificate {
+                id: verify::peer_id(leaf).map_err(|why| Refusal::CertificateUntrusted(why.to_string()))?,
+                not_after: verify::not_after(leaf).map_err(|why| Refusal::CertificateUntrusted(why.to_string()))?,
+            }),
+            None => None,
+        };
+        Ok(Connection::new(tls, address, certificate, place))
+    }
+}

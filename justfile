@@ -1,0 +1,42 @@
+# What CI does, a step at a time. `just` lists the steps; .ci/run does them all on a bare machine.
+
+default:
+    @just --list
+
+# All tests; those whose tools are missing say that they were skipped
+test:
+    cargo test --workspace
+
+# One end-to-end promise, for example `just e2e split`
+e2e NAME:
+    cargo test -p leno-tests --test e2e -- {{NAME}}
+
+format:
+    cargo fmt --all
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    cargo deny check bans licenses sources
+
+# Known vulnerabilities of our dependencies; needs the advisory database from the net
+audit:
+    cargo deny check advisories
+
+# Every example is valid
+examples:
+    cargo run --quiet -p leno-cli -- validate -f examples
+
+build:
+    cargo build --release -p leno-cli -p leno-proxy -p leno-control-plane
+
+demo:
+    cargo run --release -- demo
+
+# Leno beside its peers; `just bench --floor PATH --check` checks the claims
+bench *ARGS:
+    cargo run --release -p leno-bench -- http1 {{ARGS}}
+
+ci:
+    .ci/run

@@ -1,0 +1,208 @@
+//! How a sidecar registers its workload: as the `metadata` of the xDS node, in the first request of a stream and again when
+//! it changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prost_types::{Struct, Value, value::Kind};
+
+use crate::discovery::Node;
+
+/// Most labels, and most ports, of one workload.
+const MOST: usize = 64;
+
+/// One workload as its own sidecar describes it. The identity is not part of it: the certificate proves that.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Registration {
+    /// Name of the workload, unique in its namespace.
+    pub name: String,
+    pub namespace: String,
+    pub service_account: String,
+    pub labels: BTreeMap<String, String>,
+    /// IP address at which peers reach the mesh port.
+    pub address: String,
+    pub mesh_port: u16,
+    /// The app's ports: name to number.
+    pub ports: BTreeMap<String, u16>,
+    pub state: WorkloadState,
+    /// Version of the sidecar.
+    pub version: String,
+}
+
+/// Whether the workload wants requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkloadState {
+    #[default]
+    Ready,
+    /// Gets no new requests; finishes those it has.
+    Draining,
+    /// Its app fails its health check.
+    Unhealthy,
+}
+
+impl WorkloadState {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// Why a node's metadata is not a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidRegistration(String);
+
+impl fmt::Display for InvalidRegistration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the node's metadata is no registration: {}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidRegistration {}
+
+fn text(value: impl Into<String>) -> Value {
+    Value { kind: Some(Kind::StringValue(value.into())) }
+}
+
+fn number(value: u16) -> Value {
+    Value { kind: Some(Kind::NumberValue(f64::from(value))) }
+}
+
+fn object<V>(fields: &BTreeMap<String, V>, value: impl Fn(&V) -> Value) -> Value {
+    let fields = fields.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+    Value { kind: Some(Kind::StructValue(Struct { fields })) }
+}
+
+impl Registration {
+    /// The xDS node of the workload.
+    pub fn to_node(&self) -> Node {
+        let fields = [
+            ("name", text(&self.name)),
+            ("namespace", text(&self.namespace)),
+            ("serviceAccount", text(&self.service_account)),
+            ("labels", object(&self.labels, |l| text(l.as_str()))),
+            ("address", text(&self.address)),
+            ("meshPort", number(self.mesh_port)),
+            ("ports", object(&self.ports, |p| number(*p))),
+            ("state", text(self.state.as_str())),
+        ];
+        Node {
+            id: format!("{}/{}", self.namespace, self.name),
+            cluster: self.namespace.clone(),
+            metadata: Some(Struct { fields: fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect() }),
+            user_agent_name: "leno-proxy".to_owned(),
+            user_agent_version: self.version.clone(),
+        }
+    }
+
+    /// Reads what a sidecar said. Values are checked for their shape here, and for their meaning by the registry.
+    pub fn from_node(node: &Node) -> Result<Self, InvalidRegistration> {
+        let metadata = node.metadata.as_ref().ok_or_else(|| InvalidRegistration("it is missing".to_owned()))?;
+        let state = match string(metadata, "state")?.as_str() {
+            "ready" => WorkloadState::Ready,
+            "draining" => WorkloadState::Draining,
+            "unhealthy" => WorkloadState::Unhealthy,
+            other => return Err(InvalidRegistration(format!("state {other:?} is none of ready, draining, unhealthy"))),
+        };
+        Ok(Self {
+            name: string(metadata, "name")?,
+            namespace: string(metadata, "namespace")?,
+            service_account: string(metadata, "serviceAccount")?,
+            labels: map(metadata, "labels", as_text)?,
+            address: string(metadata, "address")?,
+            mesh_port: field(metadata, "meshPort", as_port)?,
+            ports: map(metadata, "ports", as_port)?,
+            state,
+            version: node.user_agent_version.chars().take(64).collect(),
+        })
+    }
+}
+
+fn as_text(value: &Value) -> Option<String> {
+    match &value.kind {
+        Some(Kind::StringValue(s)) if s.len() <= 253 => Some(s.clone()),
+        _ => None,
+    }
+}
+
+fn as_port(value: &Value) -> Option<u16> {
+    match value.kind {
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..=65535.0).contains(&n) => Some(n as u16),
+        _ => None,
+    }
+}
+
+fn field<T>(metadata: &Struct, name: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, InvalidRegistration> {
+    metadata
+        .fields
+        .get(name)
+        .and_then(read)
+        .ok_or_else(|| InvalidRegistration(format!("field {name} is missing or of the wrong kind")))
+}
+
+fn string(metadata: &Struct, name: &str) -> Result<String, InvalidRegistration> {
+    field(metadata, name, as_text)
+}
+
+fn map<T>(
+    metadata: &Struct,
+    name: &str,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<BTreeMap<String, T>, InvalidRegistration> {
+    let fields = match metadata.fields.get(name).map(|v| &v.kind) {
+        Some(Some(Kind::StructValue(s))) => &s.fields,
+        _ => return Err(InvalidRegistration(format!("field {name} is missing or no object"))),
+    };
+    if fields.len() > MOST {
+        return Err(InvalidRegistration(format!("field {name} has {} entries, at most {MOST} are taken", fields.len())));
+    }
+    fields
+        .iter()
+        .map(|(k, v)| read(v).filter(|_| k.len() <= 317).map(|v| (k.clone(), v)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| InvalidRegistration(format!("field {name} has a value of the wrong kind")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Registration {
+        Registration {
+            name: "web-1".into(),
+            namespace: "default".into(),
+            service_account: "web".into(),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            address: "127.0.0.1".into(),
+            mesh_port: 15008,
+            ports: [("http".to_owned(), 8080)].into(),
+            state: WorkloadState::Ready,
+            version: "0.1.0".into(),
+        }
+    }
+
+    #[test]
+    fn a_registration_survives_the_wire() {
+        assert_eq!(Registration::from_node(&example().to_node()), Ok(example()));
+    }
+
+    #[test]
+    fn a_missing_or_misshapen_field_is_named() {
+        for name in ["name", "labels", "ports", "meshPort", "state"] {
+            let mut node = example().to_node();
+            node.metadata.as_mut().unwrap().fields.insert(name.into(), Value { kind: Some(Kind::BoolValue(true)) });
+            let error = Registration::from_node(&node).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_labels_than_the_bound_are_refused() {
+        let mut many = example();
+        many.labels = (0..=MOST).map(|n| (n.to_string(), String::new())).collect();
+        assert!(Registration::from_node(&many.to_node()).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! The sidecar put together: build (take the ports, get the identity) → [`Bound`] → run. The only module that knows all
+//! others.
+//!
+//! Threads: the main thread is the control thread (stream, renewal, disk, admin port); `--workers` threads carry traffic.
+//! From the control thread to the workers go snapshots and TLS configurations, back go demands and metrics.
+
+mod bind;
+mod serve;
+mod workers;
+
+use std::future::Future;
+
+use leno_runtime::drain::{self, Drain};
+use leno_runtime::failure::{Failure, exit};
+use leno_runtime::metrics::Registry;
+use leno_runtime::ready::{Readiness, ReadyToken};
+use leno_runtime::{admin as admin_port, announce};
+use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::settings::{Settings, StateDir};
+use crate::tls::MeshTls;
+use crate::xds::client::{Client, Handle, Parts, Registrant};
+use crate::xds::identity::{self, Credentials, RenewRpc};
+use crate::xds::metrics::XdsMetrics;
+use crate::{admin, state, xds};
+
+pub use bind::{Listeners, Shared};
+
+/// A sidecar whose ports are taken and whose identity is there.
+pub struct Bound {
+    settings: Settings,
+    /// Its lock is held as long as the sidecar lives.
+    state_dir: StateDir,
+    workload: String,
+    listeners: Listeners,
+    identity: identity::Current,
+    clock: xds::Clock,
+}
+
+/// Takes the ports and gets the identity: from the state folder, or from the control plane by the join token.
+///
+/// # Errors
+/// What cannot be had, with what to do; the exit code is in it.
+pub async fn build(settings: Settings) -> Result<Bound, Failure> {
+    let state_dir = StateDir::open(&settings.state_dir)?;
+    let workload = state_dir.workload_name(&settings)?;
+    let listeners = Listeners::bind(&settings)?;
+    let clock = xds::system_clock();
+    let identity = identity::obtain(&settings, state_dir.path(), &clock).await?;
+    Ok(Bound { settings, state_dir, workload, listeners, identity, clock })
+}
+
+/// The tasks of the control thread.
+struct Control {
+    handle: Handle,
+    client: JoinHandle<()>,
+    stop: Drain,
+    renewal: JoinHandle<()>,
+}
+
+impl Bound {
+    /// Serves until `shutdown`, then drains.
+    ///
+    /// # Errors
+    /// A first start that does not reach its control plane, or a worker that cannot start.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+        let Self { settings, state_dir, workload, listeners, identity, clock } = self;
+        let readiness = Readiness::new();
+        let serving = readiness.token("listeners");
+        let stream = readiness.token("control plane");
+        let registry = Registry::new();
+        let tls = MeshTls::new(&identity.identity, &identity.bundle).map_err(|why| {
+            Failure::new(exit::CONFIG, format!("the identity cannot be used: {why}"), "delete it and join anew with a token")
+        })?;
+        let metrics = XdsMetrics::new(&registry);
+        let credentials = Credentials::new(identity, tls.clone(), state_dir.path(), metrics.clone());
+        let registrant = Registrant::new(&settings, workload, listeners.mesh.addr);
+        let workload = registrant.workload();
+        let (writer, reader) = state::channel();
+        let (demands, demand_receiver) = state::demand::channel();
+        let ready_line = ready_line(&listeners);
+        let Listeners { mesh, http_proxy, upstreams, admin: admin_listener } = listeners;
+
+        let parts = Parts {
+            control_plane: settings.control_plane.clone(),
+            registrant,
+            credentials: credentials.clone(),
+            writer,
+            demands: demand_receiver,
+            state_dir: state_dir.path().to_owned(),
+            metrics,
+            clock: clock.clone(),
+        };
+        let control = Control::start(parts, &settings, &credentials, clock);
+        let (admin_drain, admin_watch) = drain::channel();
+        let dump = admin::admin(workload, readiness, registry.clone(), credentials, control.handle.clone(), Vec::new());
+        let admin_task = tokio::spawn(admin_port::serve(admin_listener, dump, admin_watch));
+
+        let workers = workers::start(workers::Parts { settings: &settings, mesh, http_proxy, upstreams, tls, reader, demands, registry })?;
+        serving.done();
+        tokio::pin!(shutdown);
+        let came_up = tokio::select! {
+            result = control.first_answer(&settings, stream) => result.map(|()| true),
+            () = &mut shutdown => Ok(false),
+        };
+        if let Ok(true) = came_up {
+            announce::ready(settings.output, &ready_line);
+            shutdown.await;
+        }
+        tracing::info!("draining");
+        // First the mesh is told, so that nobody begins anything new here; then what was begun ends.
+        control.handle.draining();
+        workers.drain(settings.drain_timeout).await;
+        control.end().await;
+        admin_drain.start();
+        admin_task.abort();
+        came_up.map(|_| ())
+    }
+}
+
+impl Control {
+    fn start(parts: Parts, settings: &Settings, credentials: &Credentials, clock: xds::Clock) -> Self {
+        let (client, handle) = Client::new(parts);
+        let (stop, stopped) = drain::channel();
+        let rpc = RenewRpc { control_plane: settings.control_plane.clone(), credentials: credentials.clone() };
+        Self {
+            handle,
+            client: tokio::spawn(client.run(stopped)),
+            stop,
+            renewal: tokio::spawn(identity::keep_fresh(credentials.clone(), clock, rpc, fastrand::f64)),
+        }
+    }
+
+    /// Waits until there is something in force: the disk snapshot, or the control plane's first answer.
+    async fn first_answer(&self, settings: &Settings, token: ReadyToken) -> Result<(), Failure> {
+        if !self.handle.restored {
+            let deadline = Instant::now() + settings.join_timeout;
+            self.handle.first_answer(settings, deadline).await?;
+        }
+        token.done();
+        Ok(())
+    }
+
+    /// Ends the stream last, so that the control plane saw the drain and the disk has the last word.
+    async fn end(self) {
+        self.renewal.abort();
+        self.stop.start();
+        if let Err(error) = self.client.await {
+            tracing::error!(%error, "the control plane's client failed");
+        }
+    }
+}
+
+/// The fields of the ready line, as the contract has them.
+fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
+    let text = |addr: std::net::SocketAddr| Value::from(addr.to_string());
+    let upstreams = listeners.upstreams.iter().map(|(spec, shared)| (spec.asked(), text(shared.addr)));
+    let admin = listeners.admin.local_addr().map(text).unwrap_or_default();
+    vec![
+        ("mesh", text(listeners.mesh.addr)),
+        ("http_proxy", text(listeners.http_proxy.addr)),
+        ("admin", admin),
+        ("upstreams", Value::Object(upstreams.collect::<Map<_, _>>())),
+    ]
+}

@@ -1,0 +1,122 @@
+//! Taking every port before anything else happens: a port in use is found before the join token is used up.
+
+use std::net::{SocketAddr, TcpListener};
+
+use leno_runtime::failure::{Failure, exit};
+use leno_runtime::listen;
+
+use crate::settings::{Settings, UpstreamSpec};
+
+/// One address, bound once for each worker.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where it is bound.
+    pub addr: SocketAddr,
+    /// One for each worker, in their order.
+    pub sockets: Vec<TcpListener>,
+}
+
+/// Every listener of the sidecar.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For other sidecars.
+    pub mesh: Shared,
+    /// For the app's HTTP.
+    pub http_proxy: Shared,
+    /// For the app, one for each `--upstream`.
+    pub upstreams: Vec<(UpstreamSpec, Shared)>,
+    /// On the control thread.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Binds everything that the settings name.
+    ///
+    /// # Errors
+    /// The first address that cannot be taken, with its flag.
+    pub fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let n = settings.workers;
+        let upstream = |spec: &UpstreamSpec| Ok((spec.clone(), shared(&spec.listen, "--upstream", n)?));
+        Ok(Self {
+            mesh: shared(&settings.mesh_addr, "--mesh-addr", n)?,
+            http_proxy: shared(&settings.http_proxy_addr, "--http-proxy-addr", n)?,
+            upstreams: settings.upstreams.iter().map(upstream).collect::<Result<_, _>>()?,
+            admin: listen::tcp(&settings.admin_addr, "--admin-addr", false)?,
+        })
+    }
+}
+
+/// With several workers each has a socket of its own on the same port (`SO_REUSEPORT`).
+fn shared(addr: &str, flag: &str, workers: usize) -> Result<Shared, Failure> {
+    if workers == 1 {
+        let socket = listen::tcp(addr, flag, false)?;
+        return Ok(Shared { addr: local(&socket, addr, flag)?, sockets: vec![socket] });
+    }
+    // A shared port would also be shared with another process of this user, unnoticed. So it is taken alone first; the
+    // moment in which it is free again is accepted.
+    let alone = listen::tcp(addr, flag, false)?;
+    let real = local(&alone, addr, flag)?;
+    drop(alone);
+    let socket = |_| listen::tcp(&real.to_string(), flag, true);
+    Ok(Shared { addr: real, sockets: (0..workers).map(socket).collect::<Result<_, _>>()? })
+}
+
+fn local(socket: &TcpListener, addr: &str, flag: &str) -> Result<SocketAddr, Failure> {
+    socket.local_addr().map_err(|why| {
+        Failure::new(exit::UNAVAILABLE, format!("{flag} {addr}: {why}"), format!("give {flag} another address"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::settings::Args;
+
+    fn settings(workers: &str, mesh: &str) -> Settings {
+        let args = [
+            "leno-proxy",
+            "--control-plane",
+            "127.0.0.1:1",
+            "--service",
+            "web",
+            "--state-dir",
+            "s",
+            "--mesh-addr",
+            mesh,
+            "--http-proxy-addr",
+            "127.0.0.1:0",
+            "--admin-addr",
+            "127.0.0.1:0",
+            "--upstream",
+            "store:6379=127.0.0.1:0",
+            "--workers",
+            workers,
+        ];
+        Settings::try_from(Args::try_parse_from(args).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn port_zero_works_everywhere_and_every_worker_has_a_socket() {
+        for (workers, n) in [("1", 1), ("3", 3)] {
+            let bound = Listeners::bind(&settings(workers, "127.0.0.1:0")).unwrap();
+            for shared in [&bound.mesh, &bound.http_proxy, &bound.upstreams[0].1] {
+                assert_ne!(shared.addr.port(), 0);
+                assert_eq!(shared.sockets.len(), n);
+                assert!(shared.sockets.iter().all(|socket| socket.local_addr().unwrap() == shared.addr));
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_with_any_number_of_workers() {
+        let held = Listeners::bind(&settings("2", "127.0.0.1:0")).unwrap();
+        let taken = held.mesh.addr.to_string();
+        for workers in ["1", "2"] {
+            let failure = Listeners::bind(&settings(workers, &taken)).unwrap_err();
+            assert_eq!(failure.code(), exit::UNAVAILABLE);
+            assert!(failure.to_string().contains("--mesh-addr"));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The threads that carry traffic: one `current_thread` runtime each, with listeners of its own. Nothing of a request is
+//! shared between them.
+
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use leno_runtime::drain::{self, Drain, DrainWatch};
+use leno_runtime::failure::{Failure, exit};
+use leno_runtime::metrics::Registry;
+
+use super::Shared;
+use crate::settings::{PortSpec, Settings, UpstreamSpec};
+use crate::state::Reader;
+use crate::state::demand::Demands;
+use crate::tls::MeshTls;
+
+/// What all workers are made of.
+pub struct Parts<'a> {
+    /// The command line.
+    pub settings: &'a Settings,
+    /// Sockets for other sidecars, one for each worker.
+    pub mesh: Shared,
+    /// Sockets for the app's HTTP, one for each worker.
+    pub http_proxy: Shared,
+    /// Sockets that lead to one service each, one for each worker.
+    pub upstreams: Vec<(UpstreamSpec, Shared)>,
+    /// Configurations for both ends.
+    pub tls: MeshTls,
+    /// Where snapshots come from.
+    pub reader: Reader,
+    /// Where destinations are asked for.
+    pub demands: Demands,
+    /// Where everything is counted.
+    pub registry: Registry,
+}
+
+/// The running threads.
+pub struct Workers {
+    drain: Drain,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What one worker has to itself.
+pub(super) struct Worker {
+    /// For the thread's name.
+    index: usize,
+    /// How many there are.
+    pub(super) workers: usize,
+    pub(super) namespace: String,
+    /// NAMESPACE/NAME of the service that the local app is an instance of.
+    pub(super) service: String,
+    pub(super) ports: Vec<PortSpec>,
+    pub(super) mesh: TcpListener,
+    pub(super) http_proxy: TcpListener,
+    pub(super) upstreams: Vec<(UpstreamSpec, TcpListener)>,
+    pub(super) tls: MeshTls,
+    pub(super) reader: Reader,
+    pub(super) demands: Demands,
+    pub(super) registry: Registry,
+    pub(super) drain: DrainWatch,
+}
+
+/// Starts the threads. They serve at once.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
+    let (drain, watch) = drain::channel();
+    let threads = split(parts, &watch).into_iter().map(spawn).collect::<Result<_, _>>()?;
+    Ok(Workers { drain, threads })
+}
+
+/// Deals out the sockets.
+fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
+    let Parts { settings, mesh, http_proxy, upstreams, tls, reader, demands, registry } = parts;
+    let mut upstreams: Vec<_> = upstreams.into_iter().map(|(spec, shared)| (spec, shared.sockets.into_iter())).collect();
+    let sockets = mesh.sockets.into_iter().zip(http_proxy.sockets);
+    let worker = |(index, (mesh, http_proxy))| Worker {
+        index,
+        workers: settings.workers,
+        namespace: settings.namespace.clone(),
+        service: format!("{}/{}", settings.namespace, settings.service),
+        ports: settings.ports.clone(),
+        mesh,
+        http_proxy,
+        upstreams: upstreams.iter_mut().filter_map(|(spec, sockets)| Some((spec.clone(), sockets.next()?))).collect(),
+        tls: tls.clone(),
+        reader: reader.clone(),
+        demands: demands.clone(),
+        registry: registry.clone(),
+        drain: drain.clone(),
+    };
+    sockets.enumerate().map(worker).collect()
+}
+
+fn spawn(worker: Worker) -> Result<JoinHandle<()>, Failure> {
+    let refused = |why: std::io::Error| {
+        Failure::new(exit::UNAVAILABLE, format!("a worker thread cannot start: {why}"), "look at `ulimit -a`, or give fewer --workers")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+    let name = format!("worker-{}", worker.index);
+    let run = move || tokio::task::LocalSet::new().block_on(&runtime, worker.serve());
+    std::thread::Builder::new().name(name).spawn(run).map_err(refused)
+}
+
+impl Workers {
+    /// No new connections; open ones may end within the deadline.
+    pub async fn drain(self, deadline: Duration) {
+        if !self.drain.drain(deadline).await {
+            tracing::warn!("the drain timeout has passed; what is still open is cut");
+        }
+        // The threads end by themselves; one that is stuck does not keep the process.
+        drop(self.threads);
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a request or connection failed: a closed set of reasons, each with whose fault it is, whether the app may have seen the
+//! request, and the status that it becomes. The same code stands in the response header, the log and the metric.
+
+use http::StatusCode;
+
+/// The header that carries the reason of an answer that a sidecar made itself.
+pub const REASON_HEADER: http::HeaderName = http::HeaderName::from_static("leno-reason");
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller asked for something impossible.
+    Downstream,
+    /// The service that was called.
+    Upstream,
+    /// What the mesh was configured to do.
+    Configuration,
+    /// The mesh itself.
+    Mesh,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $fault:ident, unseen: $unseen:literal;)*) => {
+        /// Why a sidecar answered a request itself, or closed a connection.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name),* }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// The HTTP status it becomes.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),* }
+            }
+
+            /// Whose fault it is.
+            pub fn fault(self) -> Fault {
+                match self { $(Self::$name => Fault::$fault),* }
+            }
+
+            /// True when no app has seen a byte of the request, so that trying again is safe whatever its method.
+            pub fn unseen(self) -> bool {
+                match self { $(Self::$name => $unseen),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The request names no host, or one that cannot be read.
+    BadAuthority = "bad_authority", BAD_REQUEST, Downstream, unseen: true;
+    /// A form of request that this port does not serve.
+    BadRequest = "bad_request", BAD_REQUEST, Downstream, unseen: true;
+    /// There is no service of that name in the mesh, or it has no such port.
+    UnknownService = "unknown_service", NOT_FOUND, Downstream, unseen: true;
+    /// The service has routes, and none matches the request.
+    NoRoute = "no_route", NOT_FOUND, Configuration, unseen: true;
+    /// The route's backend does not exist or may not be referred to (Gateway API: 500).
+    InvalidBackend = "invalid_backend", INTERNAL_SERVER_ERROR, Configuration, unseen: true;
+    /// The matching rule has no backend with a weight above zero (Gateway API: 500).
+    NoBackend = "no_backend", INTERNAL_SERVER_ERROR, Configuration, unseen: true;
+    /// The service has no endpoint, or none that is healthy.
+    NoEndpoints = "no_endpoints", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The control plane has not yet said where the service is.
+    NotResolved = "not_resolved", SERVICE_UNAVAILABLE, Mesh, unseen: true;
+    /// The endpoint could not be dialled.
+    ConnectFailed = "connect_failed", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// Dialling the endpoint took longer than the connect timeout.
+    ConnectTimeout = "connect_timeout", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The TLS handshake with the endpoint's sidecar failed.
+    TlsFailed = "tls_failed", SERVICE_UNAVAILABLE, Mesh, unseen: true;
+    /// The endpoint's sidecar proved another identity than the one that serves there.
+    WrongIdentity = "wrong_identity", SERVICE_UNAVAILABLE, Mesh, unseen: true;
+    /// The upstream refused the stream before it looked at it.
+    Refused = "upstream_refused", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The app behind the far sidecar does not accept connections.
+    AppConnectFailed = "app_connect_failed", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The far sidecar has no app port of that name.
+    UnknownPort = "unknown_port", SERVICE_UNAVAILABLE, Configuration, unseen: true;
+    /// The connection to the upstream ended before an answer came.
+    UpstreamReset = "upstream_reset", BAD_GATEWAY, Upstream, unseen: false;
+    /// The app closed its connection before it answered.
+    AppReset = "app_reset", BAD_GATEWAY, Upstream, unseen: false;
+    /// The upstream's answer is not HTTP.
+    UpstreamProtocol = "upstream_protocol_error", BAD_GATEWAY, Upstream, unseen: false;
+    /// The route's timeout passed.
+    Timeout = "timeout", GATEWAY_TIMEOUT, Upstream, unseen: false;
+    /// The caller broke its request off while it was sent.
+    DownstreamReset = "downstream_reset", BAD_REQUEST, Downstream, unseen: false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_words() {
+        let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}

@@ -1,0 +1,127 @@
+//! One attempt at a request on one connection, and what its failure means.
+
+use std::error::Error as _;
+use std::rc::Rc;
+
+use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use crate::error::Reason;
+use crate::model::{Peer, Policy};
+use crate::resilience::replay::RequestBody;
+use crate::tls::port_name::AppHttp;
+use crate::upstream::{Http1Pool, Http1Sender, Http2Sender, LocalEndpoint, SharedDialer};
+
+/// Pooled connections that turn out to be closed before a byte was sent are replaced this often, outside the retry budget.
+const MOST_STALE: usize = 4;
+
+/// An answer's head, and the connection to be given back after its body.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
+}
+
+/// Sends a request to an endpoint. The request is in the form of HTTP/2: an absolute URI and no Host.
+pub(super) async fn send(
+    dialer: &SharedDialer,
+    endpoint: &LocalEndpoint,
+    policy: &Policy,
+    app: AppHttp,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, Reason> {
+    let multiplexed = app == AppHttp::H2 || matches!(endpoint.endpoint.peer, Peer::Sidecar { .. });
+    if !multiplexed {
+        request = to_http1(request)?;
+    }
+    let mut stale = 0;
+    loop {
+        let sent = if multiplexed {
+            let sender = endpoint.http2(dialer, app, policy).await?;
+            send_http2(sender, request).await.map(|response| Answer { response, connection: None })
+        } else {
+            let (sender, pool) = endpoint.http1(dialer, policy).await?;
+            send_http1(sender, pool, request).await
+        };
+        match sent {
+            Ok(answer) => return Ok(answer),
+            Err((_, Some(unsent))) if stale < MOST_STALE => {
+                stale += 1;
+                request = unsent;
+            }
+            Err((reason, _)) => return Err(reason),
+        }
+    }
+}
+
+/// Why an attempt failed, and the request itself when none of it was sent.
+type Unanswered = (Reason, Option<Request<RequestBody>>);
+
+pub(super) async fn send_http2(
+    mut sender: Http2Sender,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Unanswered> {
+    sender.try_send_request(request).await.map_err(unanswered)
+}
+
+pub(super) async fn send_http1(
+    mut sender: Http1Sender,
+    pool: Rc<Http1Pool>,
+    request: Request<RequestBody>,
+) -> Result<Answer, Unanswered> {
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(Answer { response, connection: Some((sender, pool)) }),
+        Err(error) => Err(unanswered(error)),
+    }
+}
+
+fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+    if let Some(request) = error.take_message() {
+        return (Reason::Refused, Some(request));
+    }
+    (reason(&error.into_error()), None)
+}
+
+/// What hyper's error means. Only a stream that the peer says it has not begun counts as unseen.
+fn reason(error: &hyper::Error) -> Reason {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    if let Some(h2) = h2 {
+        let untouched = h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
+        if untouched || h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            return Reason::Refused;
+        }
+        return Reason::UpstreamReset;
+    }
+    if error.is_parse() || error.is_parse_too_large() {
+        return Reason::UpstreamProtocol;
+    }
+    Reason::UpstreamReset
+}
+
+/// From the form of HTTP/2 to that of HTTP/1.1: origin-form and a Host (RFC 9112, 3.2.1).
+pub(super) fn to_http1(mut request: Request<RequestBody>) -> Result<Request<RequestBody>, Reason> {
+    let uri = std::mem::take(request.uri_mut());
+    let uri::Parts { authority, path_and_query, .. } = uri.into_parts();
+    if let Some(authority) = authority {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadAuthority)?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    *request.uri_mut() = path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from);
+    *request.version_mut() = Version::HTTP_11;
+    join_cookies(request.headers_mut());
+    Ok(request)
+}
+
+/// HTTP/2 may send a cookie in pieces, HTTP/1.1 must not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut http::HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut whole = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        whole.extend_from_slice(b"; ");
+        whole.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(whole) = HeaderValue::from_bytes(&whole) {
+        headers.insert(header::COOKIE, whole);
+    }
+}

@@ -1,0 +1,183 @@
+//! From the mesh to the local app: what happens to a request that a peer's sidecar sent.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::attempt::{self, Answer};
+use super::body::{Booking, ResponseBody};
+use super::{headers, respond};
+use crate::error::{REASON_HEADER, Reason};
+use crate::resilience::replay::RequestBody;
+use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::tls::port_name::AppHttp;
+use crate::upstream::{Http1Pool, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
+
+/// For a connection to the local app, which is on the same machine.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Idle connections to the app are closed after this, see [`Http1Pool::new`].
+const IDLE: Duration = Duration::from_secs(3);
+
+/// A port of the local app, for one worker.
+#[derive(Debug)]
+pub struct AppPort {
+    /// Its name, by which peers ask for it.
+    pub name: String,
+    host: String,
+    number: u16,
+    http1: Rc<Http1Pool>,
+    http2: Rc<Http2Slot>,
+    /// What is counted for it.
+    pub metrics: Rc<ServiceMetrics>,
+}
+
+impl AppPort {
+    /// A port at `host:number`.
+    pub fn new(name: String, host: String, number: u16, metrics: Rc<ServiceMetrics>) -> Rc<Self> {
+        Rc::new(Self { name, host, number, http1: Http1Pool::new(IDLE), http2: Rc::default(), metrics })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Connects to the app.
+    ///
+    /// # Errors
+    /// It does not accept connections.
+    pub async fn connect(&self) -> Result<TcpStream, Reason> {
+        connect(&self.host, self.number).await
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self) {
+        self.http1.sweep(Instant::now());
+    }
+
+    async fn http2(&self) -> Result<Http2Sender, Reason> {
+        // The app's connection shows no identity, so there is but one generation.
+        if let Some(open) = self.http2.open(0) {
+            return Ok(open);
+        }
+        let (host, number) = (self.host.clone(), self.number);
+        self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), 0)) }).await
+    }
+}
+
+async fn connect(host: &str, number: u16) -> Result<TcpStream, Reason> {
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect((host, number))).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::warn!(app = %format_args!("{host}:{number}"), %error, "the local app does not accept connections");
+            return Err(Reason::AppConnectFailed);
+        }
+        Err(_) => return Err(Reason::AppConnectFailed),
+    };
+    set_options(&stream).map_err(|_| Reason::AppConnectFailed)?;
+    Ok(stream)
+}
+
+/// What serves peers' requests, for one worker.
+#[derive(Debug)]
+pub struct Inbound {
+    metrics: Rc<Metrics>,
+}
+
+impl Inbound {
+    /// Counts in these metrics.
+    pub fn new(metrics: Rc<Metrics>) -> Self {
+        Self { metrics }
+    }
+
+    /// Answers a request, whatever happens. `port` is what the peer asked for when it connected; none: there is no such port.
+    pub async fn handle(&self, port: Option<&Rc<AppPort>>, app: AppHttp, request: Request<Incoming>) -> Response<ResponseBody> {
+        let start = Instant::now();
+        let grpc = headers::is_grpc(request.headers());
+        let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
+        let answered = match app {
+            AppHttp::H1 => http1(port, request).await,
+            AppHttp::H2 => http2(port, request).await,
+        };
+        let (answer, code) = match answered {
+            Ok(answer) => {
+                let code = answer.response.status().as_u16();
+                (Ok(answer), code)
+            }
+            Err(reason) => (Err(reason), reason.status().as_u16()),
+        };
+        let mut booking = Booking { metrics: port.metrics.clone(), code, start, _in_flight: None, connection: None };
+        match answer {
+            Ok(answer) => {
+                let (mut parts, body) = answer.response.into_parts();
+                // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
+                parts.headers.remove(REASON_HEADER);
+                parts.version = Version::HTTP_2;
+                booking.connection = answer.connection;
+                Response::from_parts(parts, ResponseBody::upstream(body, booking))
+            }
+            Err(reason) => {
+                let (parts, body) = self.failed(reason, grpc).into_parts();
+                Response::from_parts(parts, body.booked(booking))
+            }
+        }
+    }
+
+    fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {
+        self.metrics.failed(Direction::Inbound, reason);
+        tracing::debug!(reason = reason.code(), "inbound request failed");
+        respond::error(reason, grpc)
+    }
+}
+
+fn body(port: &AppPort, incoming: Incoming) -> RequestBody {
+    if http_body::Body::is_end_stream(&incoming) {
+        RequestBody::Empty
+    } else {
+        RequestBody::Once(incoming, port.metrics.request_bytes.clone())
+    }
+}
+
+async fn http1(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Reason> {
+    let (parts, incoming) = request.into_parts();
+    let mut request = attempt::to_http1(Request::from_parts(parts, body(port, incoming)))?;
+    // A request that no byte of was sent gets another connection; anything else is for the caller's side to decide, which
+    // knows the retry policy.
+    while let Some(sender) = port.http1.take(Instant::now()) {
+        match attempt::send_http1(sender, port.http1.clone(), request).await {
+            Ok(answer) => return Ok(answer),
+            Err((_, Some(unsent))) => request = unsent,
+            Err((reason, None)) => return Err(of_app(reason)),
+        }
+    }
+    let sender = http1_handshake(port.connect().await?).await.map_err(|_| Reason::AppConnectFailed)?;
+    attempt::send_http1(sender, port.http1.clone(), request).await.map_err(|(reason, _)| of_app(reason))
+}
+
+async fn http2(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Reason> {
+    let (parts, incoming) = request.into_parts();
+    let mut request = Request::from_parts(parts, body(port, incoming));
+    for _ in 0..2 {
+        let sender = port.http2().await.map_err(|_| Reason::AppConnectFailed)?;
+        match attempt::send_http2(sender, request).await {
+            Ok(response) => return Ok(Answer { response, connection: None }),
+            Err((_, Some(unsent))) => request = unsent,
+            Err((reason, None)) => return Err(of_app(reason)),
+        }
+    }
+    Err(Reason::AppConnectFailed)
+}
+
+/// Here the upstream is the app itself.
+fn of_app(reason: Reason) -> Reason {
+    match reason {
+        Reason::UpstreamReset => Reason::AppReset,
+        Reason::Refused | Reason::ConnectFailed => Reason::AppConnectFailed,
+        other => other,
+    }
+}

@@ -1,0 +1,298 @@
+//! From the local app to the mesh: the order of layers of a request, and its attempts.
+
+use std::rc::Rc;
+
+use http::{Request, Response, Uri, Version, header, request, uri};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::attempt::{self, Answer};
+use super::authority::ServiceAddress;
+use super::body::{Booking, ResponseBody};
+use super::router::{LocalPort, Router, Split};
+use super::{headers, respond};
+use crate::error::Reason;
+use crate::model::{AppProtocol, Backend, Retry};
+use crate::resilience::replay::{Replay, RequestBody};
+use crate::resilience::retry::{self, Outcome};
+use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::tls::port_name::AppHttp;
+use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
+
+/// How a request came to us.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// Through the HTTP proxy port: its authority says where it goes.
+    Proxy,
+    /// Through a local port that leads to one service.
+    Upstream(Rc<ServiceAddress>),
+}
+
+/// What serves the local app's requests, for one worker.
+#[derive(Debug)]
+pub struct Outbound {
+    router: Rc<Router>,
+    dialer: SharedDialer,
+    metrics: Rc<Metrics>,
+    /// What holds where a route says nothing of retries.
+    default_retry: Retry,
+}
+
+impl Outbound {
+    /// Serves by these routes.
+    pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>) -> Self {
+        Self { router, dialer, metrics, default_retry: Retry::default() }
+    }
+
+    /// Answers a request, whatever happens.
+    pub async fn handle(&self, via: &Via, request: Request<Incoming>) -> Response<ResponseBody> {
+        let grpc = headers::is_grpc(request.headers());
+        let version = request.version();
+        let mut response = match self.serve(via, request, grpc).await {
+            Ok(response) => response,
+            Err(reason) => {
+                self.metrics.failed(Direction::Outbound, reason);
+                tracing::debug!(reason = reason.code(), "request failed");
+                respond::error(reason, grpc)
+            }
+        };
+        if version != Version::HTTP_2 {
+            *response.version_mut() = Version::HTTP_11;
+        }
+        response
+    }
+
+    /// The layers, outermost first.
+    async fn serve(&self, via: &Via, request: Request<Incoming>, grpc: bool) -> Result<Response<ResponseBody>, Reason> {
+        let start = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let downstream = parts.version;
+
+        // 1. Which destination: everything below depends on what is configured for it.
+        let authority = normalise(&mut parts)?;
+        let port = match via {
+            Via::Proxy => self.router.by_authority(authority.as_str()).await?,
+            Via::Upstream(address) => self.router.by_address(address).await?,
+        };
+
+        // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
+        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
+        let (index, cluster) = split.draw()?;
+        let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
+
+        // 3. Filters on the request: the rule's, then the backend's.
+        request_filters(&mut parts, &split, backend);
+
+        // 4. The deadline bounds all attempts together, so it is outside of them.
+        let mut exchange = Exchange {
+            outbound: self,
+            port: &port,
+            split: &split,
+            cluster,
+            app: app_http(cluster.shared().protocol, downstream, grpc),
+            parts,
+            body: Body::new(body, cluster),
+        };
+        let deadline = split.rule.as_ref().and_then(|rule| rule.request_timeout);
+        let answered = match deadline {
+            None => exchange.run().await,
+            Some(deadline) => tokio::time::timeout(deadline, exchange.run()).await.unwrap_or(Err(Reason::Timeout)),
+        };
+
+        // 5. Filters on the answer, and the booking that ends with its body.
+        Ok(match answered {
+            Ok((answer, in_flight)) => {
+                let mut response = booked(answer, in_flight, cluster, start);
+                response_filters(response.headers_mut(), &split, backend);
+                response
+            }
+            Err(reason) => {
+                self.metrics.failed(Direction::Outbound, reason);
+                tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
+                let (parts, body) = respond::error(reason, grpc).into_parts();
+                let booking = booking(cluster.metrics.clone(), parts.status.as_u16(), start);
+                Response::from_parts(parts, body.booked(booking))
+            }
+        })
+    }
+}
+
+/// The authority of a request, which from now on stands in its URI alone. Absolute-form wins over Host (RFC 9112, 3.2.2).
+fn normalise(parts: &mut request::Parts) -> Result<uri::Authority, Reason> {
+    if parts.method == http::Method::CONNECT {
+        return Err(Reason::BadRequest);
+    }
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    // Two readers could take one of two hosts each.
+    if hosts.next().is_some() {
+        return Err(Reason::BadAuthority);
+    }
+    let authority = match (parts.uri.authority(), host) {
+        (Some(authority), _) => authority.clone(),
+        (None, Some(host)) => uri::Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadAuthority)?,
+        (None, None) => return Err(Reason::BadAuthority),
+    };
+    if authority.as_str().contains('@') {
+        return Err(Reason::BadAuthority);
+    }
+    let plain_http = parts.uri.scheme() == Some(&uri::Scheme::HTTP) && parts.uri.authority().is_some();
+    if !plain_http {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.scheme = Some(uri::Scheme::HTTP);
+        uri.authority = Some(authority.clone());
+        uri.path_and_query.get_or_insert(uri::PathAndQuery::from_static("/"));
+        parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadRequest)?;
+    }
+    parts.headers.remove(header::HOST);
+    headers::strip_hop_by_hop(&mut parts.headers);
+    parts.version = Version::HTTP_2;
+    Ok(authority)
+}
+
+fn request_filters(parts: &mut request::Parts, split: &Split, backend: Option<&Backend>) {
+    let rule = split.rule.iter().flat_map(|rule| &rule.request_headers);
+    for modifier in rule.chain(backend.into_iter().flat_map(|b| &b.request_headers)) {
+        modifier.apply(&mut parts.headers);
+    }
+}
+
+fn response_filters(headers: &mut http::HeaderMap, split: &Split, backend: Option<&Backend>) {
+    let rule = split.rule.iter().flat_map(|rule| &rule.response_headers);
+    for modifier in backend.into_iter().flat_map(|b| &b.response_headers).chain(rule) {
+        modifier.apply(headers);
+    }
+}
+
+/// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.
+fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -> AppHttp {
+    let h2 = downstream == Version::HTTP_2;
+    match protocol {
+        AppProtocol::Http2 => AppHttp::H2,
+        AppProtocol::Http1 if grpc && h2 => AppHttp::H2,
+        AppProtocol::Http1 => AppHttp::H1,
+        AppProtocol::Detect | AppProtocol::Tcp if h2 => AppHttp::H2,
+        AppProtocol::Detect | AppProtocol::Tcp => AppHttp::H1,
+    }
+}
+
+fn booking(metrics: Rc<ServiceMetrics>, code: u16, start: Instant) -> Booking {
+    Booking { metrics, code, start, _in_flight: None, connection: None }
+}
+
+fn booked(answer: Answer, in_flight: InFlight, cluster: &LocalCluster, start: Instant) -> Response<ResponseBody> {
+    let (mut parts, body) = answer.response.into_parts();
+    if answer.connection.is_some() {
+        headers::strip_hop_by_hop(&mut parts.headers);
+    }
+    let mut booking = booking(cluster.metrics.clone(), parts.status.as_u16(), start);
+    booking._in_flight = Some(in_flight);
+    booking.connection = answer.connection;
+    Response::from_parts(parts, ResponseBody::upstream(body, booking))
+}
+
+/// The request's body between attempts.
+enum Body {
+    Empty,
+    Replay(Replay),
+}
+
+impl Body {
+    fn new(body: Incoming, cluster: &LocalCluster) -> Self {
+        if http_body::Body::is_end_stream(&body) {
+            Self::Empty
+        } else {
+            Self::Replay(Replay::new(body, cluster.metrics.request_bytes.clone()))
+        }
+    }
+
+    fn attempt(&self) -> RequestBody {
+        match self {
+            Self::Empty => RequestBody::Empty,
+            Self::Replay(replay) => RequestBody::Repeatable(replay.attempt()),
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Replay(replay) => replay.is_repeatable(),
+        }
+    }
+}
+
+/// A request and its attempts.
+struct Exchange<'a> {
+    outbound: &'a Outbound,
+    port: &'a LocalPort,
+    split: &'a Split,
+    cluster: &'a Rc<LocalCluster>,
+    app: AppHttp,
+    parts: request::Parts,
+    body: Body,
+}
+
+impl Exchange<'_> {
+    async fn run(&mut self) -> Result<(Answer, InFlight), Reason> {
+        self.port.budget.request();
+        let rule = self.split.rule.as_deref();
+        let policy = rule.and_then(|rule| rule.retry.as_ref()).unwrap_or(&self.outbound.default_retry);
+        let per_try = rule.and_then(|rule| rule.backend_request_timeout);
+        let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
+        let mut retries = 0;
+        loop {
+            let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
+            let in_flight = endpoint.begin();
+            let attempt = self.attempt(&endpoint, retries == policy.attempts);
+            let result = match per_try {
+                None => attempt.await,
+                Some(limit) => tokio::time::timeout(limit, attempt).await.unwrap_or(Err(Reason::Timeout)),
+            };
+            let outcome = match &result {
+                Ok(answer) => Outcome::Answered(answer.response.status().as_u16(), respond::reason_of(&answer.response)),
+                Err(reason) => Outcome::Failed(*reason),
+            };
+            self.cluster.record(&endpoint, matches!(outcome, Outcome::Answered(code, _) if code < 500));
+            if !self.may_retry(policy, retries, outcome) {
+                return result.map(|answer| (answer, in_flight));
+            }
+            // The answer that nobody will read goes now, so that its connection or stream is free.
+            drop((result, in_flight));
+            retries += 1;
+            self.cluster.metrics.retries.inc();
+            tried.push(endpoint);
+            let pause = retry::backoff(policy, retries, fastrand::f64());
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn attempt(&mut self, endpoint: &LocalEndpoint, last: bool) -> Result<Answer, Reason> {
+        let parts = if last { take(&mut self.parts) } else { self.parts.clone() };
+        let request = Request::from_parts(parts, self.body.attempt());
+        attempt::send(&self.outbound.dialer, endpoint, &self.cluster.policy(), self.app, request).await
+    }
+
+    fn may_retry(&self, policy: &Retry, retries: u32, outcome: Outcome) -> bool {
+        if retries >= policy.attempts
+            || !retry::retryable(policy, &self.parts.method, outcome)
+            || !self.body.is_repeatable()
+        {
+            return false;
+        }
+        let granted = self.port.budget.withdraw(Instant::now());
+        if !granted {
+            self.cluster.metrics.retries_denied.inc();
+        }
+        granted
+    }
+}
+
+/// The parts for the last attempt, without a copy.
+fn take(parts: &mut request::Parts) -> request::Parts {
+    let mut empty = Request::new(()).into_parts().0;
+    // The method is still asked for by whoever looks at the outcome.
+    empty.method = parts.method.clone();
+    std::mem::replace(parts, empty)
+}

@@ -1,0 +1,304 @@
+//! Where a request goes: from the authority to the destination, from the destination's routes to a rule, from the rule's
+//! weights to a cluster. Worker-local; rebuilt lazily when the snapshot changes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+
+use super::authority::{self, ServiceAddress};
+use crate::error::Reason;
+use crate::model::{
+    AppProtocol, Backend, Candidate, Cluster, Demand, Destination, HttpRule, Policy, RouteKind, Snapshot, Target,
+};
+use crate::resilience::budget::RetryBudget;
+use crate::state::Reader;
+use crate::state::demand::{Demands, LastUsed};
+use crate::upstream::{Clusters, LocalCluster};
+
+/// How long a first request waits for the control plane to say where its destination is.
+const RESOLVE: Duration = Duration::from_secs(5);
+/// Authorities that are remembered; apps that use more make the memory start anew.
+const MOST_REMEMBERED: usize = 1024;
+
+/// A worker's routing.
+#[derive(Debug)]
+pub struct Router {
+    namespace: String,
+    reader: Reader,
+    demands: Demands,
+    clusters: Rc<Clusters>,
+    workers: u32,
+    /// The version of the snapshot that all of the below was made from.
+    version: Cell<u64>,
+    snapshot: RefCell<Arc<Snapshot>>,
+    by_authority: RefCell<HashMap<String, Rc<LocalPort>>>,
+    by_address: RefCell<HashMap<(Demand, Option<u16>), Rc<LocalPort>>>,
+    /// Outlive a snapshot, so that a change of configuration grants no fresh budget.
+    budgets: RefCell<HashMap<(Demand, u16), Rc<RetryBudget>>>,
+}
+
+/// One port of a destination, for one worker.
+#[derive(Debug)]
+pub struct LocalPort {
+    /// What the app speaks, unless a route leads elsewhere.
+    pub protocol: AppProtocol,
+    /// The budget of all requests to it.
+    pub budget: Rc<RetryBudget>,
+    routed: bool,
+    candidates: Vec<(Candidate, Rc<Split>)>,
+    /// Where requests go without a route.
+    own: Rc<Split>,
+    /// Where opaque connections go.
+    pub tcp: Rc<Split>,
+    used: Option<Arc<LastUsed>>,
+}
+
+/// A rule with its weighted backends.
+#[derive(Debug)]
+pub struct Split {
+    /// None: no route, the service's own endpoints.
+    pub rule: Option<Arc<HttpRule>>,
+    backends: Vec<(u32, LocalTarget)>,
+    total: u32,
+}
+
+#[derive(Debug)]
+enum LocalTarget {
+    Cluster(Rc<LocalCluster>),
+    Invalid,
+}
+
+impl Router {
+    /// Routes for a sidecar of `namespace`, one of `workers` that share its traffic.
+    pub fn new(namespace: String, reader: Reader, demands: Demands, clusters: Rc<Clusters>, workers: usize) -> Rc<Self> {
+        Rc::new(Self {
+            namespace,
+            reader,
+            demands,
+            clusters,
+            workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
+            // No snapshot has this version, so the first request looks.
+            version: Cell::new(u64::MAX),
+            snapshot: RefCell::default(),
+            by_authority: RefCell::default(),
+            by_address: RefCell::default(),
+            budgets: RefCell::default(),
+        })
+    }
+
+    /// The destination that an authority means.
+    ///
+    /// # Errors
+    /// It is no name of the mesh, there is no such service, or the control plane does not say in time.
+    pub async fn by_authority(&self, authority: &str) -> Result<Rc<LocalPort>, Reason> {
+        self.refresh();
+        if let Some(known) = self.by_authority.borrow().get(authority) {
+            self.touch(known);
+            return Ok(known.clone());
+        }
+        let address = authority::parse(authority, &self.namespace).ok_or(Reason::UnknownService)?;
+        let port = self.by_address(&address).await?;
+        let mut remembered = self.by_authority.borrow_mut();
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(authority.to_owned(), port.clone());
+        Ok(port)
+    }
+
+    /// The destination that a local port was opened for.
+    ///
+    /// # Errors
+    /// As [`Self::by_authority`].
+    pub async fn by_address(&self, address: &ServiceAddress) -> Result<Rc<LocalPort>, Reason> {
+        let deadline = Instant::now() + RESOLVE;
+        loop {
+            self.refresh();
+            let key = (address.demand.clone(), address.port);
+            if let Some(known) = self.by_address.borrow().get(&key) {
+                self.touch(known);
+                return Ok(known.clone());
+            }
+            // Asked for even when it is known, so that it is kept as long as it is used.
+            let used = self.demands.want(&address.demand);
+            if let Some(found) = self.look_up(address, used.clone()) {
+                let found = found?;
+                self.by_address.borrow_mut().insert(key, found.clone());
+                return Ok(found);
+            }
+            if used.is_none() {
+                return Err(Reason::NotResolved);
+            }
+            let changed = self.reader.changed(self.version.get());
+            tokio::time::timeout_at(deadline, changed).await.map_err(|_| Reason::NotResolved)?;
+        }
+    }
+
+    fn touch(&self, port: &LocalPort) {
+        if let Some(used) = &port.used {
+            used.touch(self.demands.clock());
+        }
+    }
+
+    /// Forgets everything that was made from an older snapshot.
+    fn refresh(&self) {
+        let version = self.reader.version();
+        if version == self.version.get() {
+            return;
+        }
+        self.version.set(version);
+        *self.snapshot.borrow_mut() = self.reader.current();
+        self.by_authority.borrow_mut().clear();
+        self.by_address.borrow_mut().clear();
+    }
+
+    /// None: the snapshot does not know.
+    fn look_up(&self, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Option<Result<Rc<LocalPort>, Reason>> {
+        let snapshot = self.snapshot.borrow();
+        match &address.demand {
+            Demand::Service(name) => {
+                let destination = snapshot.services.get(name)?;
+                let found = destination.as_ref().and_then(|d| self.service_port(d, address, used));
+                Some(found.ok_or(Reason::UnknownService))
+            }
+            Demand::Address(address_text) => {
+                let cluster = snapshot.addresses.get(address_text)?;
+                let found = cluster.as_ref().map(|cluster| self.single(cluster, address, used));
+                Some(found.ok_or(Reason::UnknownService))
+            }
+        }
+    }
+
+    fn service_port(
+        &self,
+        destination: &Destination,
+        address: &ServiceAddress,
+        used: Option<Arc<LastUsed>>,
+    ) -> Option<Rc<LocalPort>> {
+        let port = destination.port(address.port)?;
+        let mut rules: HashMap<*const HttpRule, Rc<Split>> = HashMap::new();
+        let mut candidates = Vec::with_capacity(port.candidates.len());
+        for candidate in &port.candidates {
+            let split = rules.entry(Arc::as_ptr(&candidate.rule)).or_insert_with(|| {
+                Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends))
+            });
+            candidates.push((candidate.clone(), split.clone()));
+        }
+        let own = self.own(&port.own);
+        Some(Rc::new(LocalPort {
+            protocol: port.protocol,
+            budget: self.budget(&address.demand, port.number, &port.own.policy),
+            routed: port.routed,
+            candidates,
+            tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
+            own,
+            used,
+        }))
+    }
+
+    fn single(&self, cluster: &Arc<Cluster>, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Rc<LocalPort> {
+        let own = self.own(cluster);
+        Rc::new(LocalPort {
+            protocol: cluster.protocol,
+            budget: self.budget(&address.demand, cluster.port, &cluster.policy),
+            routed: false,
+            candidates: Vec::new(),
+            tcp: own.clone(),
+            own,
+            used,
+        })
+    }
+
+    fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
+        let target = LocalTarget::Cluster(self.clusters.local(cluster));
+        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1 })
+    }
+
+    fn split(&self, rule: Option<Arc<HttpRule>>, backends: &[Backend]) -> Split {
+        let backends: Vec<_> = backends
+            .iter()
+            .map(|backend| match &backend.target {
+                Target::Cluster(cluster) => (backend.weight, LocalTarget::Cluster(self.clusters.local(cluster))),
+                Target::Invalid(_) => (backend.weight, LocalTarget::Invalid),
+            })
+            .collect();
+        let total = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
+        Split { rule, backends, total }
+    }
+
+    fn budget(&self, demand: &Demand, port: u16, policy: &Policy) -> Rc<RetryBudget> {
+        let mut budgets = self.budgets.borrow_mut();
+        // A worker has its share of what is granted by the second.
+        let per_second = f64::from(policy.retries_per_second) / f64::from(self.workers);
+        let made = || Rc::new(RetryBudget::new(policy.retry_percent, per_second, Instant::now()));
+        let budget = budgets.entry((demand.clone(), port)).or_insert_with(made);
+        if !budget.is(policy.retry_percent, per_second) {
+            *budget = made();
+        }
+        budget.clone()
+    }
+
+    /// Housekeeping, every few seconds: budgets of destinations that are no longer used.
+    pub fn sweep(&self) {
+        self.refresh();
+        let snapshot = self.snapshot.borrow();
+        self.budgets.borrow_mut().retain(|(demand, _), _| match demand {
+            Demand::Service(name) => snapshot.services.contains_key(name),
+            Demand::Address(address) => snapshot.addresses.contains_key(address),
+        });
+    }
+}
+
+impl LocalPort {
+    /// The rule that a request falls under.
+    ///
+    /// # Errors
+    /// There are routes, and none matches (Gateway API: 404).
+    pub fn select(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        grpc: bool,
+    ) -> Result<&Rc<Split>, Reason> {
+        if !self.routed {
+            return Ok(&self.own);
+        }
+        self.candidates
+            .iter()
+            .find(|(candidate, _)| {
+                (grpc || candidate.kind == RouteKind::Http) && candidate.matches.holds(method, path, query, headers)
+            })
+            .map(|(_, split)| split)
+            .ok_or(Reason::NoRoute)
+    }
+}
+
+impl Split {
+    /// Draws a backend by weight; gives its index among the rule's backends too.
+    ///
+    /// # Errors
+    /// The weights are all zero, or the drawn reference is not valid.
+    pub fn draw(&self) -> Result<(usize, &Rc<LocalCluster>), Reason> {
+        if self.total == 0 {
+            return Err(Reason::NoBackend);
+        }
+        let mut at = if self.backends.len() == 1 { 0 } else { fastrand::u32(..self.total) };
+        for (index, (weight, target)) in self.backends.iter().enumerate() {
+            if at < *weight {
+                return match target {
+                    LocalTarget::Cluster(cluster) => Ok((index, cluster)),
+                    LocalTarget::Invalid => Err(Reason::InvalidBackend),
+                };
+            }
+            at -= weight;
+        }
+        Err(Reason::NoBackend)
+    }
+}

@@ -1,0 +1,19 @@
+//! The sidecar: everything that is between a service's app and the mesh. ARCHITECTURE.md tells the life of a request.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod admin;
+pub mod app;
+pub mod balance;
+pub mod detect;
+pub mod error;
+pub mod http;
+pub mod listener;
+pub mod model;
+pub mod resilience;
+pub mod settings;
+pub mod state;
+pub mod tcp;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+pub mod xds;

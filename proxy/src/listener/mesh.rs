@@ -1,0 +1,102 @@
+//! The mesh port: TLS 1.3 with a verified peer, then HTTP or opaque bytes for one of the app's ports.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use leno_certs::tls::refusal;
+use leno_certs::verify;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::error::Reason;
+use crate::http::{AppPort, Inbound, Protocol, Server};
+use crate::tcp;
+use crate::telemetry::{Direction, Metrics};
+use crate::tls::port_name::{self, AppHttp};
+use crate::tls::{ALPN_TCP, MeshTls};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes of one worker at once: they are what a stranger can make us compute.
+const MOST_HANDSHAKES: usize = 256;
+
+/// The mesh port of one worker.
+#[derive(Debug)]
+pub struct MeshListener {
+    tls: MeshTls,
+    ports: Vec<Rc<AppPort>>,
+    inbound: Rc<Inbound>,
+    server: Server,
+    metrics: Rc<Metrics>,
+    handshakes: Semaphore,
+}
+
+impl MeshListener {
+    /// Serves these ports of the local app.
+    pub fn new(
+        tls: MeshTls,
+        ports: Vec<Rc<AppPort>>,
+        inbound: Rc<Inbound>,
+        server: Server,
+        metrics: Rc<Metrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self { tls, ports, inbound, server, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
+        let stream = match self.handshake(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let reason = if error.kind() == io::ErrorKind::TimedOut { "handshake_timeout" } else { refusal(&error) };
+                self.metrics.handshake(Some(reason));
+                tracing::warn!(%from, reason, %error, "refused a connection on the mesh port");
+                return;
+            }
+        };
+        let tls = stream.get_ref().1;
+        let peer = tls.peer_certificates().and_then(|chain| verify::peer_id(chain.first()?).ok());
+        // The verifier saw to it that there is one; without, nothing is served.
+        let Some(peer) = peer else { return };
+        self.metrics.handshake(None);
+        let opaque = tls.alpn_protocol() == Some(ALPN_TCP);
+        let asked = tls.server_name().and_then(port_name::decode);
+        let (name, app) = asked.unwrap_or(("", AppHttp::H1));
+        let port = self.ports.iter().find(|port| port.name == name).cloned();
+        tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
+        if opaque {
+            self.tcp(port, stream).await;
+        } else {
+            let inbound = self.inbound.clone();
+            let handler = move |request| {
+                let (inbound, port) = (inbound.clone(), port.clone());
+                async move { inbound.handle(port.as_ref(), app, request).await }
+            };
+            self.server.serve(stream, Protocol::Http2, handler).await;
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let accept = async {
+            let _place = self.handshakes.acquire().await;
+            TlsAcceptor::from(self.tls.current().server.clone()).accept(stream).await
+        };
+        tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn tcp(&self, port: Option<Rc<AppPort>>, stream: TlsStream<TcpStream>) {
+        let connected = match &port {
+            None => Err(Reason::UnknownPort),
+            Some(port) => port.connect().await.map(|app| (port, app)),
+        };
+        match connected {
+            Ok((port, app)) => tcp::copy(stream, app, &port.metrics).await,
+            // An opaque connection has no room for a reason: it ends, and the reason is counted here.
+            Err(reason) => self.metrics.failed(Direction::Inbound, reason),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The domain of the sidecar, pure data: what is known of services, routes and endpoints, and how a request is matched.
+//! [`convert`] is the one place that reads the wire.
+
+mod convert;
+mod endpoint;
+mod matching;
+mod resources;
+mod route;
+mod service;
+mod snapshot;
+
+pub use convert::InvalidResource;
+pub use endpoint::{Endpoint, Peer};
+pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
+pub use resources::{Assembled, Demand, Resources};
+pub use route::{HeaderModifier, Retry, RouteKind};
+pub use service::{AppProtocol, Policy};
+pub use snapshot::{Backend, Candidate, Cluster, Destination, DestinationPort, HttpRule, Snapshot, Target};

@@ -1,0 +1,232 @@
+//! Wire to model: the one place of the sidecar that reads resource messages. Whatever cannot be right is refused with a reason
+//! that names it, and travels back to the control plane in a NACK.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use leno_proto::v1;
+use regex::{Regex, RegexBuilder};
+
+use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
+use super::service::{Port, Service};
+use super::{
+    AppProtocol, Endpoint, HeaderModifier, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Retry, RouteKind, ValueMatch,
+};
+
+/// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
+const MOST_REGEX_BYTES: usize = 256 * 1024;
+
+/// Why a resource is not put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidResource(pub(super) String);
+
+impl fmt::Display for InvalidResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidResource {}
+
+fn invalid(what: &str, value: impl fmt::Debug) -> InvalidResource {
+    InvalidResource(format!("{what} {value:?} is not valid"))
+}
+
+fn port(number: u32) -> Result<u16, InvalidResource> {
+    u16::try_from(number).ok().filter(|n| *n != 0).ok_or_else(|| invalid("port", number))
+}
+
+impl TryFrom<v1::Service> for Service {
+    type Error = InvalidResource;
+
+    fn try_from(wire: v1::Service) -> Result<Self, InvalidResource> {
+        let ports = wire.ports.into_iter().map(|p| {
+            Ok(Port {
+                number: port(p.number)?,
+                protocol: match p.protocol() {
+                    v1::AppProtocol::Unspecified => AppProtocol::Detect,
+                    v1::AppProtocol::Http => AppProtocol::Http1,
+                    v1::AppProtocol::Http2 => AppProtocol::Http2,
+                    v1::AppProtocol::Tcp => AppProtocol::Tcp,
+                },
+                name: p.name,
+                http_routes: p.http_routes,
+                tcp_routes: p.tcp_routes,
+            })
+        });
+        Ok(Self {
+            ports: ports.collect::<Result<_, InvalidResource>>()?,
+            policy: wire.policy.map(policy).unwrap_or_default(),
+            namespace: wire.namespace,
+            name: wire.name,
+        })
+    }
+}
+
+/// A zero means the default.
+fn policy(wire: v1::TrafficPolicy) -> Policy {
+    let default = Policy::default();
+    let number = |said: u32, default: u32| if said == 0 { default } else { said };
+    let millis = |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
+    Policy {
+        connect_timeout: millis(wire.connect_timeout_ms, default.connect_timeout),
+        idle_timeout: millis(wire.idle_timeout_ms, default.idle_timeout),
+        consecutive_failures: number(wire.consecutive_failures, default.consecutive_failures),
+        ejection: millis(wire.ejection_ms, default.ejection),
+        max_ejected_percent: number(wire.max_ejected_percent, default.max_ejected_percent).min(100),
+        retry_percent: number(wire.retry_budget_percent, default.retry_percent).min(100),
+        retries_per_second: number(wire.retry_budget_per_second, default.retries_per_second),
+    }
+}
+
+impl TryFrom<v1::HttpRoute> for HttpRoute {
+    type Error = InvalidResource;
+
+    fn try_from(wire: v1::HttpRoute) -> Result<Self, InvalidResource> {
+        let (kind, word) = if wire.grpc { (RouteKind::Grpc, "GRPCRoute") } else { (RouteKind::Http, "HTTPRoute") };
+        Ok(Self {
+            label: format!("{word}/{}/{}", wire.namespace, wire.name),
+            kind,
+            rules: wire.rules.into_iter().map(rule).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
+    // The specification's zero disables a timeout, as none does.
+    let timeout = |ms: Option<u64>| ms.filter(|ms| *ms != 0).map(Duration::from_millis);
+    let (request_headers, response_headers) = filters(wire.filters)?;
+    Ok(RawRule {
+        matches: wire.matches.into_iter().map(http_match).collect::<Result<_, _>>()?,
+        backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
+        request_timeout: timeout(wire.request_timeout_ms),
+        backend_request_timeout: timeout(wire.backend_request_timeout_ms),
+        retry: wire.retry.map(|r| Retry {
+            attempts: r.attempts.min(10),
+            codes: r.codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
+            backoff: Duration::from_millis(r.backoff_ms),
+        }),
+        request_headers,
+        response_headers,
+        name: wire.name,
+    })
+}
+
+fn http_match(wire: v1::HttpMatch) -> Result<HttpMatch, InvalidResource> {
+    use v1::http_match::Path;
+    let path = match wire.path {
+        None => PathMatch::Prefix(String::new()),
+        Some(Path::Exact(path)) => PathMatch::Exact(path),
+        Some(Path::Prefix(path)) => PathMatch::Prefix(path.trim_end_matches('/').to_owned()),
+        Some(Path::Regex(pattern)) => PathMatch::Regex(regex(&pattern)?),
+        Some(Path::GrpcMethod(grpc)) => {
+            let part = |text: String| match (text.is_empty(), grpc.regex) {
+                (true, _) => Ok(None),
+                (false, true) => regex(&text).map(ValueMatch::Regex).map(Some),
+                (false, false) => Ok(Some(ValueMatch::Exact(text))),
+            };
+            PathMatch::Grpc(MethodMatch { service: part(grpc.service)?, method: part(grpc.method)? })
+        }
+    };
+    let method = match wire.method.as_str() {
+        "" => None,
+        text => Some(Method::from_bytes(text.as_bytes()).map_err(|_| invalid("method", text))?),
+    };
+    let headers = wire.headers.into_iter().map(|m| Ok((header_name(&m.name)?, value_match(m.value, m.regex)?)));
+    let query = wire.query.into_iter().map(|m| Ok((m.name, value_match(m.value, m.regex)?)));
+    Ok(HttpMatch {
+        path,
+        method,
+        headers: headers.collect::<Result<_, InvalidResource>>()?,
+        query: query.collect::<Result<_, InvalidResource>>()?,
+    })
+}
+
+fn value_match(value: String, is_regex: bool) -> Result<ValueMatch, InvalidResource> {
+    if is_regex { regex(&value).map(ValueMatch::Regex) } else { Ok(ValueMatch::Exact(value)) }
+}
+
+/// Anchored: a pattern matches the whole value, so that it cannot be satisfied by a part of a longer one.
+fn regex(pattern: &str) -> Result<Regex, InvalidResource> {
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(MOST_REGEX_BYTES)
+        .build()
+        .map_err(|e| InvalidResource(format!("regular expression {pattern:?}: {e}")))
+}
+
+fn header_name(name: &str) -> Result<HeaderName, InvalidResource> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("header name", name))
+}
+
+fn backend(wire: v1::Backend) -> Result<RawBackend, InvalidResource> {
+    let (request_headers, response_headers) = filters(wire.filters)?;
+    Ok(RawBackend {
+        port: if wire.invalid_reason.is_empty() { port(wire.port)? } else { 0 },
+        service: wire.service,
+        weight: wire.weight,
+        invalid_reason: wire.invalid_reason,
+        request_headers,
+        response_headers,
+    })
+}
+
+type Modifiers = (Vec<HeaderModifier>, Vec<HeaderModifier>);
+
+fn filters(wire: Vec<v1::HttpFilter>) -> Result<Modifiers, InvalidResource> {
+    use v1::http_filter::Filter;
+    let (mut request, mut response) = Modifiers::default();
+    for filter in wire {
+        match filter.filter {
+            Some(Filter::RequestHeaders(modifier)) => request.push(header_modifier(modifier)?),
+            Some(Filter::ResponseHeaders(modifier)) => response.push(header_modifier(modifier)?),
+            // A filter of a newer control plane must not be skipped in silence.
+            None => return Err(InvalidResource("a filter of a kind that this sidecar does not know".to_owned())),
+        }
+    }
+    Ok((request, response))
+}
+
+fn header_modifier(wire: v1::HeaderModifier) -> Result<HeaderModifier, InvalidResource> {
+    let pair = |h: v1::HeaderValue| {
+        let value = HeaderValue::from_str(&h.value).map_err(|_| invalid("header value", &h.value))?;
+        Ok((header_name(&h.name)?, value))
+    };
+    Ok(HeaderModifier {
+        set: wire.set.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
+        add: wire.add.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
+        remove: wire.remove.iter().map(|n| header_name(n)).collect::<Result<_, _>>()?,
+    })
+}
+
+impl TryFrom<v1::TcpRoute> for TcpRoute {
+    type Error = InvalidResource;
+
+    fn try_from(wire: v1::TcpRoute) -> Result<Self, InvalidResource> {
+        Ok(Self {
+            backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// One endpoint, for one port of its service. None: it does not serve that port.
+pub(super) fn endpoint(wire: &v1::Endpoint, service_port: u16) -> Result<Option<Endpoint>, InvalidResource> {
+    let ip: IpAddr = wire.address.parse().map_err(|_| invalid("address", &wire.address))?;
+    let Some(target) = wire.ports.iter().find(|p| p.service_port == u32::from(service_port)) else { return Ok(None) };
+    let (number, peer) = if wire.mesh_port == 0 {
+        (port(target.number)?, Peer::App)
+    } else {
+        if wire.identity.is_empty() {
+            return Err(InvalidResource(format!("endpoint {} has a mesh port but no identity", wire.workload)));
+        }
+        let peer = Peer::Sidecar { identity: wire.identity.clone(), port: target.target.clone() };
+        (port(wire.mesh_port)?, peer)
+    };
+    Ok(Some(Endpoint {
+        workload: wire.workload.clone(),
+        address: SocketAddr::new(ip, number),
+        peer,
+        healthy: wire.healthy,
+    }))
+}

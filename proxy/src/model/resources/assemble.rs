@@ -1,0 +1,152 @@
+//! Joining one destination. All of its parts are there or it is not joined: a route must never point at a backend whose
+//! endpoints are still on their way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use leno_proto::v1;
+
+use super::{Resources, SharedCluster};
+use crate::model::route::{HttpRoute, RawBackend, RawRule};
+use crate::model::service::{Port, Service};
+use crate::model::snapshot::{Backend, Candidate, Cluster, Destination, DestinationPort, HttpRule, Target};
+use crate::model::{AppProtocol, Policy, RouteKind, convert};
+
+/// Something that is needed was not answered yet.
+#[derive(Debug)]
+pub(super) struct Missing;
+
+/// Clusters that were joined already, so that routes to the same backend share one.
+pub(super) type Clusters = HashMap<(String, u16), SharedCluster>;
+
+pub(super) fn destination(
+    held: &Resources,
+    name: &str,
+    service: &Service,
+    clusters: &mut Clusters,
+) -> Result<Destination, Missing> {
+    let ports = service.ports.iter().map(|p| destination_port(held, name, service, p, clusters));
+    Ok(Destination { name: name.to_owned(), ports: ports.collect::<Result<_, _>>()? })
+}
+
+fn destination_port(
+    held: &Resources,
+    name: &str,
+    service: &Service,
+    port: &Port,
+    clusters: &mut Clusters,
+) -> Result<DestinationPort, Missing> {
+    let mut routes = Vec::new();
+    for route in &port.http_routes {
+        // A route that was withdrawn while the service still names it is skipped; the next version of the service follows.
+        if let Some(route) = held.http_routes.get(route).ok_or(Missing)? {
+            routes.push(route);
+        }
+    }
+    let mut tcp = None;
+    for route in &port.tcp_routes {
+        // The oldest wins; the others have no say (Gateway API, conflict resolution).
+        if let (None, Some(route)) = (&tcp, held.tcp_routes.get(route).ok_or(Missing)?) {
+            tcp = Some(Arc::new(backends(held, &route.backends, clusters)?));
+        }
+    }
+    Ok(DestinationPort {
+        number: port.number,
+        protocol: port.protocol,
+        routed: !routes.is_empty(),
+        candidates: candidates(held, &routes, clusters)?,
+        tcp,
+        own: cluster(held, name, service, port.number, clusters)?,
+    })
+}
+
+/// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
+/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes (GEP-1426).
+fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) -> Result<Vec<Candidate>, Missing> {
+    let mut all = Vec::new();
+    for route in routes {
+        for raw in &route.rules {
+            let rule = Arc::new(http_rule(held, route, raw, clusters)?);
+            all.extend(raw.matches.iter().map(|m| Candidate { kind: route.kind, matches: m.clone(), rule: rule.clone() }));
+        }
+    }
+    all.sort_by_cached_key(|c| (c.kind == RouteKind::Http, c.matches.precedence()));
+    Ok(all)
+}
+
+fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut Clusters) -> Result<HttpRule, Missing> {
+    Ok(HttpRule {
+        route: route.label.clone(),
+        name: raw.name.clone(),
+        backends: backends(held, &raw.backends, clusters)?,
+        request_timeout: raw.request_timeout,
+        backend_request_timeout: raw.backend_request_timeout,
+        retry: raw.retry.clone(),
+        request_headers: raw.request_headers.clone(),
+        response_headers: raw.response_headers.clone(),
+    })
+}
+
+fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
+    raw.iter()
+        .map(|b| {
+            let target = if b.invalid_reason.is_empty() {
+                match held.services.get(&b.service).ok_or(Missing)? {
+                    Some(service) if service.ports.iter().any(|p| p.number == b.port) => {
+                        Target::Cluster(cluster(held, &b.service, service, b.port, clusters)?)
+                    }
+                    _ => Target::Invalid("BackendNotFound".to_owned()),
+                }
+            } else {
+                Target::Invalid(b.invalid_reason.clone())
+            };
+            Ok(Backend {
+                weight: b.weight,
+                target,
+                request_headers: b.request_headers.clone(),
+                response_headers: b.response_headers.clone(),
+            })
+        })
+        .collect()
+}
+
+fn cluster(
+    held: &Resources,
+    name: &str,
+    service: &Service,
+    port: u16,
+    clusters: &mut Clusters,
+) -> Result<SharedCluster, Missing> {
+    let key = (name.to_owned(), port);
+    if let Some(known) = clusters.get(&key) {
+        return Ok(known.clone());
+    }
+    let wire = held.endpoints.get(name).ok_or(Missing)?;
+    // Conversion was checked when the resource was taken in; an endpoint that does not serve this port is left out.
+    let endpoints = wire.iter().flat_map(|w| &w.endpoints).filter_map(|e| convert::endpoint(e, port).ok().flatten());
+    let protocol = service.ports.iter().find(|p| p.number == port).map(|p| p.protocol).unwrap_or_default();
+    let cluster = Arc::new(Cluster {
+        service: key.0.clone(),
+        port,
+        pinned: None,
+        protocol,
+        policy: service.policy.clone(),
+        endpoints: endpoints.map(Arc::new).collect(),
+    });
+    clusters.insert(key, cluster.clone());
+    Ok(cluster)
+}
+
+/// A single endpoint that is spoken to by its address.
+pub(super) fn address(wire: &v1::Address) -> Option<Cluster> {
+    let port = u16::try_from(wire.service_port).ok()?;
+    let endpoint = convert::endpoint(wire.endpoint.as_ref()?, port).ok().flatten()?;
+    Some(Cluster {
+        service: wire.service.clone(),
+        port,
+        pinned: Some(endpoint.address),
+        protocol: AppProtocol::Detect,
+        policy: Policy::default(),
+        endpoints: vec![Arc::new(endpoint)],
+    })
+}

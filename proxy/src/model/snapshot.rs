@@ -1,0 +1,126 @@
+//! What the workers read: destinations with everything joined that a request needs, built before it is published and
+//! immutable afterwards.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind};
+
+/// One state of everything that was asked for.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By NAMESPACE/NAME. None: the control plane says that there is no such service.
+    pub services: HashMap<String, Option<Arc<Destination>>>,
+    /// By IP:PORT. None: not an address of the mesh.
+    pub addresses: HashMap<String, Option<Arc<Cluster>>>,
+}
+
+/// A service with its routes and endpoints.
+#[derive(Debug)]
+pub struct Destination {
+    /// NAMESPACE/NAME.
+    pub name: String,
+    /// In the order in which the Service lists them.
+    pub ports: Vec<DestinationPort>,
+}
+
+impl Destination {
+    /// The port of this number; without a number port 80, else the only one.
+    pub fn port(&self, number: Option<u16>) -> Option<&DestinationPort> {
+        let wanted = number.unwrap_or(80);
+        self.ports.iter().find(|p| p.number == wanted).or(match (&self.ports[..], number) {
+            ([only], None) => Some(only),
+            _ => None,
+        })
+    }
+}
+
+/// One port of a service.
+#[derive(Debug)]
+pub struct DestinationPort {
+    /// The Service port's number.
+    pub number: u16,
+    /// What the app speaks.
+    pub protocol: AppProtocol,
+    /// Matches of all attached routes in the order in which they are tried. Empty with `routed`: nothing matches.
+    pub candidates: Vec<Candidate>,
+    /// Whether any HTTPRoute or GRPCRoute is attached. If so a request that none matches is not found.
+    pub routed: bool,
+    /// Where a TCPRoute sends connections, if one is attached.
+    pub tcp: Option<Arc<Vec<Backend>>>,
+    /// The service's own endpoints, where no route is attached.
+    pub own: Arc<Cluster>,
+}
+
+/// One match of a rule.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// GRPCRoutes only match gRPC.
+    pub kind: RouteKind,
+    /// The match.
+    pub matches: HttpMatch,
+    /// Shared by all matches of the rule.
+    pub rule: Arc<HttpRule>,
+}
+
+/// What happens to a request that a rule matched.
+#[derive(Debug)]
+pub struct HttpRule {
+    /// The route's resource name, `HTTPRoute/default/web`.
+    pub route: String,
+    /// Name of the rule, may be empty.
+    pub name: String,
+    /// Weighted.
+    pub backends: Vec<Backend>,
+    /// Of the whole request with all its attempts.
+    pub request_timeout: Option<Duration>,
+    /// Of one attempt.
+    pub backend_request_timeout: Option<Duration>,
+    /// None: the default.
+    pub retry: Option<Retry>,
+    /// Applied to the request.
+    pub request_headers: Vec<HeaderModifier>,
+    /// Applied to the answer.
+    pub response_headers: Vec<HeaderModifier>,
+}
+
+/// One of a rule's backends.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Share of the traffic, relative to the sum.
+    pub weight: u32,
+    /// Where it leads.
+    pub target: Target,
+    /// Applied to the request, after the rule's.
+    pub request_headers: Vec<HeaderModifier>,
+    /// Applied to the answer, before the rule's.
+    pub response_headers: Vec<HeaderModifier>,
+}
+
+/// What a reference to a backend leads to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A service's endpoints.
+    Cluster(Arc<Cluster>),
+    /// The reference is not valid: its share of the requests is answered 500. The reason is one of the Gateway API.
+    Invalid(String),
+}
+
+/// The endpoints of one service port.
+#[derive(Debug, PartialEq)]
+pub struct Cluster {
+    /// NAMESPACE/NAME of the service.
+    pub service: String,
+    /// The Service port's number.
+    pub port: u16,
+    /// Set when it is one endpoint that is spoken to by its address, and not all of the service's.
+    pub pinned: Option<SocketAddr>,
+    /// What the app speaks.
+    pub protocol: AppProtocol,
+    /// How its endpoints are treated.
+    pub policy: Policy,
+    /// All endpoints, healthy or not.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}

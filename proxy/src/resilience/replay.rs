@@ -1,0 +1,228 @@
+//! Request bodies that can be sent again. What passes is kept, up to a limit, while a retry is still possible; a body beyond the
+//! limit streams on unhindered and can no longer be repeated.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use leno_runtime::metrics::Counter;
+
+/// Bytes of a body that are kept at most.
+pub const MOST_KEPT: usize = 64 * 1024;
+
+/// A request's body on its way upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Sent as it comes, once. The counter is for its bytes.
+    Once(Incoming, Counter),
+    /// Can be sent again, see [`Replay`].
+    Repeatable(Attempt),
+}
+
+/// The body behind all attempts of a request. It is generic over the source for the sake of its tests.
+#[derive(Debug)]
+pub struct Replay<B = Incoming>(Rc<RefCell<Kept<B>>>);
+
+/// One attempt's view of a [`Replay`].
+#[derive(Debug)]
+pub struct Attempt<B = Incoming> {
+    kept: Rc<RefCell<Kept<B>>>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Kept<B> {
+    source: B,
+    /// For the bytes that were read, however often they are sent.
+    counter: Counter,
+    /// What was read so far; empty once the limit was passed.
+    frames: Vec<Bytes>,
+    bytes: usize,
+    trailers: Option<http::HeaderMap>,
+    /// The source has ended, or failed.
+    ended: bool,
+    /// The limit was passed, or the source failed.
+    lost: bool,
+}
+
+impl<B> Replay<B> {
+    /// Keeps a body while it is sent.
+    pub fn new(source: B, counter: Counter) -> Self {
+        let kept = Kept { source, counter, frames: Vec::new(), bytes: 0, trailers: None, ended: false, lost: false };
+        Self(Rc::new(RefCell::new(kept)))
+    }
+
+    /// The body for one attempt. The attempt before must have ended.
+    pub fn attempt(&self) -> Attempt<B> {
+        Attempt { kept: self.0.clone(), next: 0 }
+    }
+
+    /// Whether all of it that was sent can be sent again.
+    pub fn is_repeatable(&self) -> bool {
+        !self.0.borrow().lost
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
+    fn poll(&mut self, next: &mut usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(bytes) = self.frames.get(*next) {
+            *next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
+        }
+        if self.ended {
+            // Trailers come once, after the last frame.
+            let trailers = if *next == self.frames.len() { self.trailers.clone() } else { None };
+            *next = self.frames.len() + 1;
+            return Poll::Ready(trailers.map(|t| Ok(Frame::trailers(t))));
+        }
+        let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                (self.ended, self.lost) = (true, true);
+                return Poll::Ready(Some(Err(error)));
+            }
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        match frame.into_data() {
+            Ok(bytes) => {
+                self.keep(bytes.clone());
+                *next = self.frames.len();
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Err(frame) => {
+                self.trailers = frame.trailers_ref().cloned();
+                self.ended = true;
+                *next = self.frames.len() + 1;
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: Bytes) {
+        self.counter.add(bytes.len() as u64);
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MOST_KEPT {
+            self.lost = true;
+            self.frames = Vec::new();
+        }
+        if !self.lost {
+            self.frames.push(bytes);
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Attempt<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let Self { kept, next } = self.get_mut();
+        kept.borrow_mut().poll(next, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let kept = self.kept.borrow();
+        let sent = self.next >= kept.frames.len();
+        sent && (kept.source.is_end_stream() || kept.ended) && (kept.trailers.is_none() || self.next > kept.frames.len())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let kept = self.kept.borrow();
+        let again: u64 = kept.frames.iter().skip(self.next).map(|b| b.len() as u64).sum();
+        let rest = kept.source.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + again);
+        }
+        hint.set_lower(rest.lower() + again);
+        hint
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Once(body, bytes) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));
+                }
+                Poll::Ready(frame)
+            }
+            Self::Repeatable(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body, _) => body.is_end_stream(),
+            Self::Repeatable(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Once(body, _) => body.size_hint(),
+            Self::Repeatable(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    type Source = StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
+
+    fn source(frames: Vec<Frame<Bytes>>) -> Source {
+        StreamBody::new(futures_util::stream::iter(frames.into_iter().map(Ok).collect::<Vec<_>>()))
+    }
+
+    #[tokio::test]
+    async fn a_second_attempt_sends_the_same_bytes_and_trailers() {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-sum", "3".parse().unwrap());
+        let frames =
+            vec![Frame::data(Bytes::from("ab")), Frame::data(Bytes::from("c")), Frame::trailers(trailers.clone())];
+        let replay = Replay::new(source(frames), Counter::default());
+        // The first attempt breaks off after one frame.
+        let mut first = replay.attempt();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        drop(first);
+        for _ in 0..2 {
+            assert!(replay.is_repeatable());
+            let all = replay.attempt().collect().await.unwrap();
+            assert_eq!(all.trailers(), Some(&trailers));
+            assert_eq!(all.to_bytes(), "abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn past_the_limit_a_body_streams_on_but_is_not_kept() {
+        let chunk = Bytes::from(vec![7; MOST_KEPT / 2 + 1]);
+        let replay = Replay::new(source(vec![Frame::data(chunk.clone()), Frame::data(chunk.clone()), Frame::data(chunk)]), Counter::default());
+        let all = replay.attempt().collect().await.unwrap().to_bytes();
+        assert_eq!(all.len(), 3 * (MOST_KEPT / 2 + 1));
+        assert!(!replay.is_repeatable());
+        assert!(replay.0.borrow().frames.is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! Opaque connections: through the mesh to an endpoint, and from a peer to the local app.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+
+use crate::error::Reason;
+use crate::http::LocalPort;
+use crate::model::Retry;
+use crate::resilience::retry::{self, Outcome};
+use crate::telemetry::ServiceMetrics;
+use crate::upstream::{InFlight, LocalCluster, SharedDialer, TcpUpstream};
+
+/// For each direction; a connection's memory.
+const BUFFER: usize = 16 * 1024;
+
+/// An endpoint was reached.
+#[derive(Debug)]
+pub struct Reached {
+    /// The connection to it.
+    pub io: TcpUpstream,
+    /// What is counted for its service.
+    pub metrics: Rc<ServiceMetrics>,
+    /// Held as long as the connection lives.
+    pub in_flight: InFlight,
+}
+
+/// Dials an endpoint of a destination, by its weights. One that cannot be reached is replaced by another: nothing of the
+/// connection was sent yet, so that is safe; the budget bounds it.
+///
+/// # Errors
+/// Why the last one could not be reached.
+pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
+    let (_, cluster) = port.tcp.draw()?;
+    port.budget.request();
+    let policy = Retry::default();
+    let mut tried = Vec::new();
+    loop {
+        let endpoint = cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
+        let in_flight = endpoint.begin();
+        let dialled = dialer.tcp(&endpoint.endpoint, cluster.policy().connect_timeout).await;
+        cluster.record(&endpoint, dialled.is_ok());
+        match dialled {
+            Ok(io) => return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight }),
+            Err(reason) if !again(port, cluster, &policy, tried.len(), reason) => return Err(reason),
+            Err(_) => tried.push(endpoint),
+        }
+        cluster.metrics.retries.inc();
+        let pause = retry::backoff(&policy, u32::try_from(tried.len()).unwrap_or(u32::MAX), fastrand::f64());
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn again(port: &LocalPort, cluster: &LocalCluster, policy: &Retry, tried: usize, reason: Reason) -> bool {
+    if tried >= policy.attempts as usize || !retry::retryable(policy, &http::Method::GET, Outcome::Failed(reason)) {
+        return false;
+    }
+    let granted = port.budget.withdraw(tokio::time::Instant::now());
+    if !granted {
+        cluster.metrics.retries_denied.inc();
+    }
+    granted
+}
+
+/// Copies both ways until both have ended. A half that ends is passed on as such, so that protocols which close one way first
+/// work unchanged.
+pub async fn copy<A, B>(mut caller: A, mut app: B, metrics: &ServiceMetrics)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    metrics.tcp_connections.inc();
+    let mut caller = Counted { io: &mut caller, metrics };
+    if let Err(error) = copy_bidirectional_with_sizes(&mut caller, &mut app, BUFFER, BUFFER).await {
+        tracing::debug!(%error, "opaque connection broke");
+    }
+}
+
+/// Counts a caller's bytes as they pass, so that a long connection is seen while it lives.
+struct Counted<'a, I> {
+    io: &'a mut I,
+    metrics: &'a ServiceMetrics,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Counted<'_, I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut *this.io).poll_read(cx, buf);
+        this.metrics.tcp_sent.add((buf.filled().len() - before) as u64);
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<'_, I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut *this.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = polled {
+            this.metrics.tcp_received.add(n as u64);
+        }
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().io).poll_shutdown(cx)
+    }
+}

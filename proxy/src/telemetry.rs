@@ -1,0 +1,153 @@
+//! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
+
+use crate::error::Reason;
+
+/// Distinct status codes that are counted apart, for one service and direction. An app that answers with more is folded into
+/// `code="other"`.
+const MOST_CODES: usize = 32;
+
+/// Which way traffic goes, from the local app's point of view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the local app.
+    Outbound,
+    /// To the local app.
+    Inbound,
+}
+
+impl Direction {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// What is counted for one service in one direction. Worker-local; the series behind it are shared.
+#[derive(Debug)]
+pub struct ServiceMetrics {
+    registry: Registry,
+    direction: Direction,
+    service: String,
+    by_code: RefCell<Vec<(u16, Counter)>>,
+    duration: Histogram,
+    /// Bytes of request bodies.
+    pub request_bytes: Counter,
+    /// Bytes of response bodies.
+    pub response_bytes: Counter,
+    /// Attempts after the first.
+    pub retries: Counter,
+    /// Retries that the budget did not grant.
+    pub retries_denied: Counter,
+    /// Ejections of an endpoint.
+    pub ejections: Counter,
+    /// Endpoints that are ejected now, by any worker.
+    pub ejected: Gauge,
+    /// Opaque connections.
+    pub tcp_connections: Counter,
+    /// Bytes of opaque connections from the caller.
+    pub tcp_sent: Counter,
+    /// Bytes of opaque connections to the caller.
+    pub tcp_received: Counter,
+}
+
+impl ServiceMetrics {
+    /// The handles for a service, NAMESPACE/NAME.
+    pub fn new(registry: &Registry, direction: Direction, service: &str) -> Self {
+        let labels = &[("direction", direction.label()), ("service", service)];
+        let counter = |name, help| registry.counter(name, help, labels);
+        Self {
+            by_code: RefCell::default(),
+            duration: registry.histogram(
+                "leno_request_duration_seconds",
+                "Time from a request's head to the last byte of its answer.",
+                labels,
+            ),
+            request_bytes: counter("leno_request_bytes_total", "Bytes of request bodies."),
+            response_bytes: counter("leno_response_bytes_total", "Bytes of response bodies."),
+            retries: counter("leno_retries_total", "Attempts after the first."),
+            retries_denied: counter("leno_retries_denied_total", "Retries that the budget did not grant."),
+            ejections: counter("leno_endpoint_ejections_total", "Ejections of an endpoint that kept failing."),
+            ejected: registry.gauge("leno_endpoints_ejected", "Endpoints that are ejected now, summed over workers.", labels),
+            tcp_connections: counter("leno_tcp_connections_total", "Opaque connections."),
+            tcp_sent: counter("leno_tcp_sent_bytes_total", "Bytes of opaque connections from the caller."),
+            tcp_received: counter("leno_tcp_received_bytes_total", "Bytes of opaque connections to the caller."),
+            registry: registry.clone(),
+            direction,
+            service: service.to_owned(),
+        }
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, code: u16, took: Duration) {
+        self.duration.observe(took);
+        let mut by_code = self.by_code.borrow_mut();
+        if let Some((_, counter)) = by_code.iter().find(|(known, _)| *known == code) {
+            return counter.inc();
+        }
+        let counter = self.code_counter(if by_code.len() < MOST_CODES { code.to_string() } else { "other".to_owned() });
+        counter.inc();
+        if by_code.len() < MOST_CODES {
+            by_code.push((code, counter));
+        }
+    }
+
+    fn code_counter(&self, code: String) -> Counter {
+        let labels = &[("direction", self.direction.label()), ("service", self.service.as_str()), ("code", code.as_str())];
+        self.registry.counter("leno_requests_total", "Requests by the status they were answered with.", labels)
+    }
+}
+
+/// What is counted for a direction as a whole.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    failures: Vec<[Counter; 2]>,
+    handshake_failures: Counter,
+    handshakes: Counter,
+}
+
+impl Metrics {
+    /// The handles of one worker.
+    pub fn new(registry: &Registry) -> Self {
+        let failure = |direction: Direction, reason: &Reason| {
+            let labels = &[("direction", direction.label()), ("reason", reason.code())];
+            registry.counter("leno_failures_total", "Requests and connections that a sidecar itself failed, by reason.", labels)
+        };
+        let handshakes = |result: &str| {
+            registry.counter("leno_tls_handshakes_total", "TLS handshakes on the mesh port.", &[("result", result)])
+        };
+        Self {
+            registry: registry.clone(),
+            failures: Reason::ALL.iter().map(|r| [failure(Direction::Outbound, r), failure(Direction::Inbound, r)]).collect(),
+            handshake_failures: handshakes("failed"),
+            handshakes: handshakes("ok"),
+        }
+    }
+
+    /// The registry, for handles that are made later.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A request or connection failed here.
+    pub fn failed(&self, direction: Direction, reason: Reason) {
+        self.failures[reason as usize][usize::from(direction == Direction::Inbound)].inc();
+    }
+
+    /// A TLS handshake on the mesh port ended.
+    pub fn handshake(&self, refused: Option<&str>) {
+        let Some(reason) = refused else { return self.handshakes.inc() };
+        self.handshake_failures.inc();
+        let labels = &[("reason", reason)];
+        self.registry
+            .counter("leno_tls_handshake_failures_total", "Refused TLS handshakes on the mesh port.", labels)
+            .inc();
+    }
+}

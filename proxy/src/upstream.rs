@@ -1,0 +1,31 @@
+//! Upstream: a worker's own view of clusters and endpoints, their connections, and how one is dialled. Nothing here is shared
+//! between workers, so there are no locks.
+
+mod cluster;
+mod connect;
+mod endpoint;
+mod http1;
+mod http2;
+
+use std::rc::Rc;
+
+pub use cluster::{Clusters, LocalCluster};
+pub use connect::{Dialer, Io, TcpUpstream, set_options};
+pub use endpoint::{InFlight, LocalEndpoint};
+pub use http1::{Http1Pool, Http1Sender, handshake as http1_handshake};
+pub use http2::{Http2Sender, Http2Slot};
+
+/// Runs hyper's connection tasks on the worker's own thread.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExec;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// What all endpoints of a worker need to be dialled.
+pub type SharedDialer = Rc<Dialer>;

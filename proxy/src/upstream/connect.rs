@@ -1,0 +1,185 @@
+//! Dialling an endpoint: TCP, and for a sidecar TLS 1.3 with its identity checked before a byte is sent.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use leno_certs::verify;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::Reason;
+use crate::model::{Endpoint, Peer};
+use crate::tls::MeshTls;
+use crate::tls::port_name::{self, AppHttp};
+
+/// Between keep-alive probes of an upstream connection that is silent.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum Io {
+    /// To the app itself.
+    Plain(TcpStream),
+    /// To a sidecar.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that carries opaque bytes.
+pub type TcpUpstream = Io;
+
+/// Dials for one worker.
+#[derive(Debug)]
+pub struct Dialer {
+    tls: MeshTls,
+    /// How often this sidecar dialled, for logs.
+    dialled: Cell<u64>,
+}
+
+impl Dialer {
+    /// A dialer that shows this identity.
+    pub fn new(tls: MeshTls) -> Self {
+        Self { tls, dialled: Cell::new(0) }
+    }
+
+    /// The number of the TLS configurations in force.
+    pub fn generation(&self) -> u64 {
+        self.tls.generation()
+    }
+
+    /// Dials an endpoint for HTTP. Gives the generation of the identity that was shown.
+    ///
+    /// # Errors
+    /// Whatever happened, no byte of a request was sent.
+    pub async fn http(&self, to: &Endpoint, app: AppHttp, timeout: Duration) -> Result<(Io, u64), Reason> {
+        let configs = self.tls.current();
+        let io = self.dial(to, configs.client_http.clone(), app, timeout).await?;
+        Ok((io, configs.generation))
+    }
+
+    /// Dials an endpoint for an opaque connection.
+    ///
+    /// # Errors
+    /// As [`Self::http`].
+    pub async fn tcp(&self, to: &Endpoint, timeout: Duration) -> Result<TcpUpstream, Reason> {
+        self.dial(to, self.tls.current().client_tcp.clone(), AppHttp::H1, timeout).await
+    }
+
+    async fn dial(&self, to: &Endpoint, config: Arc<ClientConfig>, app: AppHttp, timeout: Duration) -> Result<Io, Reason> {
+        self.dialled.set(self.dialled.get().wrapping_add(1));
+        let dialled = async {
+            let stream = connect(to.address).await.map_err(|error| {
+                tracing::debug!(endpoint = %to.address, workload = to.workload, %error, "cannot connect");
+                Reason::ConnectFailed
+            })?;
+            match &to.peer {
+                Peer::App => Ok(Io::Plain(stream)),
+                Peer::Sidecar { identity, port } => handshake(to, stream, config, identity, port, app).await,
+            }
+        };
+        tokio::time::timeout(timeout, dialled).await.unwrap_or(Err(Reason::ConnectTimeout))
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    set_options(&stream)?;
+    Ok(stream)
+}
+
+/// The options that every connection of a sidecar has: no delay for small writes, and probes, so that a peer that vanished
+/// without a word is noticed.
+///
+/// # Errors
+/// The connection is gone already.
+pub fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+async fn handshake(
+    to: &Endpoint,
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    identity: &str,
+    port: &str,
+    app: AppHttp,
+) -> Result<Io, Reason> {
+    let name = ServerName::try_from(port_name::encode(port, app)).map_err(|_| Reason::UnknownPort)?;
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        tracing::warn!(endpoint = %to.address, workload = to.workload, %error, "TLS handshake with the endpoint failed");
+        // A dead peer is no news of its certificate.
+        if error.kind() == io::ErrorKind::InvalidData { Reason::TlsFailed } else { Reason::ConnectFailed }
+    })?;
+    let proven = stream.get_ref().1.peer_certificates().and_then(|chain| verify::peer_id(chain.first()?).ok());
+    match proven {
+        Some(proven) if proven.as_str() == identity => {
+            tracing::info!(endpoint = %to.address, workload = to.workload, peer = %proven, port, "connected upstream");
+            Ok(Io::Tls(Box::new(stream)))
+        }
+        proven => {
+            let proven = proven.map(|p| p.to_string()).unwrap_or_default();
+            tracing::warn!(endpoint = %to.address, expected = identity, proven, "the endpoint proved another identity");
+            Err(Reason::WrongIdentity)
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One endpoint as one worker sees it: its load, how it has fared, and its connections.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::http1::{self, Http1Pool, Http1Sender};
+use super::http2::{Http2Sender, Http2Slot};
+use super::SharedDialer;
+use crate::balance::Candidate;
+use crate::error::Reason;
+use crate::model::{Endpoint, Policy};
+use crate::resilience::outlier::Outlier;
+use crate::tls::port_name::AppHttp;
+
+/// Idle HTTP/1.1 connections to an app without a sidecar are closed after this, see [`Http1Pool::new`].
+const APP_IDLE: Duration = Duration::from_secs(3);
+
+/// One endpoint, for one worker.
+#[derive(Debug)]
+pub struct LocalEndpoint {
+    /// What the control plane said of it.
+    pub endpoint: Arc<Endpoint>,
+    /// How it has fared.
+    pub outlier: Outlier,
+    in_flight: Cell<u32>,
+    /// Set by the balancer while it looks at the endpoints for one request.
+    excluded: Cell<bool>,
+    /// By what the far app speaks: HTTP/1.1 and HTTP/2.
+    http2: [Rc<Http2Slot>; 2],
+    http1: Rc<Http1Pool>,
+}
+
+/// Counts a request in flight until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Rc<LocalEndpoint>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+impl LocalEndpoint {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
+        Rc::new(Self {
+            endpoint,
+            outlier: Outlier::default(),
+            in_flight: Cell::new(0),
+            excluded: Cell::new(false),
+            http2: Default::default(),
+            http1: Http1Pool::new(APP_IDLE),
+        })
+    }
+
+    /// A request begins.
+    pub fn begin(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        InFlight(self.clone())
+    }
+
+    /// A multiplexed connection to the endpoint; dialled if there is none.
+    ///
+    /// # Errors
+    /// It could not be dialled. No byte of a request was sent.
+    pub async fn http2(&self, dialer: &SharedDialer, app: AppHttp, policy: &Policy) -> Result<Http2Sender, Reason> {
+        let slot = &self.http2[usize::from(app == AppHttp::H2)];
+        if let Some(open) = slot.open(dialer.generation()) {
+            return Ok(open);
+        }
+        let (dialer, endpoint, timeout) = (dialer.clone(), self.endpoint.clone(), policy.connect_timeout);
+        slot.dial(async move { dialer.http(&endpoint, app, timeout).await }).await
+    }
+
+    /// An HTTP/1.1 connection to an app without a sidecar, and the pool that it goes back to.
+    ///
+    /// # Errors
+    /// It could not be dialled.
+    pub async fn http1(&self, dialer: &SharedDialer, policy: &Policy) -> Result<(Http1Sender, Rc<Http1Pool>), Reason> {
+        if let Some(idle) = self.http1.take(Instant::now()) {
+            return Ok((idle, self.http1.clone()));
+        }
+        let (io, _) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
+        Ok((http1::handshake(io).await?, self.http1.clone()))
+    }
+
+    pub(super) fn exclude(&self, excluded: bool) {
+        self.excluded.set(excluded);
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.http1.sweep(now);
+    }
+}
+
+impl Candidate for Rc<LocalEndpoint> {
+    fn is_eligible(&self) -> bool {
+        self.endpoint.healthy && !self.excluded.get()
+    }
+
+    fn load(&self) -> u32 {
+        self.in_flight.get()
+    }
+}

@@ -1,0 +1,104 @@
+//! HTTP/1.1 to one address: a pool of idle keep-alive connections, the latest used first.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::error::Reason;
+use crate::resilience::replay::RequestBody;
+
+/// Idle connections that are kept to one address.
+const MOST_IDLE: usize = 512;
+/// Largest head of an answer, and most of its fields.
+const MOST_HEAD: usize = 128 * 1024;
+const MOST_HEADERS: usize = 128;
+
+/// A connection that a request is sent on.
+pub type Http1Sender = SendRequest<RequestBody>;
+
+/// Idle connections to one address.
+#[derive(Debug)]
+pub struct Http1Pool {
+    idle: RefCell<VecDeque<(Http1Sender, Instant)>>,
+    timeout: Duration,
+}
+
+impl Http1Pool {
+    /// Connections that were idle for `timeout` are not used again: many apps close theirs after 5 s, and a request that meets
+    /// the close on its way is lost.
+    pub fn new(timeout: Duration) -> Rc<Self> {
+        Rc::new(Self { idle: RefCell::default(), timeout })
+    }
+
+    /// An idle connection that is still open.
+    pub fn take(&self, now: Instant) -> Option<Http1Sender> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((sender, since)) = idle.pop_back() {
+            if now.duration_since(since) >= self.timeout {
+                // Those below it are older still.
+                idle.clear();
+                return None;
+            }
+            if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Gives a connection back when its answer has been read. It may take a moment until it is ready again.
+    pub fn give_back(self: &Rc<Self>, mut sender: Http1Sender) {
+        if sender.is_ready() {
+            return self.push(sender);
+        }
+        if sender.is_closed() {
+            return;
+        }
+        let pool = self.clone();
+        tokio::task::spawn_local(async move {
+            if sender.ready().await.is_ok() {
+                pool.push(sender);
+            }
+        });
+    }
+
+    fn push(&self, sender: Http1Sender) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MOST_IDLE {
+            idle.push_back((sender, Instant::now()));
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|(sender, since)| now.duration_since(*since) < self.timeout && !sender.is_closed());
+    }
+}
+
+/// Speaks HTTP/1.1 on a new connection.
+///
+/// # Errors
+/// The connection ended at once.
+pub async fn handshake<I>(io: I) -> Result<Http1Sender, Reason>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = Builder::new()
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_HEAD)
+        .handshake(TokioIo::new(io))
+        .await;
+    let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}

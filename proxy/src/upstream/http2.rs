@@ -1,0 +1,118 @@
+//! HTTP/2 to one endpoint: one multiplexed connection, dialled once however many requests wait for it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+
+use super::{Io, LocalExec};
+use crate::error::Reason;
+use crate::resilience::replay::RequestBody;
+
+/// Flow-control windows: large enough that a body on a fast network does not wait for updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// A peer that answers no ping for this long is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A handle on the connection.
+pub type Http2Sender = SendRequest<RequestBody>;
+
+/// The one connection.
+#[derive(Debug, Default)]
+pub struct Http2Slot(RefCell<Slot>);
+
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Dialling(Rc<Dial>),
+    Open {
+        sender: Http2Sender,
+        generation: u64,
+    },
+}
+
+/// A dial that several requests may wait for.
+#[derive(Debug, Default)]
+struct Dial {
+    done: Notify,
+    result: RefCell<Option<Result<Http2Sender, Reason>>>,
+}
+
+impl Http2Slot {
+    /// The open connection, if it may be used.
+    pub fn open(&self, generation: u64) -> Option<Http2Sender> {
+        match &*self.0.borrow() {
+            Slot::Open { sender, generation: of } if *of == generation && !sender.is_closed() => Some(sender.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits for a connection; dials if nobody does yet. A connection of an older identity finishes what it has and is left.
+    ///
+    /// # Errors
+    /// Dialling failed, for everybody who waited for it.
+    pub async fn dial<F>(self: &Rc<Self>, dial: F) -> Result<Http2Sender, Reason>
+    where
+        F: Future<Output = Result<(Io, u64), Reason>> + 'static,
+    {
+        let waiting = match &*self.0.borrow() {
+            Slot::Dialling(waiting) => Some(waiting.clone()),
+            _ => None,
+        };
+        let waiting = waiting.unwrap_or_else(|| self.start(dial));
+        loop {
+            if let Some(result) = &*waiting.result.borrow() {
+                return result.clone();
+            }
+            // No other task runs between the look and the wait: the worker has one thread.
+            waiting.done.notified().await;
+        }
+    }
+
+    fn start<F>(self: &Rc<Self>, dial: F) -> Rc<Dial>
+    where
+        F: Future<Output = Result<(Io, u64), Reason>> + 'static,
+    {
+        let started = Rc::new(Dial::default());
+        *self.0.borrow_mut() = Slot::Dialling(started.clone());
+        let (slot, shared) = (self.clone(), started.clone());
+        // A task of its own: a request that is broken off must not take the others' connection with it.
+        tokio::task::spawn_local(async move {
+            let result = open(dial).await;
+            *slot.0.borrow_mut() = match &result {
+                Ok((sender, generation)) => Slot::Open { sender: sender.clone(), generation: *generation },
+                Err(_) => Slot::Empty,
+            };
+            *shared.result.borrow_mut() = Some(result.map(|(sender, _)| sender));
+            shared.done.notify_waiters();
+        });
+        started
+    }
+}
+
+async fn open(dial: impl Future<Output = Result<(Io, u64), Reason>>) -> Result<(Http2Sender, u64), Reason> {
+    let (io, generation) = dial.await?;
+    let handshake = Builder::new(LocalExec)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_header_list_size(64 * 1024)
+        .max_concurrent_reset_streams(1000)
+        .handshake(TokioIo::new(io))
+        .await;
+    let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok((sender, generation))
+}

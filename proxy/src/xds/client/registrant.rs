@@ -1,0 +1,53 @@
+//! What the sidecar says about its workload.
+
+use std::net::IpAddr;
+
+use leno_proto::discovery::Node;
+use leno_proto::{Registration, WorkloadState};
+
+use crate::settings::Settings;
+
+/// Builds the registration; the address may only be known once the control plane was reached.
+#[derive(Debug, Clone)]
+pub struct Registrant {
+    registration: Registration,
+    /// The address was chosen by hand.
+    fixed: bool,
+}
+
+impl Registrant {
+    /// `name` is the workload's; `mesh` is where its mesh port is really bound.
+    pub fn new(settings: &Settings, name: String, mesh: std::net::SocketAddr) -> Self {
+        let bound = Some(mesh.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
+        // What was said wins over what is bound: there may be a port forwarded in between.
+        let address = settings.advertise_addr.or(bound);
+        let registration = Registration {
+            name,
+            namespace: settings.namespace.clone(),
+            service_account: settings.service_account.clone(),
+            labels: settings.labels.clone(),
+            address: address.map(|ip| ip.to_string()).unwrap_or_default(),
+            mesh_port: mesh.port(),
+            ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
+            state: WorkloadState::Ready,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Self { registration, fixed: address.is_some() }
+    }
+
+    /// The control plane was reached from this address of ours: peers can reach us there as well.
+    pub(super) fn reached_from(&mut self, local: IpAddr) {
+        if !self.fixed {
+            self.registration.address = local.to_string();
+        }
+    }
+
+    pub(super) fn node(&self, state: WorkloadState) -> Node {
+        Registration { state, ..self.registration.clone() }.to_node()
+    }
+
+    /// The workload's name with its namespace.
+    pub fn workload(&self) -> String {
+        format!("{}/{}", self.registration.namespace, self.registration.name)
+    }
+}

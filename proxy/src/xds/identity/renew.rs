@@ -1,0 +1,118 @@
+//! Renewal: at half of the leaf's life, with jitter, and at once when the control plane wants it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use leno_certs::{CertError, Key, csr, tls};
+use leno_proto::v1::identity_client::IdentityClient;
+use leno_proto::v1::{RenewRequest, SignedIdentity};
+use leno_runtime::backoff::Backoff;
+use time::OffsetDateTime;
+
+use super::{Credentials, Current, accept};
+use crate::settings::HostPort;
+use crate::xds::Clock;
+use crate::xds::connect::{self, ALPN};
+
+/// Longest sleep before the clock is looked at again: a machine that was suspended, or whose clock was set, is late by no
+/// more than this.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long the control plane may take to sign.
+const RPC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Asks for a new leaf; a seam, so that the schedule can be tested without a network.
+pub trait Renewal {
+    /// Sends the request (PKCS#10, DER). The error is for the log.
+    fn renew(&self, csr: Vec<u8>) -> impl Future<Output = Result<SignedIdentity, String>>;
+}
+
+/// Renews over a connection of its own, which shows the certificate in force.
+#[derive(Clone)]
+pub struct RenewRpc {
+    /// Where the control plane is.
+    pub control_plane: HostPort,
+    /// What is shown.
+    pub credentials: Credentials,
+}
+
+impl Renewal for RenewRpc {
+    async fn renew(&self, csr: Vec<u8>) -> Result<SignedIdentity, String> {
+        let Current { identity, bundle, .. } = self.credentials.current();
+        let tls = tls::mesh_client(&identity, &bundle, ALPN).map_err(|why| why.to_string())?;
+        let link = connect::connect(&self.control_plane, tls).await.map_err(|why| why.to_string())?;
+        let call = async move { IdentityClient::new(link.channel).renew(RenewRequest { csr }).await };
+        match tokio::time::timeout(RPC_TIMEOUT, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(format!("{}: {}", status.code(), status.message())),
+            Err(_) => Err("it did not sign in time".to_owned()),
+        }
+    }
+}
+
+/// Keeps the leaf fresh for as long as it is polled. `jitter` gives a number between 0 and 1.
+pub async fn keep_fresh(
+    credentials: Credentials,
+    clock: Clock,
+    renewal: impl Renewal,
+    mut jitter: impl FnMut() -> f64,
+) {
+    loop {
+        let due = due(&credentials.current(), jitter());
+        until(&credentials, &clock, due).await;
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
+        while let Err(error) = once(&credentials, &clock, &renewal).await {
+            credentials.metrics.not_renewed.inc();
+            let expires = credentials.current().identity.not_after;
+            tracing::warn!(%error, %expires, "the leaf certificate could not be renewed, trying again");
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+        credentials.metrics.renewed.inc();
+        let current = credentials.current();
+        tracing::info!(expires = %current.identity.not_after, generation = current.renew_generation, "the leaf certificate is renewed");
+    }
+}
+
+/// Half of the leaf's life, up to 10 % of that earlier or later, so that workloads that started together do not renew
+/// together for ever.
+pub(super) fn due(current: &Current, jitter: f64) -> OffsetDateTime {
+    let half = (current.identity.not_after - current.identity.not_before) / 2;
+    current.identity.not_before + half * (0.9 + 0.2 * jitter)
+}
+
+/// Waits until the time has come or the control plane wants a renewal.
+async fn until(credentials: &Credentials, clock: &Clock, due: OffsetDateTime) {
+    let mut wanted = credentials.wanted_generation.subscribe();
+    loop {
+        if *wanted.borrow_and_update() > credentials.current().renew_generation {
+            return;
+        }
+        let Ok(left) = Duration::try_from(due - clock()) else { return };
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(left.min(LOOK)) => {}
+            // The sender lives in `credentials`, so this is a change and never an end.
+            _ = wanted.changed() => {}
+        }
+    }
+}
+
+async fn once(credentials: &Credentials, clock: &Clock, renewal: &impl Renewal) -> Result<(), String> {
+    let text = |why: CertError| why.to_string();
+    // Taken before the request: if the control plane wants another one meanwhile, the next round sees it.
+    let generation = *credentials.wanted_generation.borrow();
+    // A fresh key each time: a key that leaked is of use for one leaf's life at most.
+    let key = Key::generate().map_err(text)?;
+    let id = credentials.id();
+    let signed = renewal.renew(csr::create(&key, &id).map_err(text)?).await?;
+    let (identity, _) = accept(signed, key, &id).map_err(text)?;
+    if identity.not_after <= clock() {
+        return Err(format!(
+            "the new certificate has expired already, at {}: are the clocks right?",
+            identity.not_after
+        ));
+    }
+    // The roots are not taken from here: they come over the stream, and two ways would race.
+    credentials.replace_leaf(identity, generation).map_err(text)
+}

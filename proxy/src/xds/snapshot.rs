@@ -1,0 +1,219 @@
+//! The last good snapshot on disk: `STATE_DIR/snapshot.bin`. A sidecar that starts while the control plane is away serves
+//! from it, and one that starts beside a control plane is not sent again what it holds.
+//!
+//! Form: 8 bytes `LENOSNAP`, version (u32), length of the body (u64), SHA-256 of the body, body (protobuf); numbers are big
+//! endian. The trust bundle is not in it: it belongs to the identity and is saved there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use prost_types::Any;
+use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::files;
+use super::held::{self, Held, Raw};
+use crate::model::Demand;
+
+/// Largest file that is written or read, in bytes.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAGIC: &[u8; 8] = b"LENOSNAP";
+const VERSION: u32 = 1;
+const HEADER: usize = 8 + 4 + 8 + 32;
+/// Shortest time between two writes.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, PartialEq, Message)]
+struct Body {
+    /// SPIFFE ID of the sidecar: what its neighbour may see is none of its business.
+    #[prost(string, tag = "1")]
+    identity: String,
+    #[prost(message, repeated, tag = "2")]
+    resources: Vec<Entry>,
+    /// Names that do not exist; without versions and contents.
+    #[prost(message, repeated, tag = "3")]
+    absent: Vec<Entry>,
+    #[prost(string, repeated, tag = "4")]
+    services: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    addresses: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    version: String,
+    #[prost(bytes = "vec", tag = "4")]
+    value: Vec<u8>,
+}
+
+/// What was in force when the sidecar last ran.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Saved {
+    pub held: Held,
+    pub demanded: Vec<Demand>,
+}
+
+fn encode(identity: &str, saved: &Saved) -> Vec<u8> {
+    let entry = |(key, raw): (&held::Key, &Raw)| Entry {
+        type_url: key.0.to_owned(),
+        name: key.1.clone(),
+        version: raw.version.clone(),
+        value: raw.any.value.clone(),
+    };
+    let mut body = Body { identity: identity.to_owned(), ..Body::default() };
+    body.resources = saved.held.iter().map(entry).collect();
+    body.absent = saved
+        .held
+        .absent()
+        .map(|(url, name)| Entry { type_url: (*url).to_owned(), name: name.clone(), ..Entry::default() })
+        .collect();
+    for demand in &saved.demanded {
+        match demand {
+            Demand::Service(name) => body.services.push(name.clone()),
+            Demand::Address(addr) => body.addresses.push(addr.clone()),
+        }
+    }
+    let body = body.encode_to_vec();
+    let mut file = Vec::with_capacity(HEADER + body.len());
+    file.extend_from_slice(MAGIC);
+    file.extend_from_slice(&VERSION.to_be_bytes());
+    file.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    file.extend_from_slice(&Sha256::digest(&body));
+    file.extend_from_slice(&body);
+    file
+}
+
+fn decode(identity: &str, file: &[u8]) -> Result<Saved, String> {
+    let (header, body) = file.split_at_checked(HEADER).ok_or("it is too short")?;
+    let (magic, rest) = header.split_at(8);
+    let (version, rest) = rest.split_at(4);
+    let (length, digest) = rest.split_at(8);
+    if magic != MAGIC {
+        return Err("it is no snapshot".to_owned());
+    }
+    if version != VERSION.to_be_bytes() {
+        return Err("it was written by another version of leno-proxy".to_owned());
+    }
+    if length != (body.len() as u64).to_be_bytes() || digest != Sha256::digest(body).as_slice() {
+        return Err("its checksum is wrong".to_owned());
+    }
+    let body = Body::decode(body).map_err(|why| why.to_string())?;
+    if body.identity != identity {
+        return Err(format!("it is of {}", body.identity));
+    }
+    let mut saved = Saved::default();
+    for entry in body.resources {
+        let Some(url) = held::known_type(&entry.type_url) else { continue };
+        let any = Arc::new(Any { type_url: entry.type_url, value: entry.value });
+        saved.held.insert((url, entry.name), Raw { version: entry.version, any });
+    }
+    for entry in body.absent {
+        if let Some(url) = held::known_type(&entry.type_url) {
+            saved.held.set_absent((url, entry.name));
+        }
+    }
+    saved.demanded.extend(body.services.into_iter().map(Demand::Service));
+    saved.demanded.extend(body.addresses.into_iter().map(Demand::Address));
+    Ok(saved)
+}
+
+/// Reads the snapshot of this identity. A file that is damaged, too large or of somebody else is told in the log and
+/// otherwise as good as none: the control plane sends everything again.
+pub(super) fn load(path: &Path, identity: &str) -> Option<Saved> {
+    let result = match files::read(path, MOST_BYTES as u64) {
+        Ok(None) => return None,
+        Ok(Some(file)) => decode(identity, &file),
+        Err(why) => Err(why.to_string()),
+    };
+    match result {
+        Ok(saved) => Some(saved),
+        Err(reason) => {
+            tracing::warn!(%reason, path = %path.display(), "the saved snapshot is not used");
+            None
+        }
+    }
+}
+
+/// Where the snapshot is.
+pub(super) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("snapshot.bin")
+}
+
+/// Writes snapshots, at most one a second, on a thread of its own, since fsync may take long.
+pub(super) struct Saver {
+    path: PathBuf,
+    identity: String,
+    dirty: bool,
+    next: Instant,
+    writing: Option<JoinHandle<()>>,
+}
+
+impl Saver {
+    pub fn new(path: PathBuf, identity: String) -> Self {
+        Self { path, identity, dirty: false, next: Instant::now(), writing: None }
+    }
+
+    /// Something changed.
+    pub fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Comes back when it is time to write; never while there is nothing to write. May be dropped and asked again.
+    pub async fn due(&mut self) {
+        if !self.dirty {
+            return std::future::pending().await;
+        }
+        if let Some(writing) = &mut self.writing {
+            let _ = writing.await;
+            self.writing = None;
+        }
+        tokio::time::sleep_until(self.next).await;
+    }
+
+    /// Starts writing. The one before has ended, as [`Self::due`] waited for it.
+    pub fn start(&mut self, saved: Saved) {
+        self.dirty = false;
+        self.next = Instant::now() + DEBOUNCE;
+        let (path, identity) = (self.path.clone(), self.identity.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || write(&path, &identity, &saved)));
+    }
+
+    /// Writes what is left, at the end of the process.
+    pub async fn finish(&mut self, saved: impl FnOnce() -> Saved) {
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+        if self.dirty {
+            self.start(saved());
+            if let Some(writing) = self.writing.take() {
+                let _ = writing.await;
+            }
+        }
+    }
+}
+
+fn write(path: &Path, identity: &str, saved: &Saved) {
+    let file = encode(identity, saved);
+    if file.len() > MOST_BYTES {
+        tracing::warn!(
+            bytes = file.len(),
+            most = MOST_BYTES,
+            "the snapshot is too large to be saved; the one before is kept"
+        );
+        return;
+    }
+    if let Err(error) = files::replace(path, &file) {
+        tracing::warn!(%error, path = %path.display(), "the snapshot could not be saved");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! What both long-running programs share: how they log, announce that they are ready, drain, fail, count, and answer on their
+//! admin port.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod admin;
+pub mod announce;
+pub mod backoff;
+pub mod drain;
+pub mod failure;
+pub mod listen;
+pub mod log;
+pub mod metrics;
+pub mod ready;
+pub mod signals;
+
+pub use announce::Output;

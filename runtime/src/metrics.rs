@@ -1,0 +1,228 @@
+//! Counters, gauges and histograms for Prometheus: plain atomics that the request path holds directly, so that counting is
+//! one relaxed addition and never an allocation, a lock or a look-up.
+//!
+//! A registry is bounded: past [`MOST_SERIES`] series a name's further ones are folded into one with the label
+//! `overflow="true"`, so that no traffic can make it grow.
+
+mod render;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Most series in a registry; a histogram counts as one.
+pub const MOST_SERIES: usize = 2_000;
+
+/// Upper bounds of a histogram's buckets, in seconds.
+pub const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// The bounds in nanoseconds, so that observing needs no floating point.
+const BUCKET_NANOS: [u64; 16] = {
+    let mut nanos = [0; 16];
+    let mut at = 0;
+    while at < BUCKETS.len() {
+        nanos[at] = (BUCKETS[at] * 1e9) as u64;
+        at += 1;
+    }
+    nanos
+};
+
+/// Only grows.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// What was counted.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Goes up and down.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<AtomicU64>);
+
+impl Gauge {
+    /// Is now `value`.
+    pub fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+
+    /// Changes by `by`, which may be negative.
+    pub fn add(&self, by: f64) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + by).to_bits()));
+    }
+
+    /// The value.
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Relaxed))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Distribution {
+    /// One more than the bounds: the last is for everything above.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    sum_nanos: AtomicU64,
+}
+
+/// A distribution of durations.
+#[derive(Debug, Clone, Default)]
+pub struct Histogram(Arc<Distribution>);
+
+impl Histogram {
+    /// One more of this length.
+    pub fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let at = BUCKET_NANOS.partition_point(|bound| *bound < nanos);
+        self.0.buckets[at].fetch_add(1, Relaxed);
+        self.0.sum_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// How many were observed.
+    pub fn count(&self) -> u64 {
+        self.0.buckets.iter().map(|b| b.load(Relaxed)).sum()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Series {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
+}
+
+#[derive(Debug)]
+struct Family {
+    help: &'static str,
+    series: BTreeMap<Vec<(String, String)>, Series>,
+}
+
+#[derive(Debug, Default)]
+struct Families {
+    by_name: BTreeMap<&'static str, Family>,
+    series: usize,
+}
+
+/// All series of a program. Handles are made once, off the request path, and then used without it.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Arc<Mutex<Families>>);
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The counter of this name and these labels; the same handle for the same labels.
+    pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Counter {
+        match self.series(name, help, labels, || Series::Counter(Counter::default())) {
+            Series::Counter(counter) => counter,
+            _ => Counter::default(),
+        }
+    }
+
+    /// The gauge of this name and these labels.
+    pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
+        match self.series(name, help, labels, || Series::Gauge(Gauge::default())) {
+            Series::Gauge(gauge) => gauge,
+            _ => Gauge::default(),
+        }
+    }
+
+    /// The histogram of this name and these labels, in seconds.
+    pub fn histogram(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Histogram {
+        match self.series(name, help, labels, || Series::Histogram(Histogram::default())) {
+            Series::Histogram(histogram) => histogram,
+            _ => Histogram::default(),
+        }
+    }
+
+    fn series(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        make: impl FnOnce() -> Series,
+    ) -> Series {
+        let mut key: Vec<_> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = families.series >= MOST_SERIES;
+        let family =
+            families.by_name.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
+        if full && !family.series.contains_key(&key) {
+            key = vec![("overflow".to_owned(), "true".to_owned())];
+        }
+        if let Some(known) = family.series.get(&key) {
+            return known.clone();
+        }
+        let made = make();
+        family.series.insert(key, made.clone());
+        families.series += 1;
+        made
+    }
+
+    /// Prometheus text, format 0.0.4.
+    pub fn render(&self) -> String {
+        render::text(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_as_prometheus_reads_it() {
+        let registry = Registry::new();
+        registry.counter("leno_requests_total", "Requests.", &[("code", "200")]).add(3);
+        registry.gauge("leno_up", "Up.", &[]).set(1.5);
+        let seconds = registry.histogram("leno_request_duration_seconds", "Time.", &[("route", "a\"\n\\b")]);
+        seconds.observe(Duration::from_micros(700));
+        seconds.observe(Duration::from_secs(100));
+        let text = registry.render();
+        for line in [
+            "# TYPE leno_requests_total counter",
+            r#"leno_requests_total{code="200"} 3"#,
+            "leno_up 1.5",
+            r#"leno_request_duration_seconds_bucket{route="a\"\n\\b",le="0.0005"} 0"#,
+            r#"leno_request_duration_seconds_bucket{route="a\"\n\\b",le="0.001"} 1"#,
+            r#"leno_request_duration_seconds_bucket{route="a\"\n\\b",le="+Inf"} 2"#,
+            r#"leno_request_duration_seconds_count{route="a\"\n\\b"} 2"#,
+            r#"leno_request_duration_seconds_sum{route="a\"\n\\b"} 100.0007"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_labels_give_the_same_series() {
+        let registry = Registry::new();
+        registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
+        registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
+        assert_eq!(registry.counter("leno_x_total", "X.", &[("a", "1")]).get(), 2);
+    }
+
+    #[test]
+    fn past_the_bound_series_are_folded_into_one() {
+        let registry = Registry::new();
+        for n in 0..MOST_SERIES + 500 {
+            registry.counter("leno_x_total", "X.", &[("n", &n.to_string())]).inc();
+        }
+        let text = registry.render();
+        assert_eq!(text.lines().filter(|l| l.starts_with("leno_x_total")).count(), MOST_SERIES + 1);
+        assert!(text.contains(r#"leno_x_total{overflow="true"} 500"#));
+    }
+}

@@ -1,0 +1,14 @@
+//! The promises that Leno makes, each tried with real processes and sockets; one file a promise.
+#![allow(clippy::unwrap_used)]
+
+mod abuse;
+mod bad_config;
+mod control_plane_loss;
+mod demo;
+mod identity;
+mod many_sidecars;
+mod real_peers;
+mod renewal;
+mod retries;
+mod split;
+mod start_errors;

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Both ends of the gRPC test, with the official grpcio and no generated code: messages are bytes as they are.
+
+grpc_peer.py serve HOST:PORT             serves until it is killed
+grpc_peer.py call HOST:PORT AUTHORITY    tries every kind of call; exits 0 only when each was right
+"""
+
+import queue
+import sys
+from concurrent import futures
+
+import grpc
+
+SERVICE = "leno.test.Peer"
+OPTIONS = [("grpc.max_receive_message_length", 32 << 20), ("grpc.max_send_message_length", 32 << 20)]
+
+
+def unary(request, context):
+    metadata = dict(context.invocation_metadata())
+    if "x-ask" in metadata:
+        context.set_trailing_metadata((("x-told", metadata["x-ask"]),))
+    return request
+
+
+def fail(request, context):
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as was asked: %s" % request.decode())
+
+
+def count(request, context):
+    for n in range(int(request)):
+        yield str(n).encode()
+
+
+def add(requests, context):
+    return str(sum(int(request) for request in requests)).encode()
+
+
+def echo(requests, context):
+    yield from requests
+
+
+def serve(address):
+    handlers = {
+        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Fail": grpc.unary_unary_rpc_method_handler(fail),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Add": grpc.stream_unary_rpc_method_handler(add),
+        "Echo": grpc.stream_stream_rpc_method_handler(echo),
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=OPTIONS)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    if server.add_insecure_port(address) == 0:
+        sys.exit("cannot listen on " + address)
+    server.start()
+    server.wait_for_termination()
+
+
+def call(address, authority):
+    # No proxy from the environment: the sidecar's port is the server as far as grpcio knows.
+    options = OPTIONS + [("grpc.enable_http_proxy", 0), ("grpc.default_authority", authority)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        name = "/%s/" % SERVICE
+
+        reply, outcome = channel.unary_unary(name + "Unary").with_call(
+            b"hello over grpc", metadata=(("x-ask", "trailers"),), timeout=20
+        )
+        assert reply == b"hello over grpc", reply
+        assert ("x-told", "trailers") in [tuple(pair) for pair in outcome.trailing_metadata()]
+
+        big = bytes(range(256)) * (4 << 12)  # 4 MiB: many DATA frames, flow control both ways
+        assert channel.unary_unary(name + "Unary")(big, timeout=20) == big
+
+        try:
+            channel.unary_unary(name + "Fail")(b"please", timeout=20)
+            raise AssertionError("Fail did not fail")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.FAILED_PRECONDITION, error
+            assert error.details() == "as was asked: please", error
+
+        assert [int(n) for n in channel.unary_stream(name + "Count")(b"500", timeout=20)] == list(range(500))
+        assert channel.stream_unary(name + "Add")((str(n).encode() for n in range(101)), timeout=20) == b"5050"
+
+        # A conversation: each answer is awaited before the next question is asked.
+        said, turn = [], queue.Queue()
+
+        def questions():
+            for n in range(50):
+                turn.get(timeout=20)
+                yield str(n).encode()
+
+        turn.put(None)
+        for answer in channel.stream_stream(name + "Echo")(questions(), timeout=20):
+            said.append(answer)
+            turn.put(None)
+        assert said == [str(n).encode() for n in range(50)], said
+
+        unary_call = channel.unary_unary(name + "Unary")
+        calls = [unary_call.future(str(n).encode(), timeout=20) for n in range(200)]
+        assert [int(future.result()) for future in calls] == list(range(200))
+    print("all right")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3 and sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    elif len(sys.argv) == 4 and sys.argv[1] == "call":
+        call(sys.argv[2], sys.argv[3])
+    else:
+        sys.exit(__doc__)

@@ -1,0 +1,98 @@
+//! A plain HTTP/1.1 client: one keep-alive connection, to a sidecar's proxy port or to a server itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Longest wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The reason code of a sidecar's own error answer, or nothing.
+    pub fn reason(&self) -> Option<&str> {
+        self.headers.get("leno-reason")?.to_str().ok()
+    }
+}
+
+/// A keep-alive connection over which absolute-form requests go.
+pub struct ProxyConnection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl ProxyConnection {
+    /// Connects to `addr`.
+    pub async fn open(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    /// True when the peer has closed it in good order, so that the next request needs a new one.
+    pub async fn is_closed(&mut self) -> bool {
+        self.sender.ready().await.is_err()
+    }
+
+    /// Sends one request and reads the answer to its end.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Reply> {
+        let exchange = async {
+            let response = self.sender.send_request(request).await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.context("the answer's body")?.to_bytes();
+            Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
+    }
+}
+
+/// A request for `uri`, which has an authority.
+pub fn request(method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let uri: Uri = uri.parse().expect("a URI");
+    let host = uri.authority().map_or_else(String::new, ToString::to_string);
+    let mut request = Request::builder().method(method).uri(uri).header(header::HOST, host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(body.into())).expect("a request")
+}
+
+/// One request over a connection of its own to the proxy port `proxy`.
+pub async fn send(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply> {
+    ProxyConnection::open(proxy).await?.send(request).await
+}
+
+/// GET `uri` through the proxy port `proxy`.
+pub async fn get(proxy: SocketAddr, uri: &str) -> Result<Reply> {
+    send(proxy, request(Method::GET, uri, &[], Bytes::new())).await
+}
+
+/// GET `path` from `addr` itself, in origin form.
+pub async fn get_direct(addr: SocketAddr, path: &str) -> Result<Reply> {
+    ensure!(path.starts_with('/'), "{path} is no path");
+    let request = Request::get(path).header(header::HOST, addr.to_string()).body(Full::new(Bytes::new()))?;
+    send(addr, request).await
+}

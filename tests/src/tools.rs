@@ -1,0 +1,60 @@
+//! Programs of other people that a test needs, and what happens when one is not installed.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Set to 1 where everything must be installed: then a missing tool is a failure and not a skip.
+const NO_SKIP: &str = "LENO_NO_SKIP";
+
+/// Finds `program` in PATH, and in the `sbin` folders that are not always in it.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// True when a Python with the module can be run.
+pub fn python_has(module: &str) -> bool {
+    let import = format!("import {module}");
+    Command::new("python3").args(["-c", &import]).output().is_ok_and(|out| out.status.success())
+}
+
+/// True for the super-user, who may capture packets.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says that the running test is skipped, and why. Panics instead when skipping is forbidden.
+pub fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    assert!(std::env::var(NO_SKIP).as_deref() != Ok("1"), "{test} may not be skipped, but {reason}");
+    note(&format!("SKIPPED {test}: {reason}"));
+}
+
+/// Prints a line that the test runner does not capture: a skip, or a figure that is printed and not asserted.
+pub fn note(line: &str) {
+    // Best effort: a closed standard error is no failure of the product.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The first of `programs` that is not installed.
+pub fn missing<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    programs.iter().copied().find(|program| find(program).is_none())
+}
+
+/// The repository's top folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the workspace")
+}
+
+/// Ends the test as skipped unless every program named is installed.
+#[macro_export]
+macro_rules! require_tools {
+    ($($program:expr),+ $(,)?) => {
+        if let Some(program) = $crate::tools::missing(&[$($program),+]) {
+            return $crate::tools::skip(&format!("{program} is not installed"));
+        }
+    };
+}
