@@ -11,6 +11,7 @@ const PROXY: &[&[&str]] = &[
     &["tls", "detect", "policy", "balance", "resilience"],
     &["state"],
     &["upstream"],
+    &["routing"],
     &["http", "tcp"],
     &["listener", "xds"],
     // Shows what the stream holds.

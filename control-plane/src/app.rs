@@ -19,6 +19,7 @@ use leno_runtime::{admin, listen};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
 use crate::registry::Registry;
@@ -153,7 +154,15 @@ impl Bound {
         tokio::spawn(parts.tls.clone().run(watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
-        drop((listeners.api, store, token));
+        let api = api::Parts {
+            store,
+            authority: parts.authority.clone(),
+            tls: parts.tls.clone(),
+            registry: parts.registry.clone(),
+            sessions: parts.sessions.clone(),
+            token,
+        };
+        tokio::spawn(api::serve(listeners.api, api, watch.clone()));
         let xds = tokio::spawn(xds::serve(listeners.xds, parts, watch.clone()));
         starting.done();
         shutdown.await;

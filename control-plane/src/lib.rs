@@ -1,6 +1,7 @@
 //! The control plane of Leno: what the users wrote becomes what every sidecar holds.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod api;
 pub mod app;
 pub mod ca;
 pub mod config;

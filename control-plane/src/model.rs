@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub use diff::{Action, Change};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
-    Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute,
-    ValueMatch,
+    Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry,
+    TcpRoute, ValueMatch,
 };
 pub use service::{AppProtocol, ReferenceGrant, Service, ServicePort, TargetPort, TrafficPolicy};
 pub use workload::{StaticWorkload, Workload};

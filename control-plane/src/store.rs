@@ -6,8 +6,8 @@
 
 mod blobs;
 mod error;
-mod follow;
 mod folder;
+mod follow;
 mod objects;
 mod open;
 mod revision;

@@ -105,4 +105,18 @@ mod tests {
         assert_eq!(codes.len(), Reason::ALL.len());
         assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
     }
+
+    #[test]
+    fn the_documented_table_is_that_of_the_code() {
+        let page = include_str!("../../docs/reasons.md");
+        let rows = Reason::ALL.iter().map(|reason| {
+            let fault = format!("{:?}", reason.fault()).to_lowercase();
+            let unseen = if reason.unseen() { "yes" } else { "no" };
+            format!("| `{}` | {} | {fault} | {unseen} | ", reason.code(), reason.status().as_u16())
+        });
+        for row in rows {
+            assert!(page.contains(&row), "docs/reasons.md has no row {row}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Reason::ALL.len());
+    }
 }

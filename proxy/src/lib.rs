@@ -10,6 +10,7 @@ pub mod http;
 pub mod listener;
 pub mod model;
 pub mod resilience;
+pub mod routing;
 pub mod settings;
 pub mod state;
 pub mod tcp;

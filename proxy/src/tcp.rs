@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
 use crate::error::Reason;
-use crate::http::LocalPort;
 use crate::model::Retry;
 use crate::resilience::retry::{self, Outcome};
+use crate::routing::LocalPort;
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{InFlight, LocalCluster, SharedDialer, TcpUpstream};
 

@@ -142,7 +142,9 @@ impl Answer {
             (_, message) if message.is_empty() => format!("the control plane answered {}", self.status),
             (_, message) => printable(&message),
         };
-        (message, printable(&body.error.hint.unwrap_or_default()))
+        // The API speaks of its own calls; people here have commands.
+        let hint = body.error.hint.unwrap_or_default().replace("GET /v1/objects/", "leno get ");
+        (message, printable(&hint))
     }
 }
 
@@ -181,6 +183,9 @@ pub fn problem_text(problem: &Problem) -> String {
 impl Wait {
     /// One line that says how far it came.
     pub fn summary(&self, revision: u64) -> String {
+        if self.concerned == 0 {
+            return format!("no sidecar is concerned by revision {revision}");
+        }
         let have = if self.concerned == 1 { "has" } else { "have" };
         format!("{}/{} {have} revision {revision}", self.acked, count(self.concerned, "sidecar"))
     }
@@ -258,14 +263,15 @@ mod tests {
     fn progress_is_counted_in_sidecars() {
         let wait = Wait { concerned: 3, acked: 3, ..Wait::default() };
         assert_eq!(wait.summary(12), "3/3 sidecars have revision 12");
+        assert_eq!(Wait::default().summary(2), "no sidecar is concerned by revision 2");
         assert_eq!(Wait { concerned: 1, ..Wait::default() }.summary(2), "0/1 sidecar has revision 2");
     }
 
     #[test]
     fn an_error_body_becomes_words_and_a_missing_one_is_survived() {
-        let body = json!({"error": {"code": "NotFound", "message": "there is no\x1bweb", "hint": "look"}});
+        let body = json!({"error": {"code": "NotFound", "message": "there is no\x1bweb", "hint": "see GET /v1/objects/Service"}});
         let failure = Answer { status: StatusCode::NOT_FOUND, body }.into_failure();
-        assert_eq!(failure.to_string(), "error: there is no?web\nhint: look");
+        assert_eq!(failure.to_string(), "error: there is no?web\nhint: see leno get Service");
         let failure = Answer { status: StatusCode::BAD_GATEWAY, body: Value::Null }.into_failure();
         assert_eq!(failure.exit(), Exit::Unreachable);
         assert!(failure.to_string().contains("502"));

@@ -163,12 +163,37 @@ impl Mesh {
     /// # Errors
     /// Its admin port does not answer.
     pub async fn retries(&self) -> Result<u64, Failure> {
-        let mut retries = 0;
-        for sidecar in self.sidecars.iter().filter(|s| s.name == "frontend") {
+        self.metric("leno_retries_total", "", |name| name == "frontend").await
+    }
+
+    /// Requests that the web servers' sidecars took from their mesh ports since they started.
+    ///
+    /// # Errors
+    /// An admin port does not answer.
+    pub async fn inbound(&self) -> Result<u64, Failure> {
+        self.metric("leno_requests_total", "direction=\"inbound\"", |name| name.starts_with("web")).await
+    }
+
+    /// TLS handshakes on all mesh ports that ended well, and those that were refused.
+    ///
+    /// # Errors
+    /// An admin port does not answer.
+    pub async fn handshakes(&self) -> Result<(u64, u64), Failure> {
+        let name = "leno_tls_handshakes_total";
+        Ok((
+            self.metric(name, "result=\"ok\"", |_| true).await?,
+            self.metric(name, "result=\"failed\"", |_| true).await?,
+        ))
+    }
+
+    /// The sum of a metric over the sidecars that are meant.
+    async fn metric(&self, metric: &str, label: &str, is_meant: impl Fn(&str) -> bool) -> Result<u64, Failure> {
+        let mut sum = 0.0;
+        for sidecar in self.sidecars.iter().filter(|s| is_meant(&s.name)) {
             let metrics = scrape::call(sidecar.process.address("/admin")?, Method::GET, "/metrics").await?;
-            retries += scrape::sum(&metrics, "leno_retries_total", &[]) as u64;
+            sum += scrape::sum(&metrics, metric, &[label]);
         }
-        Ok(retries)
+        Ok(sum as u64)
     }
 
     /// What the control plane says.

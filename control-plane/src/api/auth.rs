@@ -19,6 +19,10 @@ pub(super) async fn require(State(shared): State<Shared>, request: Request, next
         Some(_) => "the bearer token is not this control plane's",
         None => "the call has no bearer token",
     };
-    ApiError::new(StatusCode::UNAUTHORIZED, message, "use the context that the control plane writes to STATE_DIR/admin.yaml")
-        .into_response()
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        message,
+        "use the context that the control plane writes to STATE_DIR/admin.yaml",
+    )
+    .into_response()
 }

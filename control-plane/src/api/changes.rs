@@ -64,7 +64,8 @@ pub(super) async fn delete(State(shared): State<Shared>, Body(call): Body<Files>
     for object in &objects {
         let key = &object.key;
         let deleted = applied.changes.iter().any(|change| {
-            (change.kind.as_str(), &change.namespace, &change.name) == (key.kind.as_str(), &key.name.namespace, &key.name.name)
+            (change.kind.as_str(), &change.namespace, &change.name)
+                == (key.kind.as_str(), &key.name.namespace, &key.name.name)
         });
         if !deleted {
             let path = crate::config::FieldPath::default();

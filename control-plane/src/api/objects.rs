@@ -143,7 +143,8 @@ fn registered(shared: &Shared, wanted: impl Fn(&Name) -> bool) -> Vec<Value> {
     let sidecars = shared.parts.sessions.status();
     let objects = live.iter().filter(|(name, _)| wanted(name)).map(|(name, workload)| {
         let text = name.to_string();
-        let sidecar = sidecars.binary_search_by(|sidecar| sidecar.workload.as_str().cmp(&text)).ok().map(|at| &sidecars[at]);
+        let sidecar =
+            sidecars.binary_search_by(|sidecar| sidecar.workload.as_str().cmp(&text)).ok().map(|at| &sidecars[at]);
         let connected = sidecar.is_some_and(|sidecar| sidecar.connected);
         as_object(workload, connected)
     });

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -86,12 +87,11 @@ async fn connection(stream: TcpStream, tls: Arc<ServerIdentity>, router: Router,
     let Ok(Ok(stream)) = timeout(HANDSHAKE_IN, acceptor.accept(stream)).await else { return };
     let requests = Arc::new(Requests::default());
     let counter = requests.clone();
-    let service = router.map_request(|request: Request<_>| request.map(axum::body::Body::new));
-    let service = tower::service_fn(move |request| {
+    let service = tower::service_fn(move |request: Request<Incoming>| {
         counter.begun.fetch_add(1, Ordering::Relaxed);
-        let (ends, service) = (Ends(counter.clone()), service.clone());
+        let (ends, router) = (Ends(counter.clone()), router.clone());
         async move {
-            let answer = service.oneshot(request).await;
+            let answer = router.oneshot(request.map(axum::body::Body::new)).await;
             drop(ends);
             answer
         }

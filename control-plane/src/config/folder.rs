@@ -125,7 +125,9 @@ impl Walk {
             }
             Ok(meta) if meta.is_dir() => self.directory(path, &meta, depth + 1),
             _ if !ours => {}
-            Ok(meta) if !meta.is_file() => self.refuse(path, "this is a pipe, socket or device, not a file", "remove it"),
+            Ok(meta) if !meta.is_file() => {
+                self.refuse(path, "this is a pipe, socket or device, not a file", "remove it")
+            }
             Ok(_) => self.file(path),
             Err(error) => self.unreadable(path, &error),
         }
@@ -149,7 +151,8 @@ impl Walk {
             Ok(bytes) => {
                 self.bytes += bytes.len();
                 if self.bytes > MOST_BYTES {
-                    return self.stop(path, format!("more than {MOST_BYTES} bytes in all; this and the rest are not read"));
+                    return self
+                        .stop(path, format!("more than {MOST_BYTES} bytes in all; this and the rest are not read"));
                 }
                 let name = path.to_string_lossy().into_owned();
                 let parsed = parse(&name, &bytes);

@@ -119,9 +119,9 @@ pub(super) fn kind_of(api_version: &str, kind: &str) -> Result<Kind, UnknownKind
 /// The kind that a person names on a command line or in a URL: `HTTPRoute`, `httproutes`, `svc`.
 pub fn kind_from_word(word: &str) -> Result<Kind, UnknownKind> {
     let lower = word.to_ascii_lowercase();
-    let found = KINDS.iter().find(|entry| {
-        entry.kind.as_str().eq_ignore_ascii_case(&lower) || entry.words.contains(&lower.as_str())
-    });
+    let found = KINDS
+        .iter()
+        .find(|entry| entry.kind.as_str().eq_ignore_ascii_case(&lower) || entry.words.contains(&lower.as_str()));
     found.map(|entry| entry.kind).ok_or_else(|| {
         let names = Kind::ALL.map(Kind::as_str);
         let near = hint::nearest(word, &names).map(|near| format!("did you mean {near}? ")).unwrap_or_default();

@@ -120,8 +120,11 @@ impl Parsed {
     fn object(&mut self, file: &str, node: Node) {
         if self.objects.len() >= MOST_OBJECTS {
             // Said once, then silently dropped.
-            if self.objects.len() == MOST_OBJECTS && self.problems.iter().all(|p| !p.message.contains("objects in one file")) {
-                let message = format!("more than {MOST_OBJECTS} objects in one file; this one and those after it are not read");
+            if self.objects.len() == MOST_OBJECTS
+                && self.problems.iter().all(|p| !p.message.contains("objects in one file"))
+            {
+                let message =
+                    format!("more than {MOST_OBJECTS} objects in one file; this one and those after it are not read");
                 self.nameless(file, node.place, "", message, "split the file");
             }
             return;
@@ -172,7 +175,9 @@ fn identify(node: &Node) -> Result<ObjectKey, Nameless> {
     let namespace = match metadata.and_then(|m| m.get("namespace")) {
         None => DEFAULT_NAMESPACE,
         Some(node) if node.content == Content::Scalar(Value::Null) => DEFAULT_NAMESPACE,
-        Some(node) => node.text().ok_or_else(|| refuse(namespace_path.clone(), "must be a text", "put it in quotes"))?,
+        Some(node) => {
+            node.text().ok_or_else(|| refuse(namespace_path.clone(), "must be a text", "put it in quotes"))?
+        }
     };
     // Longer than any valid name; what is stored and shown under it stays small.
     if name.len() > 253 || namespace.len() > 253 {
@@ -208,7 +213,13 @@ impl Object {
     }
 
     /// Notes a problem of a field.
-    pub fn problem(&mut self, path: &FieldPath, severity: Severity, message: impl Into<String>, hint: impl Into<String>) {
+    pub fn problem(
+        &mut self,
+        path: &FieldPath,
+        severity: Severity,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         let problem = self.describe(path, severity, message, hint);
         self.problems.push(problem);
     }
@@ -261,7 +272,12 @@ impl Object {
     fn part<T: serde::de::DeserializeOwned>(&mut self, value: &Value, name: &str) -> Option<T> {
         let path = FieldPath::of(name);
         let Some(part) = value.get(name) else {
-            self.problem(&FieldPath::default(), Severity::Error, format!("{name} is missing"), format!("add `{name}:`"));
+            self.problem(
+                &FieldPath::default(),
+                Severity::Error,
+                format!("{name} is missing"),
+                format!("add `{name}:`"),
+            );
             return None;
         };
         let (found, misfits) = decode::decode(part, &path);

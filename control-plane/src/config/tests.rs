@@ -11,7 +11,11 @@ fn problems(text: &str) -> Vec<String> {
 
 fn has(text: &str, parts: &[&str]) {
     let found = problems(text);
-    assert!(found.iter().any(|p| parts.iter().all(|part| p.contains(part))), "{parts:?} not in {found:#?} of\n{}", &text[..text.len().min(400)]);
+    assert!(
+        found.iter().any(|p| parts.iter().all(|part| p.contains(part))),
+        "{parts:?} not in {found:#?} of\n{}",
+        &text[..text.len().min(400)]
+    );
 }
 
 const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1
@@ -59,8 +63,14 @@ fn what_an_api_server_adds_is_taken_and_not_stored() {
 
 #[test]
 fn an_unknown_field_is_named_with_its_line_and_the_one_that_was_meant() {
-    has(&ROUTE.replace("backendRefs", "backendRef"), &["7: spec.rules[0].backendRef: unknown field", "did you mean backendRefs?"]);
-    has(&ROUTE.replace("port: 80}", "port: 80, wieght: 1}"), &["8: spec.rules[0].backendRefs[0].wieght", "did you mean weight?"]);
+    has(
+        &ROUTE.replace("backendRefs", "backendRef"),
+        &["7: spec.rules[0].backendRef: unknown field", "did you mean backendRefs?"],
+    );
+    has(
+        &ROUTE.replace("port: 80}", "port: 80, wieght: 1}"),
+        &["8: spec.rules[0].backendRefs[0].wieght", "did you mean weight?"],
+    );
     has(&ROUTE.replace("{name: web}", "{name: web, lables: {}}"), &["3: metadata.lables", "did you mean labels?"]);
     has(&ROUTE.replace("spec:", "specs: {}\nspec:"), &["4: specs: unknown field", "did you mean spec?"]);
     // `percent` is a word of another kind, so it is no hint here.
@@ -90,7 +100,10 @@ fn every_wrong_value_and_unknown_field_of_an_object_is_named_at_once() {
 #[test]
 fn an_enum_is_hinted_at() {
     let text = ROUTE.replace("- backendRefs", "- matches: [{path: {type: exact, value: /a}}]\n    backendRefs");
-    has(&text, &["7: spec.rules[0].matches[0].path.type: unknown variant `exact`", "did you mean Exact?", "PathPrefix"]);
+    has(
+        &text,
+        &["7: spec.rules[0].matches[0].path.type: unknown variant `exact`", "did you mean Exact?", "PathPrefix"],
+    );
 }
 
 #[test]
@@ -101,8 +114,14 @@ fn identity_is_required_and_kinds_are_named() {
     has("apiVersion: v1\nkind: Service\nspec: {}", &["metadata.name: the Service has no metadata.name"]);
     has("apiVersion: v1\nkind: Service\nmetadata: {name: 12}", &["3: metadata.name: must be a text"]);
     has("apiVersion: v1\nkind: Gateway\nmetadata: {name: a}", &["2: kind: kind Gateway is not supported yet"]);
-    has("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}", &["kind \"Deployment\" is not known", "supported are"]);
-    has(&ROUTE.replace("io/v1", "io/v1alpha9"), &["1: apiVersion: HTTPRoute has no apiVersion", "gateway.networking.k8s.io/v1"]);
+    has(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}",
+        &["kind \"Deployment\" is not known", "supported are"],
+    );
+    has(
+        &ROUTE.replace("io/v1", "io/v1alpha9"),
+        &["1: apiVersion: HTTPRoute has no apiVersion", "gateway.networking.k8s.io/v1"],
+    );
     has("apiVersion: v1\nkind: List\nitems: 3", &["a List without a list of items"]);
     has("apiVersion: v1\nkind: Service\nmetadata: {name: a}", &["1: : spec is missing"]);
 }
@@ -168,7 +187,10 @@ fn files_beyond_the_bounds_are_refused() {
 #[test]
 fn hostile_files_end_soon_and_without_a_crash() {
     let most = MOST_FILE_BYTES;
-    for part in ["[", "{", "- ", "? ", ": ", "a: ", "!", "&a ", "*a ", "'", "\"", "|\n", ">\n ", "%", "---\n", "a: b\n", "{a: ", "[a, ", "#", "\t", "\\", "\u{85}", "- - - ", "?\n", ":\n", "[a]: ", "!!str "] {
+    for part in [
+        "[", "{", "- ", "? ", ": ", "a: ", "!", "&a ", "*a ", "'", "\"", "|\n", ">\n ", "%", "---\n", "a: b\n", "{a: ",
+        "[a, ", "#", "\t", "\\", "\u{85}", "- - - ", "?\n", ":\n", "[a]: ", "!!str ",
+    ] {
         let text = part.repeat(most / part.len());
         let started = std::time::Instant::now();
         let parsed = parse("x.yaml", text.as_bytes());

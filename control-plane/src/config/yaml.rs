@@ -132,7 +132,11 @@ impl<'a> Reader<'a> {
             return Err(refuse(place, "an alias refers to the node that it is in", "write the value out"));
         }
         let Some(node) = self.anchors.get(&id).cloned() else {
-            return Err(refuse(place, "an alias refers to an anchor that is not in this document", "write the value out"));
+            return Err(refuse(
+                place,
+                "an alias refers to an anchor that is not in this document",
+                "write the value out",
+            ));
         };
         let (nodes, text) = node.weight();
         self.charge(nodes, text, place)?;
@@ -172,7 +176,11 @@ impl<'a> Reader<'a> {
     /// A key is a text; a number or a boolean is taken as it is spelt, as JSON has no other keys.
     fn key(&mut self, event: &Event<'_>, at: Place) -> Read<String> {
         let Event::Scalar(text, style, _, tag) = event else {
-            return Err(refuse(at, "a key must be a text", "write `key: value`; quote a text that begins with { [ * or ?"));
+            return Err(refuse(
+                at,
+                "a key must be a text",
+                "write `key: value`; quote a text that begins with { [ * or ?",
+            ));
         };
         check_tag(tag.as_deref(), at)?;
         if text == "<<" && *style == ScalarStyle::Plain {
@@ -202,8 +210,9 @@ fn value(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Rea
     if style != ScalarStyle::Plain || forced {
         return Ok(Value::String(text.to_owned()));
     }
-    scalar::resolve(text)
-        .map_err(|scalar::NotJson| refuse(place, format!("{text} is not a number that is taken here"), "write a finite number"))
+    scalar::resolve(text).map_err(|scalar::NotJson| {
+        refuse(place, format!("{text} is not a number that is taken here"), "write a finite number")
+    })
 }
 
 /// Only the tags of the core schema have a meaning in JSON.

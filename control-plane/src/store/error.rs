@@ -53,7 +53,9 @@ impl fmt::Display for StoreError {
             Self::UnknownRevision { asked, oldest, newest } => {
                 write!(f, "there is no revision {asked}; kept are {oldest} to {newest}")
             }
-            Self::Invalid { object, why } => write!(f, "{object} as of that revision is not valid in this version: {why}"),
+            Self::Invalid { object, why } => {
+                write!(f, "{object} as of that revision is not valid in this version: {why}")
+            }
             Self::Interrupted(why) => write!(f, "the change was interrupted: {why}"),
         }
     }
@@ -71,10 +73,4 @@ macro_rules! from_redb {
     };
 }
 
-from_redb!(
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError, redb::SetDurabilityError);

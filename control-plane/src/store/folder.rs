@@ -93,7 +93,11 @@ impl Inner {
         if !edit.log.is_empty() {
             return self.commit(transaction, edit, ACTOR, "");
         }
-        if noted { transaction.commit()? } else { transaction.abort()? }
+        if noted {
+            transaction.commit()?
+        } else {
+            transaction.abort()?
+        }
         Ok(edit.applied())
     }
 }
@@ -116,7 +120,9 @@ impl Unseen {
     }
 
     fn may_hold(&self, file: &str) -> bool {
-        let below = |path: &String| file.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |path: &String| {
+            file.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         self.everything || self.paths.iter().any(below)
     }
 }

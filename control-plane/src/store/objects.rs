@@ -65,8 +65,9 @@ pub(super) fn load(db: &Database) -> Result<(Committed, Vec<Problem>), StoreErro
 /// Checks an object that was stored before.
 pub(super) fn revalidate(key: &str, value: &Value) -> Result<Valid, Vec<Problem>> {
     let object = Object::from_stored(value);
-    let object = object.ok_or_else(|| vec![Problem::of_file("the store", format!("{key} is no object"), "apply it again")])?;
-    validate::object(object).map(|(valid, _)| valid).map_err(|problems| {
-        problems.into_iter().filter(Problem::is_error).collect()
-    })
+    let object =
+        object.ok_or_else(|| vec![Problem::of_file("the store", format!("{key} is no object"), "apply it again")])?;
+    validate::object(object)
+        .map(|(valid, _)| valid)
+        .map_err(|problems| problems.into_iter().filter(Problem::is_error).collect())
 }

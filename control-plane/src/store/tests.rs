@@ -95,7 +95,9 @@ async fn a_route_keeps_the_time_at_which_it_was_first_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let route = |host: &str| {
-        format!("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{hostnames: [{host}], parentRefs: [{{kind: Service, name: web}}]}}")
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{hostnames: [{host}], parentRefs: [{{kind: Service, name: web}}]}}"
+        )
     };
     store.apply(batch(&[route("a")])).await.unwrap();
     let created = || store.committed().mesh.http_routes[&Name::new("default", "r")].created;
@@ -107,7 +109,12 @@ async fn a_route_keeps_the_time_at_which_it_was_first_stored() {
 
 fn token(secret: u8) -> TokenRecord {
     let now = time::OffsetDateTime::now_utc();
-    TokenRecord::new("spiffe://cluster.local/ns/default/sa/web".into(), [secret; 32], now, now + Duration::from_secs(60))
+    TokenRecord::new(
+        "spiffe://cluster.local/ns/default/sa/web".into(),
+        [secret; 32],
+        now,
+        now + Duration::from_secs(60),
+    )
 }
 
 #[tokio::test]
@@ -197,7 +204,12 @@ async fn a_damaged_file_is_an_error_and_never_a_crash() {
     }
     drop(store);
     let good = std::fs::read(&path).unwrap();
-    let mut damaged = vec![b"this is no database".to_vec(), good[..good.len() / 2].to_vec(), vec![0; good.len()], good[..700].to_vec()];
+    let mut damaged = vec![
+        b"this is no database".to_vec(),
+        good[..good.len() / 2].to_vec(),
+        vec![0; good.len()],
+        good[..700].to_vec(),
+    ];
     for n in 0..40 {
         let mut bytes = good.clone();
         let at = n * bytes.len() / 40;

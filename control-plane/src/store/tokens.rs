@@ -117,6 +117,7 @@ impl Store {
 /// Forgets the tokens whose time was over before `then`.
 fn purge(tokens: &mut Table<'_, &'static str, &'static [u8]>, then: i64) -> Result<(), StoreError> {
     // A record that cannot be read is of no use to anybody.
-    tokens.retain(|_, record| decode::<TokenRecord>("a token", record).is_ok_and(|record| record.expires_unix > then))?;
+    tokens
+        .retain(|_, record| decode::<TokenRecord>("a token", record).is_ok_and(|record| record.expires_unix > then))?;
     Ok(())
 }

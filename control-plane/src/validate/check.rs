@@ -97,7 +97,11 @@ impl<'a> Check<'a> {
             let (prefix, name) = key.rsplit_once('/').map_or((None, key.as_str()), |(p, n)| (Some(p), n));
             let at = path.key(key.as_str());
             if !is_label_text(name) || name.is_empty() || prefix.is_some_and(|p| !is_dns_subdomain(p)) {
-                self.error(&at, "is no label name: [prefix/]name of at most 63 characters A-Z, a-z, 0-9, -, _ and .", "rename it");
+                self.error(
+                    &at,
+                    "is no label name: [prefix/]name of at most 63 characters A-Z, a-z, 0-9, -, _ and .",
+                    "rename it",
+                );
             }
             if !is_label_text(value) {
                 self.error(&at, "the value of a label has at most 63 characters A-Z, a-z, 0-9, -, _ and ., and begins and ends with a letter or digit", "change it");
@@ -156,7 +160,11 @@ impl<'a> Check<'a> {
                 // The last line of the crate's drawing says what is wrong.
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
-                self.error(path, format!("is no regular expression: {reason}"), "look-around and back-references are not supported");
+                self.error(
+                    path,
+                    format!("is no regular expression: {reason}"),
+                    "look-around and back-references are not supported",
+                );
             }
         }
     }

@@ -80,7 +80,10 @@ fn backends(mesh: &Mesh, route: (Kind, &Name), field: &str, backends: &[Backend]
                 warn(field, message, "correct the port");
             }
             Some(_) if !granted(mesh, route, service) => {
-                let message = format!("no ReferenceGrant in {} lets this route send to {service}; its share is answered 500", service.namespace);
+                let message = format!(
+                    "no ReferenceGrant in {} lets this route send to {service}; its share is answered 500",
+                    service.namespace
+                );
                 warn(field, message, "create one in that namespace");
             }
             Some(_) => {}

@@ -113,7 +113,11 @@ fn method(check: &mut Check<'_>, at: &FieldPath, written: &GrpcRouteRulesMatches
         } else if regex {
             check.regex(&path, text);
         } else if !text.is_empty() && !exact {
-            check.error(&path, format!("{text:?} is no name of a gRPC {field}"), "write it as in the .proto file, as shop.v1.Cart");
+            check.error(
+                &path,
+                format!("{text:?} is no name of a gRPC {field}"),
+                "write it as in the .proto file, as shop.v1.Cart",
+            );
         }
     }
     GrpcMethodMatch { service, method, regex }

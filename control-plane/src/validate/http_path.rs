@@ -24,7 +24,11 @@ pub(super) fn check(check: &mut Check<'_>, at: &FieldPath, kind: &str, value: Op
     let lower = value.to_ascii_lowercase();
     for part in ["//", "/./", "/../", "%2f", "#"] {
         if lower.contains(part) {
-            check.error(&path, format!("a path of type {kind} does not contain {part}"), "remove it, or use type RegularExpression");
+            check.error(
+                &path,
+                format!("a path of type {kind} does not contain {part}"),
+                "remove it, or use type RegularExpression",
+            );
         }
     }
     for end in ["/..", "/."] {

@@ -63,8 +63,15 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &HttpRoute
         check.not_yet(&at.key("sessionPersistence"), "sessionPersistence");
     }
     let filters = written.filters.iter().flatten().map(|f| {
-        written_filter!(f, cors = "cors", extension_ref = "extensionRef", external_auth = "externalAuth",
-            request_mirror = "requestMirror", request_redirect = "requestRedirect", url_rewrite = "urlRewrite")
+        written_filter!(
+            f,
+            cors = "cors",
+            extension_ref = "extensionRef",
+            external_auth = "externalAuth",
+            request_mirror = "requestMirror",
+            request_redirect = "requestRedirect",
+            url_rewrite = "urlRewrite"
+        )
     });
     let (request, backend_request) = timeouts(check, &at.key("timeouts"), written.timeouts.as_ref());
     HttpRule {
@@ -89,8 +96,15 @@ fn backends(
     for (n, written) in written.iter().take(MOST_BACKENDS).enumerate() {
         let at = path.index(n);
         let filters = written.filters.iter().flatten().map(|f| {
-            written_filter!(f, cors = "cors", extension_ref = "extensionRef", external_auth = "externalAuth",
-                request_mirror = "requestMirror", request_redirect = "requestRedirect", url_rewrite = "urlRewrite")
+            written_filter!(
+                f,
+                cors = "cors",
+                extension_ref = "extensionRef",
+                external_auth = "externalAuth",
+                request_mirror = "requestMirror",
+                request_redirect = "requestRedirect",
+                url_rewrite = "urlRewrite"
+            )
         });
         let filters = filter::filters(check, &at.key("filters"), filters);
         backends.extend(route::backend(check, &at, route, &written_backend!(written), filters));
@@ -169,7 +183,11 @@ pub(super) fn values<'a>(
         if !spelt.insert(written.name) {
             check.error(&at.key("name"), format!("{} is here twice", written.name), "remove one of them");
         } else if found.iter().any(|other| other.name == name) {
-            check.warn(&at.key("name"), format!("{} is here twice, and only the first counts", written.name), "remove it");
+            check.warn(
+                &at.key("name"),
+                format!("{} is here twice, and only the first counts", written.name),
+                "remove it",
+            );
             continue;
         }
         found.push(ValueMatch { name, value: written.value.to_owned(), regex });
@@ -212,7 +230,11 @@ fn retry(check: &mut Check<'_>, at: &FieldPath, written: &HttpRouteRulesRetry) -
                 check.error(&path.index(n), format!("{code} is here twice"), "remove one of them");
             }
             Ok(code @ 400..=599) => codes.push(code),
-            _ => check.error(&path.index(n), format!("{code} is no status that is retried"), "write a code from 400 to 599"),
+            _ => check.error(
+                &path.index(n),
+                format!("{code} is no status that is retried"),
+                "write a code from 400 to 599",
+            ),
         }
     }
     check.most(&path, written_codes.len(), 200);

@@ -87,8 +87,15 @@ pub(super) fn parents<'a>(
         service_name(check, &at, parent.name, parent.namespace);
         let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
         let service = Name::new(parent.namespace.unwrap_or(&route.namespace), parent.name);
-        if parents.iter().any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none())) {
-            check.error(&at, "the route is attached to this Service and port twice", "remove one of them, or name a port in each");
+        if parents
+            .iter()
+            .any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none()))
+        {
+            check.error(
+                &at,
+                "the route is attached to this Service and port twice",
+                "remove one of them, or name a port in each",
+            );
         }
         parents.push(ParentRef { service, port });
     }
@@ -115,7 +122,8 @@ fn is_service_parent(check: &mut Check<'_>, at: &FieldPath, parent: &WrittenPare
             false
         }
         (group, kind) => {
-            let what = format!("{} of group {:?}", kind.unwrap_or("Gateway"), group.unwrap_or("gateway.networking.k8s.io"));
+            let what =
+                format!("{} of group {:?}", kind.unwrap_or("Gateway"), group.unwrap_or("gateway.networking.k8s.io"));
             check.error(at, format!("{what} as parent is not supported"), "write `group: \"\"` and `kind: Service`");
             false
         }
@@ -169,7 +177,12 @@ pub(super) fn backend(
 }
 
 /// The names of rules are DNS labels and unique in their route (GEP-995).
-pub(super) fn rule_name(check: &mut Check<'_>, at: &FieldPath, name: Option<&str>, seen: &mut BTreeSet<String>) -> String {
+pub(super) fn rule_name(
+    check: &mut Check<'_>,
+    at: &FieldPath,
+    name: Option<&str>,
+    seen: &mut BTreeSet<String>,
+) -> String {
     let Some(name) = name else { return String::new() };
     let path = at.key("name");
     check.dns_subdomain(&path, name);

@@ -91,7 +91,8 @@ fn check_target(check: &mut Check<'_>, path: &FieldPath, written: Option<&IntOrS
         Some(IntOrString::Int(number)) => TargetPort::Number(check.port(path, (*number).into()).unwrap_or(port)),
         Some(IntOrString::String(name)) => {
             if !is_port_name(name) {
-                let hint = "write a number without quotes, or a name of at most 15 of a-z, 0-9 and - with a letter in it";
+                let hint =
+                    "write a number without quotes, or a name of at most 15 of a-z, 0-9 and - with a letter in it";
                 check.error(path, format!("{name:?} is no port"), hint);
             }
             TargetPort::Name(name.clone())
@@ -116,8 +117,8 @@ fn known(word: &str) -> Option<AppProtocol> {
     match word {
         "http" | "ws" | "http1" => Some(AppProtocol::Http),
         "h2c" | "grpc" | "http2" => Some(AppProtocol::Http2),
-        "tcp" | "tls" | "https" | "wss" | "redis" | "mysql" | "mongo" | "mongodb" | "postgres" | "postgresql" | "amqp"
-        | "kafka" | "memcached" | "mqtt" | "nats" | "ldap" | "smtp" => Some(AppProtocol::Tcp),
+        "tcp" | "tls" | "https" | "wss" | "redis" | "mysql" | "mongo" | "mongodb" | "postgres" | "postgresql"
+        | "amqp" | "kafka" | "memcached" | "mqtt" | "nats" | "ldap" | "smtp" => Some(AppProtocol::Tcp),
         _ => None,
     }
 }

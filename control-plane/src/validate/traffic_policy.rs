@@ -9,7 +9,8 @@ const MOST_TARGETS: usize = 16;
 
 pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficPolicy {
     let path = FieldPath::of("spec");
-    let mut policy = TrafficPolicy { targets: targets(check, &path.key("targetRefs"), spec), ..TrafficPolicy::default() };
+    let mut policy =
+        TrafficPolicy { targets: targets(check, &path.key("targetRefs"), spec), ..TrafficPolicy::default() };
     if let Some(text) = &spec.connect_timeout {
         policy.connect_timeout_ms = check.positive_duration(&path.key("connectTimeout"), text);
     }

@@ -19,7 +19,8 @@ pub(super) fn check(
     spec: &WorkloadSpec,
 ) -> Option<StaticWorkload> {
     let path = FieldPath::of("spec");
-    let address = spec.address.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified() && !address.is_multicast());
+    let address =
+        spec.address.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified() && !address.is_multicast());
     if address.is_none() {
         let hint = "write an IPv4 or IPv6 address without a port, as 127.0.0.1";
         check.error(&path.key("address"), format!("{:?} is no address of a workload", spec.address), hint);

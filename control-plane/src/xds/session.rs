@@ -26,8 +26,9 @@ use crate::registry::Lease;
 const FIRST_IN: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for this long is cut off.
 const STUCK_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// A sidecar opens with one request a type, and SidecarConfig is the last. Until that, or so long, it does not count as
-/// holding a revision: it may still be about to say that it holds something old.
+/// A sidecar opens with one request a type, and one of these two, which every sidecar subscribes, is the last.
+const OPENED_BY: [ResourceType; 2] = [ResourceType::SidecarConfig, ResourceType::TrustBundle];
+/// Until then, or so long, it does not count as holding a revision: it may be about to say that it holds something old.
 const OPENS_IN: Duration = Duration::from_secs(1);
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
@@ -197,7 +198,7 @@ impl Session {
             tracing::warn!(workload = %self.lease.name(), kind = request.kind.label(), reason, "NACK");
         }
         self.subscriptions.request(request).map_err(|why| Status::resource_exhausted(why.to_string()))?;
-        self.opened |= self.subscriptions.has_begun(ResourceType::SidecarConfig);
+        self.opened |= OPENED_BY.iter().all(|kind| self.subscriptions.has_begun(*kind));
         self.report();
         Ok(())
     }

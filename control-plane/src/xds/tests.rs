@@ -57,32 +57,25 @@ async fn a_registered_workload_is_an_endpoint_until_it_drains() {
     let port = Port::open().await;
     port.commit(&[("web", 80)]);
     let who = port.join(&web()).await;
-    let mut watcher = port.stream(&who, &registration("watcher-of-web")).await.unwrap();
-    watcher.register(&Registration { labels: Default::default(), ..registration("watcher-of-web") }).await;
-    eventually("the watcher is no endpoint", || {
-        let live = port.parts.registry.live();
-        live.len() == 1 && live.values().all(|w| w.labels.is_empty())
-    })
-    .await;
-    let backend = port.stream(&who, &registration("web-1")).await.unwrap();
-    eventually("it is registered", || port.parts.registry.live().len() == 2).await;
+    let unlabelled = Registration { labels: Default::default(), ..registration("watcher") };
+    let mut watcher = port.stream(&who, &unlabelled).await.unwrap();
     watcher.subscribe(ResourceType::Endpoints, &["default/web"], &[]).await;
-    let mut seen = Vec::new();
-    let mut state = WorkloadState::Unhealthy;
-    // Each state reaches the watcher as a message of its own, and nothing else does.
-    while seen.last() != Some(&(0, false)) {
-        let message = watcher.next().await.unwrap();
-        let endpoints: leno_proto::v1::Endpoints = decode(&message);
-        seen.push((endpoints.endpoints.len(), endpoints.endpoints.iter().any(|e| e.healthy)));
-        if endpoints.endpoints.len() == 1 {
-            backend.register(&Registration { state, ..registration("web-1") }).await;
-            state = WorkloadState::Draining;
-        }
-        watcher.answer(&message, None).await;
+    assert!(next_health(&mut watcher).await.is_empty(), "it has none yet");
+    let backend = port.stream(&who, &registration("web-1")).await.unwrap();
+    assert_eq!(next_health(&mut watcher).await, [true]);
+    for (state, health) in
+        [(WorkloadState::Unhealthy, &[false][..]), (WorkloadState::Ready, &[true]), (WorkloadState::Draining, &[])]
+    {
+        backend.register(&Registration { state, ..registration("web-1") }).await;
+        assert_eq!(next_health(&mut watcher).await, health, "{state:?}");
     }
-    seen.dedup();
-    let expected = [(1, true), (1, false), (0, false)];
-    assert_eq!(seen[seen.len() - 3..], expected);
+}
+
+/// The health of each endpoint in the next message.
+async fn next_health(stream: &mut Stream) -> Vec<bool> {
+    let message = stream.next().await.unwrap();
+    stream.answer(&message, None).await;
+    decode::<leno_proto::v1::Endpoints>(&message).endpoints.iter().map(|e| e.healthy).collect()
 }
 
 fn decode<T: prost::Message + Default>(message: &leno_proto::discovery::DeltaDiscoveryResponse) -> T {

@@ -7,8 +7,9 @@ use leno_runtime::drain::{self, DrainWatch};
 use leno_runtime::metrics::Registry;
 
 use super::workers::Worker;
-use crate::http::{AppPort, Inbound, Outbound, Router, Server, ServiceAddress, parse_authority};
+use crate::http::{AppPort, Inbound, Outbound, Server};
 use crate::listener::{LocalListener, MeshListener, ProxyListener, accept_loop};
+use crate::routing::{Router, ServiceAddress, parse_authority};
 use crate::settings::{PortSpec, UpstreamSpec};
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::upstream::{Clusters, Dialer};

@@ -7,14 +7,13 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
-use super::authority::ServiceAddress;
 use super::body::{Booking, ResponseBody};
-use super::router::{LocalPort, Router, Split};
 use super::{headers, respond};
 use crate::error::Reason;
 use crate::model::{AppProtocol, Backend, Retry};
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Outcome};
+use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};

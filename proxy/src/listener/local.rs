@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::detect::{self, Detected, Prefixed};
 use crate::error::Reason;
-use crate::http::{LocalPort, Outbound, Protocol, Router, Server, ServiceAddress, Via};
+use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::AppProtocol;
+use crate::routing::{LocalPort, Router, ServiceAddress};
 use crate::tcp::{self, Reached};
 use crate::telemetry::{Direction, Metrics};
 use crate::upstream::SharedDialer;

@@ -293,6 +293,10 @@ impl Stream {
     ) {
         let nothing = BTreeSet::new();
         let urls: BTreeSet<&'static str> = wanted.keys().chain(self.subscribed.keys()).copied().collect();
+        let mut urls: Vec<&'static str> = urls.into_iter().collect();
+        // What every sidecar gets comes last, SidecarConfig at the very end: once the server has read that, it knows
+        // everything that is held, and so whether this sidecar is up to date.
+        urls.sort_by_key(|url| (*url == CONFIG, *url == BUNDLE));
         for url in urls {
             let names = wanted.get(url).unwrap_or(&nothing);
             let first = !self.subscribed.contains_key(url);

@@ -13,7 +13,9 @@ pub fn table(objects: &[Value], with_namespace: bool) -> Table {
     let columns = columns(&kind);
     let mut headings: Vec<&str> = if with_namespace { vec!["NAMESPACE", "NAME"] } else { vec!["NAME"] };
     headings.extend(columns.iter().map(|(heading, _)| heading));
-    headings.push("AGE");
+    // The age is known of objects that say when they were made.
+    let with_age = objects.iter().any(|o| o.pointer("/metadata/creationTimestamp").is_some());
+    headings.extend(with_age.then_some("AGE"));
     let mut table = Table::new(&headings);
     let now = OffsetDateTime::now_utc();
     for object in objects {
@@ -23,7 +25,7 @@ pub fn table(objects: &[Value], with_namespace: bool) -> Table {
         }
         cells.push(text(object, "/metadata/name"));
         cells.extend(columns.iter().map(|(_, cell)| cell(object)));
-        cells.push(age(object, now));
+        cells.extend(with_age.then(|| age(object, now)));
         table.row(cells);
     }
     table
@@ -165,17 +167,25 @@ mod tests {
             "parentRefs": [{"kind": "Service", "name": "web", "port": 80}],
             "rules": [{"backendRefs": [{"name": "web-v1", "port": 80, "weight": 90}, {"name": "web-v2", "port": 80, "weight": 10}]}],
         }});
-        assert_eq!(line(route), "web    *           web:80    web-v1:80 90%, web-v2:80 10%   -");
+        assert_eq!(line(route), "web    *           web:80    web-v1:80 90%, web-v2:80 10%");
     }
 
     #[test]
     fn a_service_shows_ports_and_selector_and_a_workload_where_it_came_from() {
         let service = json!({"kind": "Service", "metadata": {"name": "web"},
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}, {"port": 9, "targetPort": 9}]}});
-        assert_eq!(line(service), "web    80→http,9   app=web    -");
+        assert_eq!(line(service), "web    80→http,9   app=web");
         let workload = json!({"kind": "Workload", "metadata": {"name": "old", "labels": {"app": "old"}},
             "spec": {"address": "10.0.0.1", "ports": {"http": 80}}});
-        assert_eq!(line(workload), "old    static   -       10.0.0.1   http:80   app=old   -");
+        assert_eq!(line(workload), "old    static   -       10.0.0.1   http:80   app=old");
+    }
+
+    #[test]
+    fn an_age_is_shown_where_it_is_known() {
+        let service =
+            json!({"kind": "Service", "metadata": {"name": "web", "creationTimestamp": "1970-01-01T00:00:00Z"}});
+        let lines = table(&[service], false).lines();
+        assert!(lines[0].ends_with("AGE") && lines[1].ends_with('d'), "{lines:?}");
     }
 
     #[test]
@@ -186,6 +196,6 @@ mod tests {
                 .next(),
             Some("-")
         );
-        assert_eq!(line(json!({"kind": "Widget", "metadata": {"name": "w"}})), "w      -");
+        assert_eq!(line(json!({"kind": "Widget", "metadata": {"name": "w"}})), "w");
     }
 }

@@ -114,6 +114,7 @@ impl Starter<'_> {
         args.extend(["--token-file".into(), token.into_os_string()]);
         args.extend(["--state-dir".into(), self.folder.join(name).into_os_string()]);
         for (flag, value) in [
+            ("--name", name),
             ("--service", service),
             ("--service-account", service),
             ("--mesh-addr", any),

@@ -44,21 +44,28 @@ pub(super) async fn mesh_up(mesh: &mut Mesh) -> Result<Fact, Failure> {
     ))
 }
 
-/// Requests and store calls flow. Sidecars take nothing but mutual TLS from each other, which `intruders` shows.
+/// Requests flow, and only through mutual TLS: the web servers' sidecars count on their mesh ports, which take nothing else (as
+/// `intruders` shows), at least what the frontend has counted.
 pub(super) async fn traffic(mesh: &mut Mesh, length: Duration) -> Result<Fact, Failure> {
     sleep(length).await;
-    let report = mesh.traffic.phase("between").await?;
-    let counts = report.counts;
-    let text = format!(
-        "{} over mutual TLS, p50 {:.1} ms, p99 {:.1} ms",
+    let counts = mesh.traffic.phase("between").await?.counts;
+    let (inbound, (handshakes, _)) = (mesh.inbound().await?, mesh.handshakes().await?);
+    let mut text = format!(
+        "{} over {}, p50 {:.1} ms, p99 {:.1} ms",
         outcome(&counts),
+        count(handshakes, "mutual TLS connection"),
         counts.p50_micros as f64 / 1000.0,
         counts.p99_micros as f64 / 1000.0,
     );
+    if inbound < counts.ok {
+        text = format!("{text}; but only {} came through the mesh ports", thousands(inbound));
+    }
     let numbers = json!({
-        "requests": counts.requests(), "failed": counts.failed, "p50Micros": counts.p50_micros, "p99Micros": counts.p99_micros,
+        "requests": counts.requests(), "failed": counts.failed, "inbound": inbound, "handshakes": handshakes,
+        "p50Micros": counts.p50_micros, "p99Micros": counts.p99_micros,
     });
-    Ok(Fact::new("traffic", counts.ok > 0 && counts.failed == 0, text, numbers))
+    let held = counts.ok > 0 && counts.failed == 0 && inbound >= counts.ok && handshakes > 0;
+    Ok(Fact::new("traffic", held, text, numbers))
 }
 
 /// The weights move, and the requests with them: every one that begins after the command has returned.
@@ -163,8 +170,11 @@ pub(super) async fn resume(mesh: &mut Mesh) -> Result<Fact, Failure> {
 
 /// Whoever is not of the mesh is refused, and no app hears of it.
 pub(super) async fn intruders(mesh: &mut Mesh) -> Result<Fact, Failure> {
+    let (_, before) = mesh.handshakes().await?;
     let attempts = mesh.intrude().await?;
     let seen = mesh.intruders_seen().await?;
+    let (_, after) = mesh.handshakes().await?;
+    let counted = after - before;
     let is_taken = |o: &Outcome| matches!(o, Outcome::Taken(_));
     let taken: Vec<String> = attempts
         .iter()
@@ -176,7 +186,7 @@ pub(super) async fn intruders(mesh: &mut Mesh) -> Result<Fact, Failure> {
     let plaintext = attempts.iter().filter(|a| a.how == "plaintext").count() as u64;
     let tls = attempts.len() as u64 - plaintext;
     let mut text = format!(
-        "{plaintext} plaintext and {tls} TLS connections without a certificate to the mesh ports: {} refused, {seen} reached an app",
+        "{plaintext} plaintext and {tls} TLS connections without a certificate to the mesh ports: {} refused, {counted} counted by the sidecars, {seen} reached an app",
         attempts.len() - taken.len(),
     );
     if !taken.is_empty() {

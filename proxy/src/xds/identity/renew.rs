@@ -17,6 +17,9 @@ use crate::xds::connect::{self, ALPN};
 /// Longest sleep before the clock is looked at again: a machine that was suspended, or whose clock was set, is late by no
 /// more than this.
 const LOOK: Duration = Duration::from_secs(60);
+/// Shortest time between two renewals that nobody ordered: a control plane whose clock is far behind, and whose leaves are
+/// half over when they come, is not asked without pause.
+const LEAST: Duration = Duration::from_secs(1);
 /// How long the control plane may take to sign.
 const RPC_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,8 +59,9 @@ pub async fn keep_fresh(
     renewal: impl Renewal,
     mut jitter: impl FnMut() -> f64,
 ) {
+    let mut earliest = OffsetDateTime::UNIX_EPOCH;
     loop {
-        let due = due(&credentials.current(), jitter());
+        let due = due(&credentials.current(), jitter()).max(earliest);
         until(&credentials, &clock, due).await;
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
         while let Err(error) = once(&credentials, &clock, &renewal).await {
@@ -67,6 +71,7 @@ pub async fn keep_fresh(
             tokio::time::sleep(backoff.next_delay()).await;
         }
         credentials.metrics.renewed.inc();
+        earliest = clock() + LEAST;
         let current = credentials.current();
         tracing::info!(expires = %current.identity.not_after, generation = current.renew_generation, "the leaf certificate is renewed");
     }

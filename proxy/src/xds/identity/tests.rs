@@ -201,6 +201,23 @@ async fn jitter_moves_a_renewal_by_a_tenth_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leaves_that_are_old_when_they_come_are_not_renewed_without_pause() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = authority();
+    let credentials = credentials(&authority, dir.path());
+    let clock = paused_clock();
+    let behind: Clock = Arc::new({
+        let clock = clock.clone();
+        move || clock() - Duration::from_secs(3000)
+    });
+    let signer = Arc::new(Signer { authority, clock: behind, first: Mutex::default(), at: Mutex::default() });
+    let _task = tokio::spawn(keep_fresh(credentials, clock, signer.clone(), || 0.5));
+    tokio::time::sleep(Duration::from_secs(1800 + 10)).await;
+    let asked = signer.at.lock().unwrap().len();
+    assert!((5..=11).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_renewal_is_tried_again_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let (credentials, signer, _task) = renewing(dir.path(), &["away", "away", "away"]);

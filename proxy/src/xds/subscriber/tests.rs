@@ -230,6 +230,7 @@ async fn a_reconnect_tells_the_versions_that_are_held_and_waits_for_nothing() {
         turn.requests.iter().map(|r| (r.type_url.as_str(), r.initial_resource_versions.len())).collect();
     assert_eq!(held, [(SERVICE, 1), (ENDPOINTS, 1), (CONFIG, 1), (BUNDLE, 0)].into());
     assert!(turn.assembled.is_none(), "nothing changed");
+    assert_eq!(turn.requests.last().unwrap().type_url, CONFIG, "then the server knows all that is held");
     // The server is silent about what has not changed; a later change is acknowledged all the same.
     let turn = bench.says("default/web", &endpoints("default/web", "10.0.0.3"));
     assert_eq!(acks(&turn).len(), 1);

@@ -1,0 +1,173 @@
+//! Handshakes between the crate's own configurations, with good and bad certificates on either side.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_certs::csr::{self, Csr};
+use leno_certs::{Authority, CertError, Identity, Key, SpiffeId, TrustBundle, tls, verify};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use time::OffsetDateTime;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn authority(trust_domain: &str) -> Authority {
+    Authority::generate(trust_domain, now() - 30 * DAY, 3650 * DAY).unwrap()
+}
+
+fn bundle(authority: &Authority) -> TrustBundle {
+    TrustBundle { trust_domain: authority.trust_domain().to_owned(), roots: vec![authority.root_der().to_vec()] }
+}
+
+fn identity(authority: &Authority, id: &SpiffeId, from: OffsetDateTime, to: OffsetDateTime) -> Identity {
+    let key = Key::generate().unwrap();
+    let leaf = authority.issue(&key, id, &[], from, to).unwrap();
+    Identity::new(vec![leaf, authority.root_der().to_vec()], key).unwrap()
+}
+
+fn web(authority: &Authority) -> Identity {
+    let id = SpiffeId::new(authority.trust_domain(), "default", "web").unwrap();
+    identity(authority, &id, now() - DAY, now() + DAY)
+}
+
+/// Runs a handshake in memory; gives what each side says of it.
+fn handshake(client: ClientConfig, server: ServerConfig) -> (Result<(), rustls::Error>, Result<(), rustls::Error>) {
+    let mut client = ClientConnection::new(Arc::new(client), "peer.test".try_into().unwrap()).unwrap();
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    for _ in 0..8 {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        if let Err(error) = server.process_new_packets() {
+            return (Ok(()), Err(error));
+        }
+        let mut wire = Vec::new();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        if let Err(error) = client.process_new_packets() {
+            return (Err(error), Ok(()));
+        }
+    }
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    client.writer().write_all(b"hello").unwrap();
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    assert!(!wire.windows(5).any(|w| w == b"hello"));
+    server.read_tls(&mut wire.as_slice()).unwrap();
+    server.process_new_packets().unwrap();
+    let mut said = [0; 5];
+    server.reader().read_exact(&mut said).unwrap();
+    (Ok(()), Ok(()))
+}
+
+#[test]
+fn two_workloads_of_one_mesh_trust_each_other() {
+    let ca = authority("cluster.local");
+    let client = tls::mesh_client(&web(&ca), &bundle(&ca), &[b"h2"]).unwrap();
+    let server = tls::mesh_server(&web(&ca), &bundle(&ca), &[b"h2"]).unwrap();
+    assert_eq!(handshake(client, server), (Ok(()), Ok(())));
+}
+
+#[test]
+fn a_client_without_a_right_certificate_is_refused() {
+    let ca = authority("cluster.local");
+    let server = || tls::mesh_server(&web(&ca), &bundle(&ca), &[]).unwrap();
+    let other = authority("cluster.local");
+    let foreign = authority("elsewhere.test");
+    let id = SpiffeId::new("cluster.local", "default", "web").unwrap();
+    let expired = identity(&ca, &id, now() - 3 * DAY, now() - DAY);
+    let early = identity(&ca, &id, now() + DAY, now() + 2 * DAY);
+    let domain = SpiffeId::new("elsewhere.test", "default", "web").unwrap();
+    let wrong_domain = identity(&ca, &domain, now() - DAY, now() + DAY);
+    for bad in [web(&other), web(&foreign), expired, early, wrong_domain] {
+        let client = tls::mesh_client(&bad, &bundle(&ca), &[]).unwrap();
+        let (_, server_says) = handshake(client, server());
+        assert!(server_says.is_err(), "{bad:?}");
+    }
+    let anonymous = tls::pem_client(&bundle(&ca).to_pem(), &[]).unwrap();
+    // Its name check fails first, so it is given a server whose name it likes.
+    let key = Key::generate().unwrap();
+    let leaf = ca.issue(&key, &id, &["peer.test".to_owned()], now() - DAY, now() + DAY).unwrap();
+    let named = Identity::new(vec![leaf, ca.root_der().to_vec()], key).unwrap();
+    let server = tls::mesh_server(&named, &bundle(&ca), &[]).unwrap();
+    assert_eq!(handshake(anonymous, server).1, Err(rustls::Error::NoCertificatesPresented));
+}
+
+#[test]
+fn a_server_without_a_right_certificate_is_refused() {
+    let ca = authority("cluster.local");
+    let other = authority("cluster.local");
+    let client = tls::mesh_client(&web(&ca), &bundle(&ca), &[]).unwrap();
+    let server = tls::mesh_server(&web(&other), &bundle(&ca), &[]).unwrap();
+    assert!(handshake(client, server).0.is_err());
+}
+
+#[test]
+fn a_joining_sidecar_accepts_only_the_pinned_root() {
+    let ca = authority("cluster.local");
+    let server = || tls::optional_client_server(&web(&ca), &bundle(&ca), &[]).unwrap();
+    let right = tls::pinned_client(bundle(&ca).root_hash(), &[]).unwrap();
+    assert_eq!(handshake(right, server()), (Ok(()), Ok(())));
+    let wrong = tls::pinned_client(bundle(&authority("cluster.local")).root_hash(), &[]).unwrap();
+    assert!(handshake(wrong, server()).0.is_err());
+}
+
+#[test]
+fn an_authority_signs_only_the_identity_that_was_proven() {
+    let ca = authority("cluster.local");
+    let id = SpiffeId::new("cluster.local", "default", "web").unwrap();
+    let other = SpiffeId::new("cluster.local", "default", "store").unwrap();
+    let key = Key::generate().unwrap();
+    let request = Csr::from_der(&csr::create(&key, &id).unwrap()).unwrap();
+    let leaf = ca.sign(&request, &id, now() - DAY, now() + DAY).unwrap();
+    assert_eq!(verify::peer_id(&leaf), Ok(id.clone()));
+    assert!(matches!(ca.sign(&request, &other, now(), now() + DAY), Err(CertError::WrongIdentity { .. })));
+    // No leaf outlives its root.
+    let long = ca.sign(&request, &id, now(), now() + 36_500 * DAY).unwrap();
+    assert_eq!(verify::not_after(&long), Ok(ca.not_after()));
+}
+
+#[test]
+fn a_request_that_was_tampered_with_is_refused() {
+    let id = SpiffeId::new("cluster.local", "default", "web").unwrap();
+    let good = csr::create(&Key::generate().unwrap(), &id).unwrap();
+    assert!(Csr::from_der(&good).is_ok());
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(Csr::from_der(&bad).is_err(), "byte {at}");
+        assert!(Csr::from_der(&good[..at]).is_err(), "cut at {at}");
+    }
+    assert!(Csr::from_der(&[good, vec![0]].concat()).is_err());
+}
+
+#[test]
+fn an_authority_survives_being_saved() {
+    let ca = authority("cluster.local");
+    let again = Authority::from_parts(ca.root_der(), Key::from_pkcs8(&ca.key_pkcs8()).unwrap()).unwrap();
+    assert_eq!(again.trust_domain(), "cluster.local");
+    let client = tls::mesh_client(&web(&again), &bundle(&ca), &[]).unwrap();
+    let server = tls::mesh_server(&web(&ca), &bundle(&again), &[]).unwrap();
+    assert_eq!(handshake(client, server), (Ok(()), Ok(())));
+}
+
+#[test]
+fn a_leaf_that_is_an_authority_or_has_no_single_identity_is_none() {
+    let ca = authority("cluster.local");
+    assert_eq!(verify::peer_id(ca.root_der()), Err(CertError::AuthorityLeaf));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let two = ["spiffe://cluster.local/ns/a/sa/b", "spiffe://cluster.local/ns/a/sa/c"];
+    for (names, count) in [(&two[..0], 0), (&two[..], 2)] {
+        let mut params = rcgen::CertificateParams::new(vec!["dns.test".to_owned()]).unwrap();
+        params.subject_alt_names.extend(names.iter().map(|n| rcgen::SanType::URI((*n).try_into().unwrap())));
+        let leaf = params.self_signed(&key).unwrap();
+        assert_eq!(verify::peer_id(leaf.der()), Err(CertError::UriNames(count)));
+    }
+    assert!(verify::peer_id(b"no certificate").is_err());
+}

@@ -1,0 +1,7 @@
+//! From what a caller names to where it goes: authorities, destinations, rules and weights.
+
+mod authority;
+mod router;
+
+pub use authority::{ServiceAddress, parse as parse_authority};
+pub use router::{LocalPort, Router, Split};
