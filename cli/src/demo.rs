@@ -59,8 +59,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn play(options: &Options) -> Result<(), Failure> {
-    let start = tokio::time::Instant::now();
     let programs = binaries::find()?;
+    // Building them is not the story.
+    let start = tokio::time::Instant::now();
     let mut mesh = Mesh::start(programs, options.rate).await?;
     let ended = match options.length {
         Some(length) => unattended(&mut mesh, start + length, options.format).await,

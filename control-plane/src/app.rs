@@ -221,3 +221,6 @@ fn passphrase(settings: &Settings) -> Result<Passphrase, Failure> {
     }
     Ok(Some(text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! What the user writes: YAML (and JSON, which is YAML) from a folder or from the REST API, read into located, typed objects.
-//! Nothing in here knows what an object means; `validate` does.
+//! What the user writes: YAML (and JSON, which is YAML) from a folder or from the REST API, read into located, typed
+//! objects. Nothing in here knows what an object means; `validate` does.
 
 mod decode;
 mod field;

@@ -102,9 +102,11 @@ impl Registry {
                 }
                 () = drain.signaled() => {}
             }
-            let live = self.live();
-            self.0.live.send_replace(Arc::new(live));
-            tokio::time::sleep(PAUSE).await;
+            let news = self.entries().take_unpublished();
+            if let Some(live) = news {
+                self.0.live.send_replace(Arc::new(live));
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         let _ = saver.await;
     }

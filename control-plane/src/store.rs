@@ -1,8 +1,8 @@
 //! The state of the control plane: one database file, STATE_DIR/leno.redb.
 //!
-//! There is one writer at a time: whoever holds `writer`, from before its transaction begins until after what it committed
-//! is published, so readers of [`Store::subscribe`] see the revisions in their order. Nothing is acknowledged, and nothing
-//! is published, before its commit is on the disk (`Durability::Immediate`).
+//! There is one writer at a time: whoever holds `writer`, from before its transaction begins until after what it
+//! committed is published, so readers of [`Store::subscribe`] see the revisions in their order. Nothing is
+//! acknowledged, and nothing is published, before its commit is on the disk (`Durability::Immediate`).
 
 mod blobs;
 mod error;

@@ -141,8 +141,8 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
     }
 }
 
-/// Checks the objects of a batch or a folder. An object that is defined twice is refused, since either definition could be
-/// the one that is meant.
+/// Checks the objects of a batch or a folder. An object that is defined twice is refused, since either definition
+/// could be the one that is meant.
 pub fn batch(objects: Vec<Object>) -> Checked {
     let mut checked = Checked::default();
     let mut seen: HashMap<ObjectKey, Vec<Problem>> = HashMap::new();

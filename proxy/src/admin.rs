@@ -68,3 +68,36 @@ fn status(status: &Status) -> Value {
 fn text(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xds::testing::{Sidecar, has, mesh_of_web};
+
+    #[tokio::test]
+    async fn the_dump_shows_resources_with_versions_and_no_key() {
+        let control_plane = mesh_of_web().await;
+        let dir = tempfile::tempdir().unwrap();
+        let sidecar = Sidecar::start(&control_plane, dir.path());
+        sidecar.want("default/web");
+        sidecar.sees("web", |s| has(s, "default/web", "10.0.0.2")).await;
+        let registry = Registry::new();
+        let readiness = Readiness::new();
+        let admin = admin(
+            "default/web-1".into(),
+            readiness,
+            registry,
+            sidecar.credentials.clone(),
+            sidecar.handle.clone(),
+            Vec::new(),
+        );
+        let dump = (admin.config_dump)();
+        assert_eq!(dump["controlPlane"]["connected"], true);
+        assert_eq!(dump["xds"]["endpoints"]["default/web-v1"][0]["address"], "10.0.0.2");
+        assert!(
+            dump["xds"]["resources"].as_array().unwrap().iter().all(|r| !r["version"].as_str().unwrap().is_empty())
+        );
+        assert_eq!(dump["identity"]["id"], "spiffe://cluster.local/ns/default/sa/web");
+        assert!(!dump.to_string().contains("PRIVATE KEY"));
+    }
+}

@@ -13,6 +13,7 @@ mod files;
 mod held;
 pub mod identity;
 pub mod metrics;
+mod repeats;
 pub mod snapshot;
 pub mod status;
 pub mod subscriber;
@@ -31,4 +32,4 @@ pub fn system_clock() -> Clock {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -93,11 +93,11 @@ async fn round(ports: &[SocketAddr]) {
 }
 
 struct Parts {
-    mesh: Mesh,
     frontend: Sidecar,
     web: Sidecar,
     store: Sidecar,
     _apps: (HttpApp, TcpEcho),
+    mesh: Mesh,
 }
 
 impl Parts {

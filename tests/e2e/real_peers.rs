@@ -11,12 +11,12 @@ const SECRET: &str = "the-nginx-behind-a-sidecar-says-hello";
 const LARGE: usize = 5 << 20;
 
 struct Parts {
-    mesh: Mesh,
     frontend: Sidecar,
     web: Sidecar,
     store: Sidecar,
     greeter: Sidecar,
     servers: [Server; 3],
+    mesh: Mesh,
 }
 
 async fn start() -> Parts {
@@ -34,13 +34,12 @@ async fn start() -> Parts {
     let frontend = mesh.sidecar("frontend", "frontend").await;
     let frontend = frontend.upstream("store:6379").upstream("greeter:50051").upstream("web:80").start().await;
     mesh.connected(4).await;
-    mesh.reachable(&frontend, "http://web/").await;
     Parts { mesh, frontend, web, store, greeter, servers: [nginx, redis, grpc] }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_redis_and_grpc_are_reached_by_curl_redis_cli_and_grpcio_over_tls_1_3_only() {
-    require_tools!("nginx", "redis-server", "redis-cli", "curl", "python3", "tcpdump", "tshark");
+    require_tools!("nginx", "redis-server", "redis-cli", "curl", "python3", "tcpdump");
     if !tools::python_has("grpc") {
         return tools::skip("the Python module grpc is not installed");
     }
@@ -49,18 +48,18 @@ async fn nginx_redis_and_grpc_are_reached_by_curl_redis_cli_and_grpcio_over_tls_
     }
     let mut parts = start().await;
     let ports = [&parts.web, &parts.store, &parts.greeter].map(|sidecar| sidecar.mesh().port());
+    // Before the first request, so that every connection is seen from its beginning.
     let capture = Capture::start(parts.mesh.dir(), &ports).await;
 
+    parts.mesh.reachable(&parts.frontend, "http://web/").await;
     curl(&parts.frontend).await;
     redis(&parts.frontend).await;
     grpc(&parts.frontend).await;
 
     let packets = capture.stop().await;
     let summary = packets.summary();
-    assert!(summary.with_payload > 300 && summary.application_data > 300, "too little was captured: {summary:?}");
-    assert_eq!(summary.not_tls, 0, "payload that is no TLS: {summary:?}");
-    let versions: Vec<&str> = summary.versions.keys().map(String::as_str).collect();
-    assert_eq!(versions, ["0x0304"], "handshakes of another version than TLS 1.3: {summary:?}");
+    assert!(summary.connections >= 3 && summary.encrypted > 300, "too little was captured: {summary:?}");
+    assert_eq!(summary.wrong, Vec::<String>::new(), "something on a mesh port is no TLS 1.3");
     for text in [SECRET, "mesh-redis-value", "hello over grpc", "GET /", "SET", "leno.test.Peer"] {
         assert!(!packets.contains(text), "{text:?} was seen in plaintext on a mesh port");
     }

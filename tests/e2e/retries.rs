@@ -18,12 +18,12 @@ fn route(attempts: u32) -> String {
 }
 
 struct Pair {
-    mesh: Mesh,
     frontend: Sidecar,
     good: HttpApp,
     bad: HttpApp,
     bad_sidecar: Sidecar,
     _good_sidecar: Sidecar,
+    mesh: Mesh,
 }
 
 /// Two instances of `web`, both well as yet.
@@ -117,7 +117,7 @@ async fn the_budget_caps_retries_at_a_fifth_of_the_requests_plus_ten_a_second() 
     pair.mesh
         .apply(
             "apiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: web, namespace: default}\nspec:\n  \
-             targetRefs: [{kind: Service, group: \"\", name: web}]\n  outlierDetection: {maxEjectedPercent: 0}\n",
+             targetRefs: [{kind: Service, group: \"\", name: web}]\n  outlierDetection: {consecutiveFailures: 1000000}\n",
         )
         .await;
     pair.good.set(Behaviour::Status(503));

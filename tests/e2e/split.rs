@@ -9,9 +9,9 @@ use leno_tests::{HttpApp, Load, Mesh, Sidecar};
 const URI: &str = "http://web/";
 
 struct Canary {
-    mesh: Mesh,
     frontend: Sidecar,
     _parts: (HttpApp, HttpApp, Sidecar, Sidecar),
+    mesh: Mesh,
 }
 
 /// `frontend` and the two versions of `web`, split `v1` to `v2`.

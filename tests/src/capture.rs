@@ -1,12 +1,16 @@
-//! Packets on the loopback interface, and what TLS says about itself in them.
+//! Packets on the loopback interface, and what TLS says about itself in them (RFC 8446, 5.1 and 4.1.3).
 
-use std::collections::BTreeMap;
+mod pcap;
+mod record;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::{Process, tools, wait};
+
+pub use pcap::Flow;
 
 /// A running `tcpdump`.
 pub struct Capture {
@@ -22,7 +26,7 @@ impl Capture {
         let filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
         let mut command = Command::new(tools::find("tcpdump").expect("tcpdump"));
         // -Z root: else it gives up its rights before it opens the file in our folder. -U: packet by packet.
-        command.args(["-i", "lo", "-U", "-Z", "root", "-s", "0", "-B", "16384", "-w"]).arg(&file);
+        command.args(["-i", "lo", "-U", "-Z", "root", "-s", "0", "-B", "65536", "-w"]).arg(&file);
         command.arg(filter.join(" or "));
         let process = Process::spawn("tcpdump", &mut command, dir);
         wait::until("tcpdump listens", wait::DEADLINE, || process.log().contains("listening on")).await;
@@ -42,81 +46,47 @@ impl Capture {
         self.process.signal(Signal::INT);
         self.process.wait(wait::DEADLINE).await;
         assert!(self.process.log().contains("0 packets dropped by kernel"), "{}", self.process.tail());
-        Packets { file: self.file, ports: self.ports }
+        let bytes = std::fs::read(&self.file).expect("the capture");
+        Packets { flows: pcap::flows(&bytes), ports: self.ports }
     }
 }
 
 /// A finished capture.
 pub struct Packets {
-    file: PathBuf,
+    /// One a direction of a connection.
+    pub flows: Vec<Flow>,
     ports: Vec<u16>,
 }
 
-/// What tshark finds in a capture.
+/// What all connections had in common.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Packets that carry TCP payload.
-    pub with_payload: usize,
-    /// Of those, how many are neither a TLS record nor a segment of one.
-    pub not_tls: usize,
-    /// Versions that servers chose (`supported_versions` of the ServerHello), and how often.
-    pub versions: BTreeMap<String, usize>,
-    /// TLS records of the type 'application data'.
-    pub application_data: usize,
+    /// Connections from which a server's answer was captured.
+    pub connections: usize,
+    /// Encrypted records.
+    pub encrypted: usize,
+    /// Everything that TLS 1.3 does not allow, in words.
+    pub wrong: Vec<String>,
 }
 
 impl Packets {
-    /// Dissects the capture with tshark, taking the ports for TLS.
+    /// Reads every byte of every flow as TLS 1.3.
     pub fn summary(&self) -> Summary {
-        let fields = [
-            "tcp.len",
-            "tls.record.content_type",
-            "tls.record.opaque_type",
-            "tls.handshake.extensions.supported_version",
-            "tls.handshake.type",
-            "tcp.segment",
-            "tcp.reassembled_in",
-        ];
         let mut summary = Summary::default();
-        for line in self.tshark(&fields) {
-            let [len, kind, opaque, version, handshake, segment, reassembled] =
-                line.split('\t').collect::<Vec<_>>()[..]
-            else {
-                panic!("tshark printed {line:?}");
-            };
-            if len.is_empty() || len == "0" {
-                continue;
+        for flow in &self.flows {
+            let from_server = self.ports.contains(&flow.from.port());
+            match record::tls13(&flow.bytes, from_server) {
+                Ok(encrypted) => summary.encrypted += encrypted,
+                Err(what) => summary.wrong.push(format!("{} to {}: {what}", flow.from, flow.to)),
             }
-            summary.with_payload += 1;
-            let records = !kind.is_empty() || !opaque.is_empty();
-            if !records && segment.is_empty() && reassembled.is_empty() {
-                summary.not_tls += 1;
-            }
-            summary.application_data += usize::from(opaque.split(',').chain(kind.split(',')).any(|t| t == "23"));
-            if handshake.split(',').any(|t| t == "2") {
-                *summary.versions.entry(version.to_owned()).or_default() += 1;
-            }
+            summary.connections += usize::from(from_server && !flow.bytes.is_empty());
         }
         summary
     }
 
-    fn tshark(&self, fields: &[&str]) -> Vec<String> {
-        let mut command = Command::new(tools::find("tshark").expect("tshark"));
-        command.arg("-r").arg(&self.file).args(["-2", "-T", "fields"]);
-        for port in &self.ports {
-            command.args(["-d", &format!("tcp.port=={port},tls")]);
-        }
-        for field in fields {
-            command.args(["-e", field]);
-        }
-        let output = command.output().expect("tshark can be run");
-        assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
-    }
-
-    /// True when `text` is anywhere in the captured bytes.
+    /// True when `text` is anywhere in what was sent.
     pub fn contains(&self, text: &str) -> bool {
-        let bytes = std::fs::read(&self.file).expect("the capture");
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        let found = |flow: &Flow| flow.bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        self.flows.iter().any(found)
     }
 }

@@ -77,8 +77,11 @@ fn build(cargo: &OsString, workspace: &Path, folder: &Path) -> Result<(), Failur
         eprintln!("{message}");
     }
     let failed = |what: String| Failure::new(Exit::Failed, what, "run cargo build --workspace to see why");
+    // This crate is named too, but not built: dependencies are built with the features that all named crates need together, so
+    // those that `cargo run` has just built are used again.
     let mut child = Command::new(cargo)
-        .args(["build", "--profile", profile, "-p", "leno-control-plane", "-p", "leno-proxy"])
+        .args(["build", "--profile", profile, "-p", "leno-cli", "-p", "leno-control-plane", "-p", "leno-proxy"])
+        .args(["--bin", "leno-control-plane", "--bin", "leno-proxy"])
         .current_dir(workspace)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -112,7 +112,7 @@ async fn act(mesh: &mut Mesh, action: Action, stage: &mut Stage) -> Result<Vec<S
 
 async fn split(mesh: &Mesh, v2: u8, stage: &mut Stage) -> Result<Vec<String>, Failure> {
     if !stage.control_plane {
-        return Ok(vec!["the weights cannot move while the control plane is down; press c to start it".to_owned()]);
+        return Ok(vec!["the weights cannot move while the control plane is down; start it first".to_owned()]);
     }
     let start = Instant::now();
     let applied = mesh.split(v2).await?;

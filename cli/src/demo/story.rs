@@ -15,7 +15,7 @@ use crate::output::{count, thousands};
 /// What one chapter needs at least, so that enough is counted.
 const SHORTEST: Duration = Duration::from_millis(700);
 /// What is kept of the time for the steps between the chapters, the sidecars' way back to the control plane, and the end.
-const RESERVE: Duration = Duration::from_millis(3500);
+const RESERVE: Duration = Duration::from_millis(2500);
 
 /// How the time is shared out; one is the length of one split.
 const TRAFFIC: f64 = 0.7;

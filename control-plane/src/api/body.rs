@@ -1,5 +1,5 @@
-//! The shapes of bodies. They are written down apart from what the other modules hold, so that the API stays as it is when
-//! those change.
+//! The shapes of bodies. They are written down apart from what the other modules hold, so that the API stays as it is
+//! when those change.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -42,7 +42,8 @@ pub(super) async fn apply(State(shared): State<Shared>, Body(call): Body<Files>)
     Ok(wait::answer(&shared, applied, problems, seconds).await)
 }
 
-/// Delete the objects that files describe. Only kind, namespace and name of them matter; one that is not there is named.
+/// Delete the objects that files describe. Only kind, namespace and name of them matter; one that is not there is
+/// named.
 #[utoipa::path(
     post, path = "/v1/delete", tag = "changes", request_body = Files,
     responses(

@@ -14,8 +14,8 @@ use crate::store::Applied;
 /// Longest wait, in seconds: a call must end while its caller still remembers it.
 const MOST_SECONDS: u64 = 600;
 
-/// The answer to a change. What was refused comes first, since the caller has to mend that; then who refused the revision,
-/// then who has not answered.
+/// The answer to a change. What was refused comes first, since the caller has to mend that; then who refused the
+/// revision, then who has not answered.
 pub(super) async fn answer(shared: &Shared, applied: Applied, problems: Vec<Problem>, wait: Option<u64>) -> Response {
     let wait = match wait {
         None => None,

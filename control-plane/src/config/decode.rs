@@ -24,8 +24,8 @@ pub(super) struct Misfit {
     pub hint: String,
 }
 
-/// Reads `value`, which stands at `base` in its object. None when a value is missing or of the wrong type; unknown fields
-/// are misfits too, but do not keep the rest from being read.
+/// Reads `value`, which stands at `base` in its object. None when a value is missing or of the wrong type; unknown
+/// fields are misfits too, but do not keep the rest from being read.
 pub(super) fn decode<T: DeserializeOwned>(value: &Value, base: &FieldPath) -> (Option<T>, Vec<Misfit>) {
     let mut rest = value.clone();
     let mut cuts = Cuts::default();
@@ -141,8 +141,8 @@ fn type_hint(message: &str) -> String {
     }
 }
 
-/// The known field nearest to an unknown one, of those that the type has at this very place: the field is renamed and the
-/// type is asked again.
+/// The known field nearest to an unknown one, of those that the type has at this very place: the field is renamed and
+/// the type is asked again.
 fn suggestion<T: DeserializeOwned>(value: &Value, path: &FieldPath) -> String {
     let none = || "remove it or check the spelling".to_owned();
     let Some((Segment::Key(written), parent)) = path.0.split_last() else { return none() };

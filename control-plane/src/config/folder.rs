@@ -1,5 +1,5 @@
-//! The configuration folder, read as a whole. Whatever lies in it, reading ends: links that run in circles, pipes, devices
-//! and files without end are named and passed by.
+//! The configuration folder, read as a whole. Whatever lies in it, reading ends: links that run in circles, pipes,
+//! devices and files without end are named and passed by.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -50,8 +50,8 @@ impl std::error::Error for FolderError {
     }
 }
 
-/// Reads every `*.yaml`, `*.yml` and `*.json` in `dir` and below. Entries whose name begins with a dot are passed by: they
-/// are an editor's or, in a mounted ConfigMap (`..data`), a second way to the same files.
+/// Reads every `*.yaml`, `*.yml` and `*.json` in `dir` and below. Entries whose name begins with a dot are passed by:
+/// they are an editor's or, in a mounted ConfigMap (`..data`), a second way to the same files.
 pub fn read(dir: &Path) -> Result<Folder, FolderError> {
     let root = std::fs::metadata(dir).and_then(|meta| std::fs::read_dir(dir).map(|_| meta));
     let root = root.map_err(|cause| FolderError { path: dir.to_owned(), cause })?;
@@ -168,8 +168,8 @@ fn is_ours(path: &Path) -> bool {
     matches!(extension.as_deref(), Some("yaml" | "yml" | "json"))
 }
 
-/// Reads one byte more than is allowed at most, so that `parse` sees that it is too much. Never blocks: what was a file a
-/// moment ago may be a pipe now.
+/// Reads one byte more than is allowed at most, so that `parse` sees that it is too much. Never blocks: what was a
+/// file a moment ago may be a pipe now.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
     if !file.metadata()?.is_file() {

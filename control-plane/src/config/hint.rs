@@ -1,7 +1,7 @@
 //! 'Did you mean': the known word nearest to what was written.
 
-/// Names of fields of the kinds that we take. Which of them exist where is asked of the types themselves (`decode`), so a
-/// word too many here does no harm, and a missing one only costs a hint.
+/// Names of fields of the kinds that we take. Which of them exist where is asked of the types themselves (`decode`),
+/// so a word too many here does no harm, and a missing one only costs a hint.
 pub(super) const FIELDS: &[&str] = &[
     "apiVersion",
     "kind",

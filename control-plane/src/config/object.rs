@@ -55,7 +55,8 @@ pub enum Spec {
 #[derive(Debug, Default)]
 pub struct Parsed {
     pub objects: Vec<Object>,
-    /// Problems of what could not be read as far as its name. While there are any, nobody can say which objects are missing.
+    /// Problems of what could not be read as far as its name. While there are any, nobody can say which objects are
+    /// missing.
     pub problems: Vec<Problem>,
 }
 

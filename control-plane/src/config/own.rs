@@ -1,4 +1,5 @@
-//! The specs of our own kinds, `leno.dev/v1alpha1`. An unknown field is refused by `decode` for these as for every kind.
+//! The specs of our own kinds, `leno.dev/v1alpha1`. An unknown field is refused by `decode` for these as for every
+//! kind.
 
 use std::collections::BTreeMap;
 

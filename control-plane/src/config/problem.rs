@@ -69,7 +69,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Cuts a text that holds what a user wrote, so that one hostile file cannot make an answer or a log line of a megabyte.
+/// Cuts a text that holds what a user wrote, so that one hostile file cannot make an answer or a log line of a
+/// megabyte.
 pub(super) fn clip(mut text: String, most: usize) -> String {
     if let Some((cut, _)) = text.char_indices().nth(most) {
         text.truncate(cut);

@@ -139,6 +139,7 @@ fn what_is_no_yaml_is_named_with_its_line() {
     has("a: !ruby/object b", &["the tag"]);
     has("a: {<<: {b: c}}", &["merge keys"]);
     has("a: .inf", &["no number"].map(|_| "not a number"));
+    has("a: 1\nb: x\0y", &["2: : this is not YAML: it holds the control character '\\0'"]);
     let parsed = parse("x.yaml", b"a: b\nc: \xff\xfe\n");
     assert_eq!((parsed.problems[0].line, parsed.problems[0].column), (2, 4));
     assert!(parsed.problems[0].message.contains("UTF-8"));

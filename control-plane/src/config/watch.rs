@@ -1,5 +1,6 @@
-//! Tells when the configuration folder may have changed. It may say so too often, never too seldom: the kernel's events are
-//! joined by a look every few seconds, since links out of the folder, network file systems and a full event queue show none.
+//! Tells when the configuration folder may have changed. It may say so too often, never too seldom: the kernel's
+//! events are joined by a look every few seconds, since links out of the folder, network file systems and a full
+//! event queue show none.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -26,6 +26,9 @@ pub(super) struct SyntaxError {
 /// The documents of a file up to its end or its first error.
 pub(super) fn documents(text: &str) -> (Vec<Node>, Option<SyntaxError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(error) = unprintable(text) {
+        return (Vec::new(), Some(error));
+    }
     let parser = Parser::new_from_str(text);
     let mut reader = Reader { source: text, parser, nodes: 0, text: 0, anchors: HashMap::new(), open: HashSet::new() };
     let mut found = Vec::new();
@@ -36,6 +39,18 @@ pub(super) fn documents(text: &str) -> (Vec<Node>, Option<SyntaxError>) {
             Err(error) => return (found, Some(error)),
         }
     }
+}
+
+/// Control characters are no part of YAML (1.2, 5.1), and the parser would take a NUL for the end of the file.
+fn unprintable(text: &str) -> Option<SyntaxError> {
+    let no_text =
+        |c: char| c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r') || matches!(c, '\u{fffe}' | '\u{ffff}');
+    let (at, found) = text.char_indices().find(|(_, c)| no_text(*c))?;
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let line = number(text[..at].bytes().filter(|b| *b == b'\n').count() + 1);
+    let place = Place { line, column: number(text[line_start..at].chars().count() + 1) };
+    Some(refuse(place, format!("this is not YAML: it holds the control character {found:?}"), "save it as plain text"))
 }
 
 struct Reader<'a> {

@@ -38,7 +38,7 @@ pub(super) fn address(
         None => v1::Address {
             service: String::new(),
             service_port: 0,
-            endpoint: Some(convert::endpoint(workload, bare_ports(workload))),
+            endpoint: Some(convert::endpoint(workload, bare_port(workload, address))),
         },
     })
 }
@@ -48,7 +48,10 @@ fn is_behind(workload: &Workload, port: &EndpointPort, address: SocketAddr) -> b
     port.number == address.port() || workload.mesh_port == Some(address.port())
 }
 
-fn bare_ports(workload: &Workload) -> Vec<EndpointPort> {
-    let ports = workload.ports.iter();
-    ports.map(|(name, number)| EndpointPort { service_port: 0, target: name.clone(), number: *number }).collect()
+/// The one port that was asked for. Behind a sidecar's own address no port is meant when no Service says which.
+fn bare_port(workload: &Workload, address: SocketAddr) -> Vec<EndpointPort> {
+    let port = workload.ports.iter().find(|(_, number)| **number == address.port());
+    port.map(|(name, number)| EndpointPort { service_port: 0, target: name.clone(), number: *number })
+        .into_iter()
+        .collect()
 }

@@ -235,7 +235,9 @@ fn an_address_leads_to_its_workload_and_the_service_that_selects_it() {
     scene.add_live(workload("default/web-1", "web", 2001));
     scene.commit();
     let get = |scene: &Scene, at: &str| scene.get::<v1::Address>(ResourceType::Address, at, "");
-    assert_eq!(get(&scene, "10.0.0.1:2001").unwrap().service, "", "no Service selects it yet");
+    let bare = get(&scene, "10.0.0.1:2001").unwrap();
+    assert_eq!((bare.service.as_str(), bare.service_port), ("", 0), "no Service selects it yet");
+    assert_eq!(bare.endpoint.unwrap().ports[0].number, 2001);
     scene.add_service(service("default/web"));
     scene.commit();
     for at in ["10.0.0.1:2001", "10.0.0.1:12001"] {

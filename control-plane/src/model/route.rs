@@ -1,4 +1,5 @@
-//! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come and go.
+//! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come
+//! and go.
 
 use super::Name;
 
@@ -22,6 +23,7 @@ pub struct HttpRoute {
     pub rules: Vec<HttpRule>,
 }
 
+/// What happens to the requests that a match takes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HttpRule {
     pub name: String,
@@ -35,6 +37,7 @@ pub struct HttpRule {
     pub retry: Option<Retry>,
 }
 
+/// Conditions that a request meets all of.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HttpMatch {
     pub path: Option<PathMatch>,
@@ -44,6 +47,7 @@ pub struct HttpMatch {
     pub method: String,
 }
 
+/// A condition on the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathMatch {
     Exact(String),
@@ -60,6 +64,7 @@ pub struct GrpcMethodMatch {
     pub regex: bool,
 }
 
+/// A condition on a header or a query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueMatch {
     pub name: String,
@@ -67,6 +72,7 @@ pub struct ValueMatch {
     pub regex: bool,
 }
 
+/// When a request is tried again (GEP-1731).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     pub attempts: u32,
@@ -74,12 +80,14 @@ pub struct Retry {
     pub backoff_ms: u64,
 }
 
+/// A change to a request or an answer on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     RequestHeaders(HeaderModifier),
     ResponseHeaders(HeaderModifier),
 }
 
+/// Headers to set, add and remove, in this order; names in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderModifier {
     pub set: Vec<(String, String)>,
@@ -98,6 +106,7 @@ pub struct Backend {
     pub filters: Vec<Filter>,
 }
 
+/// A TCPRoute: where the connections to its parents go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TcpRoute {
     pub name: Name,

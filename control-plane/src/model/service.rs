@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Kind, Name};
 
+/// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub name: Name,
@@ -12,6 +13,7 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
 }
 
+/// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     /// May be empty when the Service has one port.
@@ -28,7 +30,8 @@ pub enum TargetPort {
     Name(String),
 }
 
-/// From `appProtocol`, else from the port's name (`http`, `http-admin`, `grpc`, `tcp-redis` …), else the first bytes decide.
+/// From `appProtocol`, else from the port's name (`http`, `http-admin`, `grpc`, `tcp-redis` …), else the first bytes
+/// decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AppProtocol {
     #[default]

@@ -24,13 +24,22 @@ pub(super) struct Entries {
     by_name: BTreeMap<Name, Entry>,
     expiries: BTreeSet<(Instant, Name)>,
     unsaved: BTreeSet<Name>,
+    /// What is alive differs from what was published.
+    unpublished: bool,
     last_lease: u64,
     most: usize,
 }
 
 impl Entries {
     pub(super) fn new(most: usize) -> Self {
-        Self { by_name: BTreeMap::new(), expiries: BTreeSet::new(), unsaved: BTreeSet::new(), last_lease: 0, most }
+        Self {
+            by_name: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
+            unpublished: true,
+            last_lease: 0,
+            most,
+        }
     }
 
     pub(super) fn restore(&mut self, workload: Workload, until: Instant) {
@@ -54,11 +63,10 @@ impl Entries {
         self.last_lease += 1;
         let lease = self.last_lease;
         let identity = workload.identity.clone();
-        let entry = Entry { lease, workload: stateful(workload, state), identity, expires: None };
-        if let Some(old) = self.by_name.insert(name.clone(), entry) {
-            self.forget_expiry(&name, old.expires);
-        }
-        self.unsaved.insert(name);
+        let new = stateful(workload, state);
+        let old = self.by_name.insert(name.clone(), Entry { lease, workload: new.clone(), identity, expires: None });
+        self.forget_expiry(&name, old.as_ref().and_then(|old| old.expires));
+        self.noted(name, old.and_then(|old| old.workload), new);
         Ok(lease)
     }
 
@@ -66,9 +74,23 @@ impl Entries {
     pub(super) fn update(&mut self, lease: u64, workload: Workload, state: WorkloadState) {
         let name = workload.name.clone();
         if let Some(entry) = self.by_name.get_mut(&name).filter(|entry| entry.lease == lease) {
-            entry.workload = stateful(workload, state);
-            self.unsaved.insert(name);
+            let new = stateful(workload, state);
+            let old = std::mem::replace(&mut entry.workload, new.clone());
+            self.noted(name, old, new);
         }
+    }
+
+    /// Notes what is to be published and written, unless nothing changed: a sidecar that only came back, with a new
+    /// certificate for example, is news to nobody.
+    fn noted(&mut self, name: Name, old: Option<Arc<Workload>>, new: Option<Arc<Workload>>) {
+        if old == new {
+            if let (Some(entry), Some(old)) = (self.by_name.get_mut(&name), old) {
+                entry.workload = Some(old);
+            }
+            return;
+        }
+        self.unpublished = true;
+        self.unsaved.insert(name);
     }
 
     /// The session of a lease is gone. One that drained does not come back, so it goes at once.
@@ -89,6 +111,7 @@ impl Entries {
             if let Some((_, name)) = self.expiries.pop_first() {
                 self.by_name.remove(&name);
                 self.unsaved.insert(name.clone());
+                self.unpublished = true;
                 gone.push(name);
             }
         }
@@ -101,6 +124,11 @@ impl Entries {
 
     pub(super) fn live(&self) -> Live {
         self.by_name.iter().filter_map(|(name, entry)| Some((name.clone(), entry.workload.clone()?))).collect()
+    }
+
+    /// What is alive, when that is news since the last call.
+    pub(super) fn take_unpublished(&mut self) -> Option<Live> {
+        std::mem::take(&mut self.unpublished).then(|| self.live())
     }
 
     pub(super) fn is_alive(&self, name: &Name) -> bool {

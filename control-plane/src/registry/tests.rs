@@ -181,6 +181,22 @@ fn a_registration_must_have_a_meaning_and_be_the_callers_own() {
 }
 
 #[test]
+fn a_sidecar_that_only_comes_back_is_news_to_nobody() {
+    let mut entries = Entries::new(3);
+    let workload = || check::workload(&said("web-1"), &proven()).unwrap();
+    let lease = entries.register(workload(), WorkloadState::Ready).unwrap();
+    let first = entries.take_unpublished().unwrap()[&name("web-1")].clone();
+    assert_eq!(entries.take_unsaved().len(), 1);
+    entries.release(&name("web-1"), lease, Instant::now());
+    let lease = entries.register(workload(), WorkloadState::Ready).unwrap();
+    assert!(entries.take_unpublished().is_none() && entries.take_unsaved().is_empty());
+    assert!(Arc::ptr_eq(&entries.live()[&name("web-1")], &first));
+    entries.update(lease, workload(), WorkloadState::Unhealthy);
+    assert!(entries.take_unpublished().is_some());
+    assert_eq!(entries.take_unsaved().len(), 1);
+}
+
+#[test]
 fn a_name_changes_hands_only_when_its_holder_is_gone() {
     let other = SpiffeId::new("cluster.local", "default", "other").unwrap();
     let theirs = || {

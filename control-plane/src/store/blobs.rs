@@ -81,7 +81,8 @@ impl Store {
         Ok(())
     }
 
-    /// The registered workloads that were kept. One that cannot be read is left out: it registers again. Blocks on the disk.
+    /// The registered workloads that were kept. One that cannot be read is left out: it registers again. Blocks on
+    /// the disk.
     pub fn workloads(&self) -> Vec<Workload> {
         self.read_workloads().unwrap_or_else(|error| {
             tracing::error!(%error, "the registered workloads cannot be read; they register again");

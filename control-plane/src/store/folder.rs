@@ -1,8 +1,8 @@
 //! The configuration folder into the store.
 //!
 //! For each object of a file the hash of what was last applied is kept. So a restart with an unchanged folder changes
-//! nothing, also when `leno apply` has changed the object since; a file that changes wins again. An object goes when it is in
-//! no file any more, but never because its file cannot be read just now.
+//! nothing, also when `leno apply` has changed the object since; a file that changes wins again. An object goes when
+//! it is in no file any more, but never because its file cannot be read just now.
 
 use std::collections::{BTreeMap, BTreeSet};
 

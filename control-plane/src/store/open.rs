@@ -14,8 +14,8 @@ const FILE: &str = "leno.redb";
 /// The whole state of a mesh of thousands of objects is a few MiB.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// Opens STATE_DIR/leno.redb. The folder is made 0700 when it is missing; one that is there keeps its mode, since it may be
-/// shared. The file is 0600 in any case.
+/// Opens STATE_DIR/leno.redb. The folder is made 0700 when it is missing; one that is there keeps its mode, since it
+/// may be shared. The file is 0600 in any case.
 pub(super) fn database(dir: &Path) -> Result<Database, StoreError> {
     let path = dir.join(FILE);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|cause| folder(dir, cause))?;

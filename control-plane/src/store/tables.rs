@@ -1,4 +1,5 @@
-//! The tables of the file and the records in them. Records are JSON: they are few and small, and a person can read them.
+//! The tables of the file and the records in them. Records are JSON: they are few and small, and a person can read
+//! them.
 
 use redb::{Database, TableDefinition};
 use serde::de::DeserializeOwned;

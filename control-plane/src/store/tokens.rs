@@ -10,8 +10,8 @@ use super::{Store, StoreError};
 
 /// Most tokens that are kept, used ones included.
 pub const MOST_TOKENS: usize = 10_000;
-/// A token is remembered for this long after its end, so that a late caller learns that it has expired, and not that it never
-/// was. Seconds.
+/// A token is remembered for this long after its end, so that a late caller learns that it has expired, and not that
+/// it never was. Seconds.
 const REMEMBERED: i64 = 24 * 3600;
 
 /// What is kept of a token.
@@ -80,8 +80,8 @@ impl Store {
         Ok(())
     }
 
-    /// Redeems a token: it is marked as used on the disk before this returns, so no crash makes it good again. Blocks on the
-    /// disk. A wrong secret spends nothing, else whoever has seen an id could spend it.
+    /// Redeems a token: it is marked as used on the disk before this returns, so no crash makes it good again. Blocks
+    /// on the disk. A wrong secret spends nothing, else whoever has seen an id could spend it.
     ///
     /// # Errors
     /// The token is not good, or the disk fails.

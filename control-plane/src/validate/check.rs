@@ -12,6 +12,16 @@ const MOST_REGEX: usize = 256 << 10;
 /// Most labels of an object or a selector.
 const MOST_LABELS: usize = 64;
 
+const SERVICE_NAME: &str =
+    "a Service's name has 1 to 63 of a-z, 0-9 and -, begins with a letter and does not end with - (RFC 1035)";
+const DNS_LABEL: &str =
+    "must have 1 to 63 of a-z, 0-9 and -, and begin and end with a letter or digit (RFC 1123 label)";
+const DNS_SUBDOMAIN: &str =
+    "must have 1 to 253 of a-z, 0-9, - and ., and begin and end with a letter or digit (RFC 1123 subdomain)";
+const LABEL_NAME: &str = "is no label name: [prefix/]name of at most 63 of A-Z, a-z, 0-9, -, _ and .";
+const LABEL_VALUE: &str =
+    "the value of a label has at most 63 of A-Z, a-z, 0-9, -, _ and ., and begins and ends with a letter or digit";
+
 /// The problems of one object as they are found.
 pub(super) struct Check<'a> {
     object: &'a Object,
@@ -61,7 +71,7 @@ impl<'a> Check<'a> {
             // A Service's name is a DNS label that begins with a letter (RFC 1035).
             Kind::Service => {
                 if !is_dns_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-                    self.error(&name_path, "a Service's name has 1 to 63 characters a-z, 0-9 and -, begins with a letter and does not end with - (RFC 1035)", "rename it");
+                    self.error(&name_path, SERVICE_NAME, "rename it");
                 }
             }
             _ => self.dns_subdomain(&name_path, name),
@@ -80,13 +90,13 @@ impl<'a> Check<'a> {
 
     pub fn dns_label(&mut self, path: &FieldPath, text: &str) {
         if !is_dns_label(text) {
-            self.error(path, "must have 1 to 63 characters a-z, 0-9 and -, and begin and end with a letter or digit (RFC 1123 label)", "rename it");
+            self.error(path, DNS_LABEL, "rename it");
         }
     }
 
     pub fn dns_subdomain(&mut self, path: &FieldPath, text: &str) {
         if !is_dns_subdomain(text) {
-            self.error(path, "must have 1 to 253 characters a-z, 0-9, - and ., and begin and end with a letter or digit (RFC 1123 subdomain)", "rename it");
+            self.error(path, DNS_SUBDOMAIN, "rename it");
         }
     }
 
@@ -97,14 +107,10 @@ impl<'a> Check<'a> {
             let (prefix, name) = key.rsplit_once('/').map_or((None, key.as_str()), |(p, n)| (Some(p), n));
             let at = path.key(key.as_str());
             if !is_label_text(name) || name.is_empty() || prefix.is_some_and(|p| !is_dns_subdomain(p)) {
-                self.error(
-                    &at,
-                    "is no label name: [prefix/]name of at most 63 characters A-Z, a-z, 0-9, -, _ and .",
-                    "rename it",
-                );
+                self.error(&at, LABEL_NAME, "rename it");
             }
             if !is_label_text(value) {
-                self.error(&at, "the value of a label has at most 63 characters A-Z, a-z, 0-9, -, _ and ., and begins and ends with a letter or digit", "change it");
+                self.error(&at, LABEL_VALUE, "change it");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What only shows when all objects are seen together. These are warnings, never refusals: objects come in any order, and
-//! what is missing now may be there in a moment.
+//! What only shows when all objects are seen together. These are warnings, never refusals: objects come in any order,
+//! and what is missing now may be there in a moment.
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};

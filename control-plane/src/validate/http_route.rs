@@ -154,7 +154,8 @@ pub(super) struct WrittenValue<'a> {
     pub kind: Option<String>,
 }
 
-/// Header names have no case; of those that are equal but for it, only the first counts, as specified. Query names have case.
+/// Header names have no case; of those that are equal but for it, only the first counts, as specified. Query names
+/// have case.
 pub(super) fn values<'a>(
     check: &mut Check<'_>,
     path: &FieldPath,

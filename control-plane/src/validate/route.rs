@@ -137,7 +137,8 @@ fn service_name(check: &mut Check<'_>, at: &FieldPath, name: &str, namespace: Op
     }
 }
 
-/// One backend. A reference to something that is no Service is kept, as the Gateway API says: its share is answered 500.
+/// One backend. A reference to something that is no Service is kept, as the Gateway API says: its share is answered
+/// 500.
 pub(super) fn backend(
     check: &mut Check<'_>,
     at: &FieldPath,

@@ -12,9 +12,9 @@ use crate::model::{AppProtocol, Name, Service, ServicePort, TargetPort};
 /// Most ports of a Service.
 const MOST_PORTS: usize = 100;
 
-/// A Service without a selector is taken, as by Kubernetes, and has no endpoints. Fields that are about addresses and ports
-/// outside the mesh (`clusterIP`, `nodePort`, load balancers) mean nothing to the mesh and are let be; those that would
-/// change which endpoint gets a request are refused.
+/// A Service without a selector is taken, as by Kubernetes, and has no endpoints. Fields that are about addresses and
+/// ports outside the mesh (`clusterIP`, `nodePort`, load balancers) mean nothing to the mesh and are let be; those
+/// that would change which endpoint gets a request are refused.
 pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &ServiceSpec) -> Option<Service> {
     let path = FieldPath::of("spec");
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");

@@ -75,7 +75,9 @@ impl Handshakes {
     async fn run(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         match tokio::time::timeout(HANDSHAKE_IN, self.handshake(stream, address, place)).await {
             // A closed channel: the server drains, and the connection with it.
-            Ok(Ok(connection)) => drop(self.ready.send(Ok(connection)).await),
+            Ok(Ok(Some(connection))) => drop(self.ready.send(Ok(connection)).await),
+            // It went without a word, as a check whether the port is open does.
+            Ok(Ok(None)) => {}
             Ok(Err(refusal)) => self.refusals.record(&refusal, address),
             Err(_) => self.refusals.record(&Refusal::TlsHandshake("the peer took too long".to_owned()), address),
         }
@@ -86,10 +88,12 @@ impl Handshakes {
         stream: TcpStream,
         address: SocketAddr,
         place: OwnedSemaphorePermit,
-    ) -> Result<Connection, Refusal> {
+    ) -> Result<Option<Connection>, Refusal> {
         let failed = |error: std::io::Error| classify::refusal(&error);
         stream.set_nodelay(true).map_err(failed)?;
-        stream.readable().await.map_err(failed)?;
+        if stream.peek(&mut [0]).await.map_err(failed)? == 0 {
+            return Ok(None);
+        }
         let handshake = self.places.acquire().await;
         let tls = TlsAcceptor::from(self.tls.xds()).accept(stream).await.map_err(failed)?;
         drop(handshake);
@@ -101,6 +105,6 @@ impl Handshakes {
             }),
             None => None,
         };
-        Ok(Connection::new(tls, address, certificate, place))
+        Ok(Some(Connection::new(tls, address, certificate, place)))
     }
 }

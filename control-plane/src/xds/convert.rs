@@ -8,7 +8,7 @@ use super::subscriptions::{Answer, Outgoing, Request};
 use crate::ca::Signed;
 use crate::discovery::ResourceType;
 
-/// Longest reason of a NACK that is kept, in bytes.
+/// Longest reason of a NACK that is kept, in characters.
 const MOST_REASON: usize = 1024;
 
 /// What a sidecar asks for, or none when the type is not ours: xDS peers may ask for more than a server knows.
@@ -16,7 +16,7 @@ pub(super) fn request(message: DeltaDiscoveryRequest) -> Option<Request> {
     let kind = ResourceType::of_url(&message.type_url)?;
     let nonce = message.response_nonce.parse().ok();
     let answer =
-        nonce.map(|nonce| Answer { nonce, refused: message.error_detail.map(|status| reason(status.message)) });
+        nonce.map(|nonce| Answer { nonce, refused: message.error_detail.map(|status| reason(&status.message)) });
     Some(Request {
         kind,
         subscribe: message.resource_names_subscribe,
@@ -26,13 +26,13 @@ pub(super) fn request(message: DeltaDiscoveryRequest) -> Option<Request> {
     })
 }
 
-fn reason(mut text: String) -> String {
-    if text.is_empty() {
-        text.push_str("no reason was given");
-    }
-    let end = (0..=MOST_REASON.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text.truncate(end);
-    text
+fn reason(text: &str) -> String {
+    if text.is_empty() { "no reason was given".to_owned() } else { printable(text, MOST_REASON) }
+}
+
+/// What a peer said, as it can be shown on a terminal: at most so many characters, and none that controls.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The message of a push.
@@ -59,5 +59,23 @@ pub(super) fn signed_identity(signed: Signed, bundle: TrustBundle) -> SignedIden
         trust_domain: bundle.trust_domain,
         not_before: signed.not_before.unix_timestamp(),
         not_after: signed.not_after.unix_timestamp(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_cannot_control_a_terminal() {
+        assert_eq!(printable("bad\x1b[2J\nregex ä", 99), "bad [2J regex ä");
+        assert_eq!(printable(&"ä".repeat(2000), MOST_REASON).chars().count(), MOST_REASON);
+        assert_eq!(reason(""), "no reason was given");
+    }
+
+    #[test]
+    fn a_type_that_is_not_ours_is_passed_over() {
+        let envoys = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
+        assert!(request(DeltaDiscoveryRequest { type_url: envoys, ..DeltaDiscoveryRequest::default() }).is_none());
     }
 }

@@ -31,6 +31,9 @@ const OPENED_BY: [ResourceType; 2] = [ResourceType::SidecarConfig, ResourceType:
 /// Until then, or so long, it does not count as holding a revision: it may be about to say that it holds something old.
 const OPENS_IN: Duration = Duration::from_secs(1);
 
+/// Longest version of a sidecar that is shown, in characters.
+const MOST_VERSION: usize = 64;
+
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
 
 /// A stream whose first request has not been read.
@@ -73,7 +76,7 @@ impl Opening {
             identity: self.certificate.id.to_string(),
             address: mesh_address(&registration),
             state: registration.state,
-            version: registration.version.clone(),
+            version: convert::printable(&registration.version, MOST_VERSION),
             certificate_expires: self.certificate.not_after,
             acked: 0,
             waits: true,

@@ -35,7 +35,8 @@ impl Worker {
         let ports = app_ports(&self.ports, &self.service, registry);
 
         let inbound = Rc::new(Inbound::new(metrics.clone()));
-        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, server.clone(), metrics.clone());
+        let peers = Server::for_peers(stopping.clone());
+        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
         let proxy = ProxyListener { outbound: outbound.clone(), server: server.clone() };

@@ -74,7 +74,8 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 /// Deals out the sockets.
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
     let Parts { settings, mesh, http_proxy, upstreams, tls, reader, demands, registry } = parts;
-    let mut upstreams: Vec<_> = upstreams.into_iter().map(|(spec, shared)| (spec, shared.sockets.into_iter())).collect();
+    let mut upstreams: Vec<_> =
+        upstreams.into_iter().map(|(spec, shared)| (spec, shared.sockets.into_iter())).collect();
     let sockets = mesh.sockets.into_iter().zip(http_proxy.sockets);
     let worker = |(index, (mesh, http_proxy))| Worker {
         index,
@@ -96,7 +97,11 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
 
 fn spawn(worker: Worker) -> Result<JoinHandle<()>, Failure> {
     let refused = |why: std::io::Error| {
-        Failure::new(exit::UNAVAILABLE, format!("a worker thread cannot start: {why}"), "look at `ulimit -a`, or give fewer --workers")
+        Failure::new(
+            exit::UNAVAILABLE,
+            format!("a worker thread cannot start: {why}"),
+            "look at `ulimit -a`, or give fewer --workers",
+        )
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
     let name = format!("worker-{}", worker.index);

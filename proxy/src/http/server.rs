@@ -26,6 +26,8 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const MOST_STREAMS: u32 = 2000;
 /// Streams that a client may reset before they were looked at (rapid reset, CVE-2023-44487).
 const MOST_RESETS: usize = 20;
+/// The same for a peer's sidecar: it resets for all of its apps' callers on one connection, and it has proven who it is.
+const MOST_PEER_RESETS: usize = 1000;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -43,12 +45,18 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct Server {
     drain: DrainWatch,
+    resets: usize,
 }
 
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain }
+        Self { drain, resets: MOST_RESETS }
+    }
+
+    /// As [`Self::new`], for the connections of other sidecars.
+    pub fn for_peers(drain: DrainWatch) -> Self {
+        Self { drain, resets: MOST_PEER_RESETS }
     }
 
     /// Serves one connection to its end.
@@ -89,7 +97,7 @@ impl Server {
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .max_concurrent_streams(MOST_STREAMS)
-                    .max_pending_accept_reset_streams(MOST_RESETS)
+                    .max_pending_accept_reset_streams(self.resets)
                     .max_header_list_size(MOST_HEAD as u32)
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_TIMEOUT)

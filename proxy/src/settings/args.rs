@@ -7,18 +7,23 @@ use clap::Parser;
 const EXAMPLES: &str = "\
 Examples:
   First start of an instance of web, whose app listens on 127.0.0.1:8080:
-    leno-proxy --control-plane 127.0.0.1:15010 --token-file web.token --service web --label version=v1 \\
-      --port http=127.0.0.1:8080 --state-dir /var/lib/leno/web-1
+    leno-proxy --control-plane 127.0.0.1:15010 --token-file web.token \\
+      --service web --label version=v1 --port http=127.0.0.1:8080 \\
+      --state-dir /var/lib/leno/web-1
 
-  A client only; its app reaches store on 127.0.0.1:6379, and everything by HTTP through 127.0.0.1:15001:
-    leno-proxy --control-plane 127.0.0.1:15010 --token-file frontend.token --service frontend \\
-      --upstream store:6379=127.0.0.1:6379 --state-dir /var/lib/leno/frontend
+  A client only; its app reaches store on 127.0.0.1:6379, and every
+  service by HTTP through the proxy 127.0.0.1:15001:
+    leno-proxy --control-plane 127.0.0.1:15010 --token-file frontend.token \\
+      --service frontend --upstream store:6379=127.0.0.1:6379 \\
+      --state-dir /var/lib/leno/frontend
 
-A token is made by `leno token create --service-account NAME`. It is used up by the first start: from then on the
-certificate in the state folder proves the identity and renews itself.
+`leno token create --service-account NAME` makes a token. The first start
+uses it up: from then on the certificate in the state folder proves the
+identity and renews itself.
 
-Exit codes: 0 after SIGTERM, 2 wrong usage, 69 control plane unreachable or port in use, 73 state folder unusable,
-77 identity refused, 78 settings do not fit the state folder.";
+Exit codes: 0 after SIGTERM, 2 wrong usage, 69 control plane unreachable or
+port in use, 73 state folder unusable, 77 identity refused, 78 settings do
+not fit the state folder.";
 
 /// The sidecar of Leno: mutual TLS, balancing, retries and routes for one instance of a service.
 #[derive(Debug, Clone, Parser)]

@@ -14,7 +14,7 @@ const MOST: usize = 64;
 /// Most worker threads: more than any machine has use for, so a slip of the finger is caught.
 const MOST_WORKERS: usize = 256;
 
-/// Everything that was wrong with the command line, in the order of the flags.
+/// Everything that was wrong with the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
 

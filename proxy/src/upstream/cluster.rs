@@ -158,7 +158,8 @@ impl Clusters {
         self.by_key.borrow_mut().retain(|_, cluster| {
             let endpoints = cluster.endpoints.borrow();
             cluster.expire(&endpoints);
-            endpoints.iter().for_each(|e| e.sweep(now));
+            let policy = cluster.policy();
+            endpoints.iter().for_each(|e| e.sweep(now, &policy));
             Rc::strong_count(cluster) > 1
         });
     }

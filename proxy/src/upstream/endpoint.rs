@@ -27,6 +27,9 @@ pub struct LocalEndpoint {
     /// How it has fared.
     pub outlier: Outlier,
     in_flight: Cell<u32>,
+    /// When the last request began, as far as housekeeping has seen.
+    busy: Cell<Instant>,
+    used: Cell<bool>,
     /// Set by the balancer while it looks at the endpoints for one request.
     excluded: Cell<bool>,
     /// By what the far app speaks: HTTP/1.1 and HTTP/2.
@@ -50,6 +53,8 @@ impl LocalEndpoint {
             endpoint,
             outlier: Outlier::default(),
             in_flight: Cell::new(0),
+            busy: Cell::new(Instant::now()),
+            used: Cell::new(false),
             excluded: Cell::new(false),
             http2: Default::default(),
             http1: Http1Pool::new(APP_IDLE),
@@ -59,6 +64,7 @@ impl LocalEndpoint {
     /// A request begins.
     pub fn begin(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.used.set(true);
         InFlight(self.clone())
     }
 
@@ -91,8 +97,13 @@ impl LocalEndpoint {
         self.excluded.set(excluded);
     }
 
-    pub(super) fn sweep(&self, now: Instant) {
+    pub(super) fn sweep(&self, now: Instant, policy: &Policy) {
         self.http1.sweep(now);
+        if self.used.replace(false) || self.in_flight.get() != 0 {
+            self.busy.set(now);
+        } else if now.duration_since(self.busy.get()) >= policy.idle_timeout {
+            self.http2.iter().for_each(|slot| slot.release());
+        }
     }
 }
 

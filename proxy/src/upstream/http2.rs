@@ -53,6 +53,14 @@ impl Http2Slot {
         }
     }
 
+    /// Lets an open connection go; it closes when its last request has ended.
+    pub fn release(&self) {
+        let mut slot = self.0.borrow_mut();
+        if matches!(*slot, Slot::Open { .. }) {
+            *slot = Slot::Empty;
+        }
+    }
+
     /// Waits for a connection; dials if nobody does yet. A connection of an older identity finishes what it has and is left.
     ///
     /// # Errors

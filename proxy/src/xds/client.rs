@@ -3,8 +3,10 @@
 //! Connected or not, it takes demands, writes the disk snapshot and keeps what is in force; the connection comes and goes
 //! around that.
 
+mod handle;
 mod registrant;
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,23 +20,24 @@ use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use leno_proto::resource::REGISTRATION_URL;
 use leno_runtime::backoff::Backoff;
 use leno_runtime::drain::DrainWatch;
-use leno_runtime::failure::{Failure, exit};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status as GrpcStatus, Streaming};
 
 use super::connect::{self, ALPN};
-use super::identity::{Credentials, Current, is_refusal, unreachable};
+use super::identity::{Credentials, Current, is_refusal};
 use super::metrics::XdsMetrics;
+use super::repeats::Repeats;
 use super::snapshot::{self, Saver};
 use super::status::{Nack, Status};
 use super::subscriber::{Subscriber, Turn};
 use super::{Clock, held};
-use crate::settings::{HostPort, Settings};
+use crate::settings::HostPort;
 use crate::state::Writer;
 use crate::state::demand::{DemandEvent, DemandReceiver};
 
+pub use handle::Handle;
 pub use registrant::Registrant;
 
 /// Requests that wait for the network. When they are more, the server does not read any more: the stream is given up.
@@ -75,65 +78,7 @@ pub struct Client {
     saver: Saver,
     outgoing: Option<mpsc::Sender<DeltaDiscoveryRequest>>,
     backoff: Backoff,
-}
-
-/// What the rest of the process has of the client.
-#[derive(Clone)]
-pub struct Handle {
-    subscriber: Arc<Mutex<Subscriber>>,
-    state: watch::Sender<WorkloadState>,
-    status: watch::Receiver<Status>,
-    /// A snapshot was on disk, and is in force.
-    pub restored: bool,
-}
-
-impl Handle {
-    /// The workload gets no new requests from now on; told to the control plane at once. There is no way back.
-    pub fn draining(&self) {
-        self.state.send_replace(WorkloadState::Draining);
-    }
-
-    /// Whether the app passes its health check.
-    pub fn healthy(&self, healthy: bool) {
-        let state = if healthy { WorkloadState::Ready } else { WorkloadState::Unhealthy };
-        self.state.send_if_modified(|now| {
-            let change = *now != WorkloadState::Draining && *now != state;
-            if change {
-                *now = state;
-            }
-            change
-        });
-    }
-
-    /// How the stream is doing.
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-
-    /// Waits for the first answer of a first start.
-    ///
-    /// # Errors
-    /// Until the deadline nobody answered, or the control plane refuses this identity.
-    pub async fn first_answer(&self, settings: &Settings, deadline: Instant) -> Result<(), Failure> {
-        let mut status = self.status.clone();
-        let came = status.wait_for(|status| status.answered || status.refused.is_some());
-        let seen = match tokio::time::timeout_at(deadline, came).await {
-            Ok(Ok(seen)) => seen.clone(),
-            Ok(Err(_)) | Err(_) => {
-                let reason = self.status.borrow().last_error.clone();
-                return Err(unreachable(settings, reason.as_deref().unwrap_or("no answer")));
-            }
-        };
-        match seen.refused {
-            Some(reason) if !seen.answered => Err(refused(settings, &reason)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Subscriptions and resources, for the admin port.
-    pub fn dump(&self) -> serde_json::Value {
-        lock(&self.subscriber).dump()
-    }
+    repeats: Repeats,
 }
 
 /// Only the control thread takes this lock, and never across an await; it is there because the admin port's closure has to
@@ -158,7 +103,18 @@ impl From<String> for Ended {
 
 impl From<GrpcStatus> for Ended {
     fn from(status: GrpcStatus) -> Self {
-        Self::Error { refused: is_refusal(status.code()), reason: format!("{}: {}", status.code(), status.message()) }
+        // A status that has a cause was made here, not by the server: the connection broke, and the deepest cause says how.
+        let mut cause = status.source();
+        while let Some(deeper) = cause.and_then(Error::source) {
+            cause = Some(deeper);
+        }
+        match cause {
+            Some(cause) => Self::from(format!("the connection broke: {cause}")),
+            None => Self::Error {
+                refused: is_refusal(status.code()),
+                reason: format!("{}: {}", status.code(), status.message()),
+            },
+        }
     }
 }
 
@@ -193,7 +149,8 @@ impl Client {
         let handle = Handle { subscriber: subscriber.clone(), state: state_sender, status: status_receiver, restored };
         let saver = Saver::new(path, identity);
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut client = Self { parts, subscriber, state, status, saver, outgoing: None, backoff };
+        let mut client =
+            Self { parts, subscriber, state, status, saver, outgoing: None, backoff, repeats: Repeats::default() };
         client.publish();
         (client, handle)
     }
@@ -447,18 +404,10 @@ impl Client {
                 tracing::warn!(%reason, "the stream to the control plane ended; what is in force stays, reconnecting");
             }
             Ended::Error { reason, .. } => {
-                tracing::warn!(%reason, control_plane = %self.parts.control_plane, "the control plane cannot be reached")
+                self.repeats.warn(reason, &self.parts.control_plane);
             }
         }
     }
-}
-
-fn refused(settings: &Settings, reason: &str) -> Failure {
-    Failure::new(
-        exit::DENIED,
-        format!("the control plane at {} does not serve this sidecar: {reason}", settings.control_plane),
-        "if it was set up anew, delete the state folder's identity and join with a new token",
-    )
 }
 
 fn not_reading() -> Ended {

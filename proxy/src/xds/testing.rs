@@ -3,6 +3,7 @@
 //! started on its port.
 
 mod server;
+mod sidecar;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use super::identity::{Credentials, Current};
 use super::metrics::XdsMetrics;
 use crate::settings::{Args, Settings};
 use crate::tls::MeshTls;
+
+pub use sidecar::{Sidecar, has, mesh_of_web};
 
 pub const DOMAIN: &str = "cluster.local";
 

@@ -63,7 +63,7 @@ fn files() -> Vec<Broken> {
         ),
         file("latin1.yaml", b"apiVersion: v1\nkind: Service\nmetadata: {name: caf\xe9}\n".to_vec(), &["utf-8"]),
         file("nul.yaml", b"apiVersion: v1\nkind: Serv\0ice\n".to_vec(), &[":2:"]),
-        Broken { file: "dangling.yaml", place: Place::Link("nowhere.yaml"), says: &["link"] },
+        Broken { file: "dangling.yaml", place: Place::Link("gone.yaml"), says: &["link"] },
         Broken { file: "ring.yaml", place: Place::Link("ring.yaml"), says: &["cannot be read"] },
         Broken { file: "loop", place: Place::Loop, says: &["back"] },
         Broken { file: "folder.yaml", place: Place::Folder, says: &["folder"] },
@@ -104,7 +104,7 @@ fn shapes() -> Vec<Broken> {
         file(
             "our-unknown.yaml",
             "apiVersion: leno.dev/v1alpha1\nkind: Workload\nmetadata: {name: x7}\nspec: {address: 127.0.0.1, prots: {http: 80}}\n",
-            &["prots", "did you mean ports"],
+            &["prots", "unknown field"],
         ),
     ]
 }

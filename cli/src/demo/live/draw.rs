@@ -13,14 +13,9 @@ use crate::demo::director::Stage;
 use crate::output::{printable, thousands};
 use crate::spans::relative;
 
-const KEYS: &[(&str, &str)] = &[
-    ("1-5", "0/10/50/90/100 % to v2"),
-    ("+ -", "shift by 10"),
-    ("b", "break, heal web-v2-1"),
-    ("c", "kill -9, start the control plane"),
-    ("p", "intrude in plaintext"),
-    ("q", "quit"),
-];
+/// Fits a terminal of 80 columns.
+const KEYS: &[(&str, &str)] =
+    &[("1-5 + -", "weights"), ("b", "break, heal"), ("c", "control plane -9"), ("p", "intruder"), ("q", "quit")];
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, board: &Board, stage: &Stage, status: Option<&Status>) {
@@ -170,8 +165,8 @@ mod tests {
     fn the_screen_shows_split_sidecars_and_keys() {
         let sidecar = Sidecar { workload: "default/web-1".into(), connected: true, ..Sidecar::default() };
         let status = Status { sidecars: vec![sidecar], ..Status::default() };
-        let screen = screen(140, 40, Some(&status));
-        for text in ["requests/s", "weight 90", "default/web-1", "the mesh is up", "quit"] {
+        let screen = screen(80, 24, Some(&status));
+        for text in ["requests/s", "weight 90", "default/web-1", "the mesh is up", "q quit"] {
             assert!(screen.contains(text), "{text} is missing in\n{screen}");
         }
     }

@@ -8,9 +8,12 @@ use tokio::time::{Instant, sleep};
 use crate::demo::counts::Counts;
 use crate::demo::fact::{Fact, binomial_interval, share};
 use crate::demo::intruder::Outcome;
-use crate::demo::mesh::{Break, Mesh};
+use crate::demo::mesh::{Break, Broken, Mesh};
 use crate::failure::Failure;
 use crate::output::{count, thousands};
+
+/// Longer than the traffic policy sets a failing instance aside.
+const HIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `2,000 requests, 0 failed`, with the reasons when there are any.
 fn outcome(counts: &Counts) -> String {
@@ -105,8 +108,10 @@ pub(super) async fn break_and_retry(mesh: &mut Mesh, length: Duration) -> Result
     let before = (mesh.retries().await?, mesh.broken().await?);
     mesh.break_instance(Break::Refuse).await?;
     sleep(length / 2).await;
+    until_hit(mesh, |now| now.refused > before.1.refused).await?;
     mesh.break_instance(Break::Reset).await?;
     sleep(length / 2).await;
+    until_hit(mesh, |now| now.resets > before.1.resets).await?;
     mesh.break_instance(Break::Off).await?;
     let counts = mesh.traffic.phase("between").await?.counts;
     let after = (mesh.retries().await?, mesh.broken().await?);
@@ -125,6 +130,15 @@ pub(super) async fn break_and_retry(mesh: &mut Mesh, length: Duration) -> Result
         "requests": counts.requests(), "failed": counts.failed, "refused": refused, "resets": resets, "retries": retries,
     });
     Ok(Fact::new("retries", held, text, numbers))
+}
+
+/// Waits a little longer when the broken instance was not asked yet: it may be set aside for what it did before.
+async fn until_hit(mesh: &Mesh, is_hit: impl Fn(Broken) -> bool) -> Result<(), Failure> {
+    let start = Instant::now();
+    while start.elapsed() < HIT_PATIENCE && !is_hit(mesh.broken().await?) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// Without a control plane the traffic goes on.
@@ -192,13 +206,11 @@ pub(super) async fn intruders(mesh: &mut Mesh) -> Result<Fact, Failure> {
     if !taken.is_empty() {
         text = format!("{text} ({})", taken.join(", "));
     }
-    let held = plaintext > 0 && tls > 0 && taken.is_empty() && seen == 0;
-    Ok(Fact::new(
-        "intruders",
-        held,
-        text,
-        json!({"plaintext": plaintext, "tls": tls, "taken": taken.len(), "reachedApp": seen}),
-    ))
+    let held = plaintext > 0 && tls > 0 && taken.is_empty() && seen == 0 && counted == plaintext + tls;
+    let numbers = json!({
+        "plaintext": plaintext, "tls": tls, "taken": taken.len(), "counted": counted, "reachedApp": seen,
+    });
+    Ok(Fact::new("intruders", held, text, numbers))
 }
 
 /// All the while the store was called too.

@@ -1,78 +1,15 @@
 use leno_proto::Registration;
 use leno_proto::resource::Resource;
 use leno_proto::v1;
-use leno_runtime::drain::{self, Drain};
-use tokio::task::JoinHandle;
+use leno_runtime::failure::exit;
 
 use super::*;
-use crate::model::{Demand, Snapshot};
-use crate::state::{self, Reader, demand::Demands};
 use crate::xds::identity::{RenewRpc, keep_fresh};
 use crate::xds::system_clock;
-use crate::xds::testing::{ControlPlane, Seen, credentials, endpoints, eventually, route, service, settings};
-
-struct Sidecar {
-    handle: Handle,
-    reader: Reader,
-    demands: Demands,
-    credentials: Credentials,
-    stop: Option<Drain>,
-    task: JoinHandle<()>,
-}
-
-impl Sidecar {
-    fn start(control_plane: &ControlPlane, folder: &std::path::Path) -> Self {
-        let settings =
-            settings(control_plane.addr, folder, &["--label", "version=v1", "--port", "http=127.0.0.1:8080"]);
-        let credentials = credentials(&control_plane.authority, folder);
-        let (writer, reader) = state::channel();
-        let (demands, receiver) = state::demand::channel();
-        let parts = Parts {
-            control_plane: settings.control_plane.clone(),
-            registrant: Registrant::new(&settings, "web-1".into(), "0.0.0.0:15008".parse().unwrap()),
-            credentials: credentials.clone(),
-            writer,
-            demands: receiver,
-            state_dir: folder.to_owned(),
-            metrics: XdsMetrics::new(&leno_runtime::metrics::Registry::new()),
-            clock: system_clock(),
-        };
-        let (client, handle) = Client::new(parts);
-        let (stop, stopped) = drain::channel();
-        let task = tokio::spawn(client.run(stopped));
-        Self { handle, reader, demands, credentials, stop: Some(stop), task }
-    }
-
-    fn want(&self, name: &str) {
-        self.demands.want(&Demand::Service(name.into())).unwrap();
-    }
-
-    async fn sees(&self, what: &str, fits: impl Fn(&Snapshot) -> bool) {
-        eventually(what, || fits(&self.reader.current()).then_some(())).await;
-    }
-
-    async fn stop(mut self) {
-        self.stop.take().unwrap().start();
-        self.task.await.unwrap();
-    }
-}
+use crate::xds::testing::{ControlPlane, Seen, Sidecar, endpoints, eventually, has, mesh_of_web, settings};
 
 fn registration(seen: &Seen) -> Option<Registration> {
     seen.request.node.as_ref().map(|node| Registration::from_node(node).unwrap())
-}
-
-fn has(snapshot: &Snapshot, name: &str, address: &str) -> bool {
-    snapshot.services.get(name).is_some_and(|found| format!("{found:?}").contains(address))
-}
-
-async fn mesh_of_web() -> ControlPlane {
-    let control_plane = ControlPlane::start().await;
-    control_plane.set("default/web", &service("default/web", &["HTTPRoute/default/web"]));
-    control_plane.set("default/web", &endpoints("default/web", "10.0.0.1"));
-    control_plane.set("HTTPRoute/default/web", &route("default/web-v1"));
-    control_plane.set("default/web-v1", &service("default/web-v1", &[]));
-    control_plane.set("default/web-v1", &endpoints("default/web-v1", "10.0.0.2"));
-    control_plane
 }
 
 fn acked(control_plane: &ControlPlane) -> usize {
@@ -233,29 +170,4 @@ async fn an_unreachable_control_plane_ends_a_first_start_at_the_deadline() {
     let failure = sidecar.handle.first_answer(&settings, Instant::now() + settings.join_timeout).await.unwrap_err();
     assert_eq!(failure.code(), exit::UNAVAILABLE);
     assert!(failure.to_string().contains("refused"), "{failure}");
-}
-
-#[tokio::test]
-async fn the_dump_shows_resources_with_versions_and_no_key() {
-    let control_plane = mesh_of_web().await;
-    let dir = tempfile::tempdir().unwrap();
-    let sidecar = Sidecar::start(&control_plane, dir.path());
-    sidecar.want("default/web");
-    sidecar.sees("web", |s| has(s, "default/web", "10.0.0.2")).await;
-    let registry = leno_runtime::metrics::Registry::new();
-    let readiness = leno_runtime::ready::Readiness::new();
-    let admin = crate::admin::admin(
-        "default/web-1".into(),
-        readiness,
-        registry,
-        sidecar.credentials.clone(),
-        sidecar.handle.clone(),
-        Vec::new(),
-    );
-    let dump = (admin.config_dump)();
-    assert_eq!(dump["controlPlane"]["connected"], true);
-    assert_eq!(dump["xds"]["endpoints"]["default/web-v1"][0]["address"], "10.0.0.2");
-    assert!(dump["xds"]["resources"].as_array().unwrap().iter().all(|r| !r["version"].as_str().unwrap().is_empty()));
-    assert_eq!(dump["identity"]["id"], "spiffe://cluster.local/ns/default/sa/web");
-    assert!(!dump.to_string().contains("PRIVATE KEY"));
 }

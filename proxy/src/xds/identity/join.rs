@@ -15,6 +15,7 @@ use tonic::Code;
 use super::{Current, accept, saved};
 use crate::settings::Settings;
 use crate::xds::connect::{self, ALPN, ConnectError};
+use crate::xds::repeats::Repeats;
 use crate::xds::token::JoinToken;
 
 /// How long the control plane may take to sign.
@@ -59,6 +60,7 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
     let key = Key::generate().map_err(|why| denied(why.to_string()))?;
     let deadline = Instant::now() + settings.join_timeout;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    let mut repeats = Repeats::default();
     loop {
         match tokio::time::timeout_at(deadline, attempt(settings, &token, &key)).await {
             Ok(Ok(current)) => {
@@ -72,7 +74,7 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
                 if Instant::now() + wait >= deadline {
                     return Err(unreachable(settings, &reason));
                 }
-                tracing::warn!(%reason, control_plane = %settings.control_plane, "the control plane cannot be reached, trying again");
+                repeats.warn(&reason, &settings.control_plane);
                 tokio::time::sleep(wait).await;
             }
             Err(_) => return Err(unreachable(settings, "no answer")),

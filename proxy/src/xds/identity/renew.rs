@@ -67,7 +67,12 @@ pub async fn keep_fresh(
         while let Err(error) = once(&credentials, &clock, &renewal).await {
             credentials.metrics.not_renewed.inc();
             let expires = credentials.current().identity.not_after;
-            tracing::warn!(%error, %expires, "the leaf certificate could not be renewed, trying again");
+            if expires > clock() {
+                tracing::warn!(%error, %expires, "the leaf certificate could not be renewed, trying again");
+            } else {
+                // The control plane renews by a valid certificate only.
+                tracing::error!(%error, %expires, "the leaf certificate has expired; restart with a token of `leno token create`");
+            }
             tokio::time::sleep(backoff.next_delay()).await;
         }
         credentials.metrics.renewed.inc();

@@ -182,7 +182,7 @@ async fn a_nack_names_every_bad_resource_and_the_good_ones_are_in_force() {
         reason.contains("default/a: ") && reason.contains("default/b: ") && !reason.contains("default/web"),
         "{reason}"
     );
-    assert_eq!(turn.nacked, [reason.clone()]);
+    assert_eq!(turn.nacked, std::slice::from_ref(reason));
     let web = turn.assembled.unwrap().snapshot.services["default/web"].clone().unwrap();
     assert!(format!("{web:?}").contains("10.0.0.7"));
     // A resource of another type than its response, and one without content.

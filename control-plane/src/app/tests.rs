@@ -1,0 +1,106 @@
+//! What a start promises, in process.
+
+use std::path::Path;
+
+use clap::Parser;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+fn settings(state_dir: &Path, more: &[&str]) -> Settings {
+    let state_dir = state_dir.to_str().unwrap();
+    let ports = ["--xds-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+    let line = ["leno-control-plane", "--state-dir", state_dir].into_iter().chain(ports).chain(more.iter().copied());
+    Settings::try_parse_from(line).unwrap()
+}
+
+async fn failure(settings: Settings) -> Failure {
+    build(&settings).await.err().expect("it must not start")
+}
+
+async fn get(at: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_serves_the_configuration_of_its_folder_and_ends_when_told_so() {
+    let (state, config) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let web = "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}";
+    std::fs::write(config.path().join("web.yaml"), web).unwrap();
+    std::fs::write(config.path().join("bad.yaml"), "{apiVersion: v1, kind: Service, metadata: {name: Bad}}").unwrap();
+    let bound = build(&settings(state.path(), &["--config-dir", config.path().to_str().unwrap()])).await.unwrap();
+    let admin = bound.addresses().admin;
+    assert!(state.path().join("admin.yaml").exists());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(bound.run(async move { drop(stopped.await) }));
+    assert!(get(admin, "/ready").await.starts_with("HTTP/1.1 200"));
+    let dump = get(admin, "/config_dump").await;
+    assert!(dump.contains(r#""Service": 1"#), "{dump}");
+    let metrics = get(admin, "/metrics").await;
+    for line in ["leno_revision 1", "leno_config_problems 1", "leno_sidecars_connected 0", "leno_store_commits_total 1"]
+    {
+        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    }
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends").unwrap().unwrap();
+
+    // All of it was given back: the same folder serves the next life, which has the same token.
+    let token = std::fs::read_to_string(state.path().join("admin.yaml")).unwrap();
+    let again = build(&settings(state.path(), &[])).await.unwrap();
+    let line = |text: &str| text.lines().find(|l| l.starts_with("token:")).unwrap().to_owned();
+    assert_eq!(line(&token), line(&std::fs::read_to_string(state.path().join("admin.yaml")).unwrap()));
+    drop(again);
+}
+
+#[tokio::test]
+async fn whatever_is_in_the_way_of_a_start_is_one_line_with_a_mend_and_an_exit_code() {
+    let state = tempfile::tempdir().unwrap();
+    let first = build(&settings(state.path(), &[])).await.unwrap();
+    let taken = first.addresses().admin.to_string();
+
+    let second = failure(settings(state.path(), &[])).await;
+    assert_eq!(second.code(), exit::UNAVAILABLE, "{second}");
+    assert!(second.to_string().contains("another control plane"), "{second}");
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let port = failure(Settings { admin_addr: taken, ..settings(elsewhere.path(), &[]) }).await;
+    assert_eq!(port.code(), exit::UNAVAILABLE);
+    assert!(port.to_string().contains("--admin-addr"), "{port}");
+    drop(first);
+
+    let domain = failure(settings(state.path(), &["--trust-domain", "example.org"])).await;
+    assert_eq!(domain.code(), exit::CONFIG);
+    assert!(domain.to_string().contains("cluster.local"), "{domain}");
+
+    let file = elsewhere.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(failure(settings(&file.join("state"), &[])).await.code(), exit::CANNOT_CREATE);
+    assert_eq!(failure(settings(state.path(), &["--trust-domain", "Not A Name"])).await.code(), exit::USAGE);
+}
+
+#[tokio::test]
+async fn the_passphrase_comes_from_a_file_and_a_wrong_one_is_a_clear_error() {
+    let (state, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let with = |path: &str| settings(state.path(), &["--ca-passphrase-file", path]);
+    let right = file("right", "strong yet sheer\n");
+    drop(build(&with(&right)).await.unwrap());
+    drop(build(&with(&file("without-newline", "strong yet sheer"))).await.unwrap());
+    let wrong = failure(with(&file("wrong", "strong and heavy"))).await;
+    assert_eq!(wrong.code(), exit::CONFIG);
+    assert!(wrong.to_string().starts_with("the passphrase does not open the CA key; "), "{wrong}");
+    assert!(!wrong.to_string().contains("heavy"));
+    assert_eq!(failure(with(&file("empty", "\n"))).await.code(), exit::CONFIG);
+    assert_eq!(failure(with("/nowhere/at/all")).await.code(), exit::CONFIG);
+    assert_eq!(failure(settings(state.path(), &[])).await.code(), exit::CONFIG, "none was given");
+}
