@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
+use crate::progress::spinner;
 
 use mesh::Mesh;
 
@@ -74,8 +75,19 @@ async fn play(options: &Options) -> Result<(), Failure> {
 
 async fn unattended(mesh: &mut Mesh, end: tokio::time::Instant, format: Format) -> Result<(), Failure> {
     let began = tokio::time::Instant::now();
-    let mut print = |fact: &fact::Fact| if format == Format::Table { output::line(fact.line()) } else { Ok(()) };
+    let spinner = spinner("");
+    let mut print = |event: story::Event<'_>| {
+        match event {
+            story::Event::Begins(name) => spinner.set_message(name.to_owned()),
+            story::Event::Known(fact) if format == Format::Table => {
+                return spinner.suspend(|| output::line(fact.line()));
+            }
+            story::Event::Known(_) => {}
+        }
+        Ok(())
+    };
     let facts = story::tell(mesh, end, &mut print).await?;
+    spinner.finish_and_clear();
     if format != Format::Table {
         output::value(&fact::to_json(&facts, began.elapsed()), format)?;
     }

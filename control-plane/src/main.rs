@@ -8,7 +8,7 @@ use std::task::Poll;
 use clap::Parser;
 use leno_control_plane::{app, settings::Settings};
 use leno_runtime::failure::{Failure, exit, exit_with};
-use leno_runtime::{announce, log, signals};
+use leno_runtime::{announce, limits, log, signals};
 use serde_json::Value;
 
 #[global_allocator]
@@ -20,17 +20,8 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     let settings = Settings::parse();
     log::init(settings.output);
-    allow_many_files();
+    limits::allow_many_files();
     exit_with(start(&settings))
-}
-
-/// A sidecar is a connection, and shells give a process 1,024 files; up to the hard limit it may take them itself.
-fn allow_many_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }
 
 fn start(settings: &Settings) -> Result<(), Failure> {

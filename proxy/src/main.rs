@@ -6,7 +6,7 @@ use clap::Parser;
 use leno_proxy::app;
 use leno_proxy::settings::{Args, Settings};
 use leno_runtime::failure::{Failure, exit, exit_with};
-use leno_runtime::{log, signals};
+use leno_runtime::{limits, log, signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         }
     };
     log::init(settings.output);
+    limits::allow_many_files();
     // The main thread is the control thread: stream, renewal, admin port. Traffic has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

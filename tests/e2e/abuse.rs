@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use leno_tests::mesh::service;
-use leno_tests::{HttpApp, Load, Mesh, Sidecar, TcpEcho, client, wait};
+use leno_tests::{HttpApp, Load, Mesh, Sidecar, TcpEcho, client, tools, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -153,6 +153,12 @@ async fn random_half_open_and_slow_connections_on_every_port_crash_nothing_and_h
         usage.iter().zip(&most).all(|((_, now), most)| now <= most)
     })
     .await;
+    let sizes = |usage: [(u64, usize); 3]| usage.map(|(memory, _)| format!("{:.1}", memory as f64 / 1e6)).join(", ");
+    tools::note(&format!(
+        "FIGURE abuse: resident MB of control plane, frontend and web: {}, and after {ROUNDS} more rounds {}",
+        sizes(usage_before),
+        sizes(parts.usage())
+    ));
     for ((before, _), (after, _)) in usage_before.iter().zip(parts.usage()) {
         assert!(
             after < before + GROWTH,

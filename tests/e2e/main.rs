@@ -3,12 +3,16 @@
 
 mod abuse;
 mod bad_config;
+mod cli;
 mod control_plane_loss;
 mod demo;
 mod identity;
+mod lifecycle;
 mod many_sidecars;
+mod observe;
 mod real_peers;
 mod renewal;
 mod retries;
+mod routes;
 mod split;
 mod start_errors;

@@ -34,6 +34,7 @@ pub async fn run(mesh: &mut Mesh) -> Result<(), Failure> {
     let (stage, _) = watch::channel(Stage::first());
     let (say, said) = mpsc::unbounded_channel();
     let _ = say.send(format!("the mesh is up: {} processes, every request over mutual TLS", mesh.processes()));
+    let _ = say.send(format!("in another terminal: LENO_CONTEXT={} leno status", mesh.context_file().display()));
     let (keys, mut actions) = mpsc::channel(16);
     listen(keys);
     let view = View {

@@ -107,6 +107,11 @@ impl Mesh {
         start::start(programs, rate).await
     }
 
+    /// The context file of its control plane, for a `leno` in another terminal.
+    pub fn context_file(&self) -> PathBuf {
+        start::context_file(self.folder.path())
+    }
+
     /// How many sidecars there are.
     pub fn sidecars(&self) -> usize {
         self.sidecars.len()

@@ -19,6 +19,7 @@ const TICKS: usize = 4;
 /// Standard output cannot be written.
 pub async fn run(mesh: &mut Mesh) -> Result<(), Failure> {
     output::line(format!("The mesh is up: {} processes. Commands: {HELP}", mesh.processes()))?;
+    output::line(format!("In another terminal: LENO_CONTEXT={} leno status", mesh.context_file().display()))?;
     let mut ticks = mesh.traffic.ticks();
     let (stage, _) = watch::channel(Stage::first());
     let (say, mut said) = mpsc::unbounded_channel();

@@ -40,36 +40,57 @@ impl Pace {
     }
 }
 
+/// What the story tells as it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A chapter begins; its name.
+    Begins(&'a str),
+    /// A chapter has ended with this.
+    Known(&'a Fact),
+}
+
+/// Where the story is told to.
+pub type Listener<'a> = &'a mut dyn FnMut(Event<'_>) -> Result<(), Failure>;
+
 /// Tells the story until about `end`, and says each fact through `say` as soon as it is known. A chapter that cannot go on is a
 /// fact that did not hold.
 ///
 /// # Errors
 /// `say` failed, which ends it all.
-pub async fn tell(
-    mesh: &mut Mesh,
-    end: Instant,
-    say: &mut dyn FnMut(&Fact) -> Result<(), Failure>,
-) -> Result<Vec<Fact>, Failure> {
+pub async fn tell(mesh: &mut Mesh, end: Instant, say: Listener<'_>) -> Result<Vec<Fact>, Failure> {
     let pace = Pace::new(end.saturating_duration_since(Instant::now()));
-    let mut facts = Vec::new();
-    let mut tell = |fact: Result<Fact, (&str, Failure)>| {
-        let fact = fact.unwrap_or_else(|(name, why)| broken_off(name, &why));
-        say(&fact)?;
-        facts.push(fact);
-        Ok::<(), Failure>(())
-    };
-    tell(chapters::mesh_up(mesh).await.map_err(|e| ("mesh up", e)))?;
-    tell(chapters::traffic(mesh, pace.of(TRAFFIC)).await.map_err(|e| ("traffic", e)))?;
+    let mut teller = Teller { facts: Vec::new(), say };
+    teller.chapter("mesh up", chapters::mesh_up(mesh)).await?;
+    teller.chapter("traffic", chapters::traffic(mesh, pace.of(TRAFFIC))).await?;
     for (name, v2) in [("split 90/10", 10), ("split 50/50", 50), ("split 0/100", 100)] {
-        tell(chapters::split(mesh, name, v2, pace.of(SPLIT)).await.map_err(|e| (name, e)))?;
+        teller.chapter(name, chapters::split(mesh, name, v2, pace.of(SPLIT))).await?;
     }
-    tell(chapters::break_and_retry(mesh, pace.of(BREAK)).await.map_err(|e| ("retries", e)))?;
-    tell(chapters::outage(mesh, pace.of(OUTAGE)).await.map_err(|e| ("outage", e)))?;
-    tell(chapters::resume(mesh).await.map_err(|e| ("resume", e)))?;
-    tell(chapters::intruders(mesh).await.map_err(|e| ("intruders", e)))?;
-    tell(chapters::store(mesh).await.map_err(|e| ("store", e)))?;
-    tell(Ok(whole(mesh)))?;
-    Ok(facts)
+    teller.chapter("retries", chapters::break_and_retry(mesh, pace.of(BREAK))).await?;
+    teller.chapter("outage", chapters::outage(mesh, pace.of(OUTAGE))).await?;
+    teller.chapter("resume", chapters::resume(mesh)).await?;
+    teller.chapter("intruders", chapters::intruders(mesh)).await?;
+    teller.chapter("store", chapters::store(mesh)).await?;
+    teller.chapter("whole story", async { Ok(whole(mesh)) }).await?;
+    Ok(teller.facts)
+}
+
+struct Teller<'a> {
+    facts: Vec<Fact>,
+    say: Listener<'a>,
+}
+
+impl Teller<'_> {
+    async fn chapter(
+        &mut self,
+        name: &str,
+        chapter: impl Future<Output = Result<Fact, Failure>>,
+    ) -> Result<(), Failure> {
+        (self.say)(Event::Begins(name))?;
+        let fact = chapter.await.unwrap_or_else(|why| broken_off(name, &why));
+        (self.say)(Event::Known(&fact))?;
+        self.facts.push(fact);
+        Ok(())
+    }
 }
 
 fn broken_off(name: &str, why: &Failure) -> Fact {

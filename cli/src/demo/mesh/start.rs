@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub(super) async fn start(programs: Programs, rate: u32) -> Result<Mesh, Failure
     let spinner = spinner("starting the control plane");
     let folder = Folder::new()?;
     let control_plane = control_plane(&programs, folder.path()).await?;
-    let context = Context::load(&folder.path().join("control-plane").join("admin.yaml"))?;
+    let context = Context::load(&context_file(folder.path()))?;
     let client = Client::new(&context)?;
     apply(&client, weights::files()).await?;
     let xds = control_plane.process.as_ref().map(|p| p.address("/xds")).transpose()?;
@@ -63,6 +63,11 @@ pub(super) async fn start(programs: Programs, rate: u32) -> Result<Mesh, Failure
     let traffic = Traffic::new(starter.start_app("frontend-app", &app).await?);
     spinner.finish_and_clear();
     Ok(Mesh { traffic, client, sidecars, webs, store, control_plane, folder })
+}
+
+/// Where the control plane writes its context, in the demo's folder.
+pub(super) fn context_file(folder: &Path) -> PathBuf {
+    folder.join("control-plane").join("admin.yaml")
 }
 
 /// The control plane, on ports of the system's choice; when it is started again, on the same ones.
