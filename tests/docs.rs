@@ -7,7 +7,12 @@ use leno_tests::binaries;
 
 fn help(binary: &Path) -> String {
     // A fixed width and no environment of the reader's.
-    let output = Command::new(binary).arg("--help").env("COLUMNS", "120").env_remove("LENO_CONTROL_PLANE").env("NO_COLOR", "1").output();
+    let output = Command::new(binary)
+        .arg("--help")
+        .env("COLUMNS", "120")
+        .env_remove("LENO_CONTROL_PLANE")
+        .env("NO_COLOR", "1")
+        .output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
     assert!(output.status.success(), "{} --help", binary.display());
     String::from_utf8(output.stdout).expect("text")
@@ -15,7 +20,8 @@ fn help(binary: &Path) -> String {
 
 #[test]
 fn the_reference_of_flags_is_what_the_programs_print() {
-    let mut page = String::from("# Flags\n\nPrinted from the programs; a test keeps it so. `leno` is in [cli.md](cli.md).\n");
+    let mut page =
+        String::from("# Flags\n\nPrinted from the programs; a test keeps it so. `leno` is in [cli.md](cli.md).\n");
     for binary in [binaries::control_plane(), binaries::proxy()] {
         let name = binary.file_name().expect("a name").to_string_lossy().into_owned();
         page.push_str(&format!("\n## {name}\n\n```text\n{}```\n", help(&binary)));

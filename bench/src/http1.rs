@@ -43,11 +43,8 @@ pub struct Settings {
     /// Folder with leno, leno-proxy and leno-control-plane; without it a release build is made
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// What the HAProxy pair speaks between its ends; h2 costs it less here
-    #[arg(long, default_value = "h2", value_parser = ["h2", "http/1.1"])]
-    haproxy_protocol: String,
-    /// Exit 1 unless the pair does more requests per CPU second than HAProxy's, and at least 0.75 of the floor's where that is
-    /// given
+    /// Exit 1 unless the pair does more requests per CPU second than HAProxy's (as it comes, HTTP/1.1 between the ends), and at
+    /// least 0.75 of the floor's where that is given
     #[arg(long)]
     check: bool,
     /// Form of the report
@@ -115,8 +112,10 @@ fn line_up(settings: &Settings, place: &Place<'_>, bin: &Path, report: &mut Repo
         Some(binary) => {
             let version = process::version(&binary, "-v");
             let version = version.split(" - ").next().unwrap_or_default();
-            report.peer("haproxy", &format!("{version}, {} between the ends", settings.haproxy_protocol));
-            contestants.push(contestant::haproxy(place, &binary, &settings.haproxy_protocol)?);
+            report.peer("haproxy", &format!("{version}, HTTP/1.1 between the ends, as is its default"));
+            report.peer("haproxy-h2", "the same with HTTP/2 between the ends");
+            contestants.push(contestant::haproxy(place, &binary, "haproxy", "http/1.1")?);
+            contestants.push(contestant::haproxy(place, &binary, "haproxy-h2", "h2")?);
         }
         None => report.peer("haproxy", "not found"),
     }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::load::Measured;
 use crate::summary::{Summary, summarise};
 
+/// Whom Leno is set against, in the report's order.
+const OTHERS: [&str; 3] = ["haproxy", "haproxy-h2", "floor"];
 /// The share of the floor's requests per CPU second that the pair must reach.
 const OF_THE_FLOOR: f64 = 0.75;
 
@@ -119,7 +121,7 @@ impl Report {
                 number(median(&|s| Some(s.measured.p99_us)), 0),
             ));
         }
-        for other in ["haproxy", "floor"] {
+        for other in OTHERS {
             if let Some(s) = self.ratio(other) {
                 line(format!("leno/{other}: {:.3} ({:.3} … {:.3})", s.median, s.min, s.max));
             }
@@ -130,7 +132,7 @@ impl Report {
     /// For machines.
     pub fn json(&self) -> Value {
         let contestants: Vec<Value> = self.order.iter().map(|name| self.contestant_json(name)).collect();
-        let ratios: BTreeMap<String, Value> = ["haproxy", "floor"]
+        let ratios: BTreeMap<String, Value> = OTHERS
             .into_iter()
             .filter_map(|other| Some((format!("leno/{other}"), summary_json(self.ratio(other)?))))
             .collect();

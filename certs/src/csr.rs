@@ -2,8 +2,8 @@
 
 use rcgen::{CertificateParams, DistinguishedName, SanType};
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::oid_registry::OID_SIG_ECDSA_WITH_SHA256;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry::OID_SIG_ECDSA_WITH_SHA256;
 use x509_parser::prelude::FromDer;
 
 use crate::{CertError, Key, SpiffeId};
@@ -41,14 +41,19 @@ impl Csr {
     /// It is malformed, not signed by its key, or does not ask for exactly one SPIFFE ID.
     pub fn from_der(der: &[u8]) -> Result<Self, CertError> {
         if der.len() > MOST_BYTES {
-            return Err(CertError::Malformed(format!("the request has {} bytes, at most {MOST_BYTES} are read", der.len())));
+            return Err(CertError::Malformed(format!(
+                "the request has {} bytes, at most {MOST_BYTES} are read",
+                der.len()
+            )));
         }
-        let (rest, request) =
-            X509CertificationRequest::from_der(der).map_err(|e| CertError::Malformed(format!("no PKCS#10 request: {e}")))?;
+        let (rest, request) = X509CertificationRequest::from_der(der)
+            .map_err(|e| CertError::Malformed(format!("no PKCS#10 request: {e}")))?;
         if !rest.is_empty() {
             return Err(CertError::Malformed("bytes follow the request".to_owned()));
         }
-        if request.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256 || request.signature_value.unused_bits != 0 {
+        if request.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256
+            || request.signature_value.unused_bits != 0
+        {
             return Err(CertError::Malformed("the request is not signed by ECDSA with SHA-256".to_owned()));
         }
         let public_key = request.certification_request_info.subject_pki.raw.to_vec();

@@ -61,7 +61,8 @@ impl SpiffeId {
         if text.len() > MOST_BYTES {
             return Err(InvalidSpiffeId(format!("it has {} bytes, at most {MOST_BYTES} are allowed", text.len())));
         }
-        let shape = || InvalidSpiffeId(format!("{text:?} is not spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT"));
+        let shape =
+            || InvalidSpiffeId(format!("{text:?} is not spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT"));
         let rest = text.strip_prefix(SCHEME).ok_or_else(shape)?;
         let parts: Vec<&str> = rest.split('/').collect();
         let [trust_domain, "ns", namespace, "sa", service_account] = parts[..] else { return Err(shape()) };
@@ -92,7 +93,9 @@ impl SpiffeId {
 fn segment(what: &str, value: &str) -> Result<(), InvalidSpiffeId> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if value.is_empty() || value == "." || value == ".." || !value.chars().all(fits) {
-        return Err(InvalidSpiffeId(format!("{what} {value:?} is empty or has other than letters, digits, '.', '-', '_'")));
+        return Err(InvalidSpiffeId(format!(
+            "{what} {value:?} is empty or has other than letters, digits, '.', '-', '_'"
+        )));
     }
     Ok(())
 }

@@ -68,7 +68,11 @@ pub fn mesh_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) ->
 ///
 /// # Errors
 /// The bundle or the identity is unusable.
-pub fn optional_client_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ServerConfig, CertError> {
+pub fn optional_client_server(
+    identity: &Identity,
+    bundle: &TrustBundle,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, CertError> {
     server_config(identity, server::SvidVerifier::optional(roots(bundle)?, &bundle.trust_domain, provider())?, alpn)
 }
 

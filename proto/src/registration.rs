@@ -157,7 +157,10 @@ fn map<T>(
         _ => return Err(InvalidRegistration(format!("field {name} is missing or no object"))),
     };
     if fields.len() > MOST {
-        return Err(InvalidRegistration(format!("field {name} has {} entries, at most {MOST} are taken", fields.len())));
+        return Err(InvalidRegistration(format!(
+            "field {name} has {} entries, at most {MOST} are taken",
+            fields.len()
+        )));
     }
     fields
         .iter()

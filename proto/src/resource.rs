@@ -33,4 +33,3 @@ pub const REGISTRATION_URL: &str = "type.googleapis.com/leno.v1.Registration";
 
 /// The one name of a [`v1::SidecarConfig`].
 pub const SELF: &str = "self";
-

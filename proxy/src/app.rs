@@ -72,7 +72,11 @@ impl Bound {
         let stream = readiness.token("control plane");
         let registry = Registry::new();
         let tls = MeshTls::new(&identity.identity, &identity.bundle).map_err(|why| {
-            Failure::new(exit::CONFIG, format!("the identity cannot be used: {why}"), "delete it and join anew with a token")
+            Failure::new(
+                exit::CONFIG,
+                format!("the identity cannot be used: {why}"),
+                "delete it and join anew with a token",
+            )
         })?;
         let metrics = XdsMetrics::new(&registry);
         let credentials = Credentials::new(identity, tls.clone(), state_dir.path(), metrics.clone());
@@ -98,7 +102,16 @@ impl Bound {
         let dump = admin::admin(workload, readiness, registry.clone(), credentials, control.handle.clone(), Vec::new());
         let admin_task = tokio::spawn(admin_port::serve(admin_listener, dump, admin_watch));
 
-        let workers = workers::start(workers::Parts { settings: &settings, mesh, http_proxy, upstreams, tls, reader, demands, registry })?;
+        let workers = workers::start(workers::Parts {
+            settings: &settings,
+            mesh,
+            http_proxy,
+            upstreams,
+            tls,
+            reader,
+            demands,
+            registry,
+        })?;
         serving.done();
         tokio::pin!(shutdown);
         let came_up = tokio::select! {

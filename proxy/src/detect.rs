@@ -78,6 +78,11 @@ impl<I> Prefixed<I> {
     pub fn new(prefix: BytesMut, io: I) -> Self {
         Self { prefix: prefix.freeze(), io }
     }
+
+    /// The connection itself.
+    pub fn get_ref(&self) -> &I {
+        &self.io
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {

@@ -29,11 +29,8 @@ pub struct Reader(Arc<Shared>);
 
 /// A writer and a reader that start empty.
 pub fn channel() -> (Writer, Reader) {
-    let shared = Arc::new(Shared {
-        snapshot: ArcSwap::default(),
-        version: AtomicU64::new(0),
-        changed: watch::Sender::new(0),
-    });
+    let shared =
+        Arc::new(Shared { snapshot: ArcSwap::default(), version: AtomicU64::new(0), changed: watch::Sender::new(0) });
     (Writer(shared.clone()), Reader(shared))
 }
 

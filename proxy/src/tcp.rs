@@ -4,9 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
+use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::model::Retry;
 use crate::resilience::retry::{self, Outcome};
@@ -66,16 +70,52 @@ fn again(port: &LocalPort, cluster: &LocalCluster, policy: &Retry, tried: usize,
 }
 
 /// Copies both ways until both have ended. A half that ends is passed on as such, so that protocols which close one way first
-/// work unchanged.
+/// work unchanged; and so is a connection that breaks: what was cut must not look whole to the other end.
 pub async fn copy<A, B>(mut caller: A, mut app: B, metrics: &ServiceMetrics)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + Abort + Unpin,
+    B: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     metrics.tcp_connections.inc();
-    let mut caller = Counted { io: &mut caller, metrics };
-    if let Err(error) = copy_bidirectional_with_sizes(&mut caller, &mut app, BUFFER, BUFFER).await {
+    let mut counted = Counted { io: &mut caller, metrics };
+    if let Err(error) = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER).await {
         tracing::debug!(%error, "opaque connection broke");
+        caller.abort();
+        app.abort();
+    }
+}
+
+/// A connection that can be broken off, so that its other end sees an error (RST) and not an end.
+pub trait Abort {
+    /// The next drop breaks the connection off.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // It fails only when the connection is gone already.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Abort for TlsStream<TcpStream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+}
+
+impl Abort for TcpUpstream {
+    fn abort(&self) {
+        match self {
+            Self::Plain(io) => io.abort(),
+            Self::Tls(io) => io.get_ref().0.abort(),
+        }
+    }
+}
+
+impl<I: Abort> Abort for Prefixed<I> {
+    fn abort(&self) {
+        self.get_ref().abort();
     }
 }
 

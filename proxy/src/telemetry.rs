@@ -74,7 +74,11 @@ impl ServiceMetrics {
             retries: counter("leno_retries_total", "Attempts after the first."),
             retries_denied: counter("leno_retries_denied_total", "Retries that the budget did not grant."),
             ejections: counter("leno_endpoint_ejections_total", "Ejections of an endpoint that kept failing."),
-            ejected: registry.gauge("leno_endpoints_ejected", "Endpoints that are ejected now, summed over workers.", labels),
+            ejected: registry.gauge(
+                "leno_endpoints_ejected",
+                "Endpoints that are ejected now, summed over workers.",
+                labels,
+            ),
             tcp_connections: counter("leno_tcp_connections_total", "Opaque connections."),
             tcp_sent: counter("leno_tcp_sent_bytes_total", "Bytes of opaque connections from the caller."),
             tcp_received: counter("leno_tcp_received_bytes_total", "Bytes of opaque connections to the caller."),
@@ -99,7 +103,8 @@ impl ServiceMetrics {
     }
 
     fn code_counter(&self, code: String) -> Counter {
-        let labels = &[("direction", self.direction.label()), ("service", self.service.as_str()), ("code", code.as_str())];
+        let labels =
+            &[("direction", self.direction.label()), ("service", self.service.as_str()), ("code", code.as_str())];
         self.registry.counter("leno_requests_total", "Requests by the status they were answered with.", labels)
     }
 }
@@ -118,14 +123,21 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Self {
         let failure = |direction: Direction, reason: &Reason| {
             let labels = &[("direction", direction.label()), ("reason", reason.code())];
-            registry.counter("leno_failures_total", "Requests and connections that a sidecar itself failed, by reason.", labels)
+            registry.counter(
+                "leno_failures_total",
+                "Requests and connections that a sidecar itself failed, by reason.",
+                labels,
+            )
         };
         let handshakes = |result: &str| {
             registry.counter("leno_tls_handshakes_total", "TLS handshakes on the mesh port.", &[("result", result)])
         };
         Self {
             registry: registry.clone(),
-            failures: Reason::ALL.iter().map(|r| [failure(Direction::Outbound, r), failure(Direction::Inbound, r)]).collect(),
+            failures: Reason::ALL
+                .iter()
+                .map(|r| [failure(Direction::Outbound, r), failure(Direction::Inbound, r)])
+                .collect(),
             handshake_failures: handshakes("failed"),
             handshakes: handshakes("ok"),
         }

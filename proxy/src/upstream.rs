@@ -13,7 +13,7 @@ pub use cluster::{Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};
 pub use http1::{Http1Pool, Http1Sender, handshake as http1_handshake};
-pub use http2::{Http2Sender, Http2Slot};
+pub use http2::{CONNECTION_WINDOW, Http2Sender, Http2Slot, STREAM_WINDOW};
 
 /// Runs hyper's connection tasks on the worker's own thread.
 #[derive(Debug, Clone, Copy)]

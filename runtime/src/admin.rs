@@ -91,9 +91,11 @@ fn answer<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
         "/live" => reply(StatusCode::OK, TEXT, "live\n".to_owned()),
         "/ready" => match admin.readiness.pending()[..] {
             [] => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),
-            ref pending => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready, waiting for: {}\n", pending.join(", ")))
-            }
+            ref pending => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                format!("not ready, waiting for: {}\n", pending.join(", ")),
+            ),
         },
         "/metrics" => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.metrics.render()),
         "/config_dump" => reply(StatusCode::OK, "application/json", format!("{:#}\n", (admin.config_dump)())),
@@ -119,8 +121,11 @@ mod tests {
     #[test]
     fn ready_is_503_until_every_part_has_started() {
         let readiness = Readiness::new();
-        let admin =
-            Admin { readiness: readiness.clone(), metrics: Registry::new(), config_dump: Arc::new(|| serde_json::json!({})) };
+        let admin = Admin {
+            readiness: readiness.clone(),
+            metrics: Registry::new(),
+            config_dump: Arc::new(|| serde_json::json!({})),
+        };
         let token = readiness.token("stream");
         assert_eq!(get(&admin, "/ready"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(get(&admin, "/live"), StatusCode::OK);

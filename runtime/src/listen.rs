@@ -30,7 +30,11 @@ pub fn tcp(addr: &str, flag: &str, reuse_port: bool) -> Result<TcpListener, Fail
 
 fn resolve(addr: &str, flag: &str) -> Result<Vec<SocketAddr>, Failure> {
     let bad = || {
-        Failure::new(exit::USAGE, format!("{flag} {addr:?} is no address"), "write IP:PORT, for example 127.0.0.1:15000")
+        Failure::new(
+            exit::USAGE,
+            format!("{flag} {addr:?} is no address"),
+            "write IP:PORT, for example 127.0.0.1:15000",
+        )
     };
     if let Some(port) = addr.strip_prefix(':') {
         let port = port.parse().map_err(|_| bad())?;
@@ -66,7 +70,9 @@ fn refused(addr: &str, flag: &str, error: &io::Error) -> Failure {
     let port = addr.rsplit(':').next().unwrap_or(addr);
     let todo = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("stop the program that has it (`ss -ltnp 'sport = :{port}'` names it) or give {flag} another port, 0 for any")
+            format!(
+                "stop the program that has it (`ss -ltnp 'sport = :{port}'` names it) or give {flag} another port, 0 for any"
+            )
         }
         io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; give {flag} a higher port"),
         io::ErrorKind::AddrNotAvailable => format!("give {flag} an address of this machine"),

@@ -160,8 +160,7 @@ impl Registry {
         let mut key: Vec<_> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = families.series >= MOST_SERIES;
-        let family =
-            families.by_name.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
+        let family = families.by_name.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         if full && !family.series.contains_key(&key) {
             key = vec![("overflow".to_owned(), "true".to_owned())];
         }

@@ -72,7 +72,9 @@ async fn ask(frontend: &Sidecar, method: Method, path: &str, headers: &[(&str, &
 #[tokio::test(flavor = "multi_thread")]
 async fn the_most_specific_match_wins_whatever_its_place_in_the_list() {
     let parts = start().await;
-    let cases: &[(Method, &str, &[(&str, &str)], &str)] = &[
+    /// Method, path, headers, and the app that must answer.
+    type Case = (Method, &'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
         (Method::GET, "/", &[], "a"),
         (Method::GET, "/other", &[], "a"),
         (Method::GET, "/cart", &[], "b"),

@@ -4,6 +4,8 @@
 //! Every port is 0 and every folder temporary, so tests run side by side. Nothing here sleeps to wait: [`wait::eventually`]
 //! polls a condition with a deadline. Every part is ended when it is dropped.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod api;
 pub mod app;
 pub mod binaries;

@@ -27,8 +27,8 @@ defaults
   timeout http-keep-alive 60s
 ";
 
-/// A pair of `binary` that speaks `protocol` (`h2` or `http/1.1`) between its ends.
-pub fn haproxy(place: &Place<'_>, binary: &Path, protocol: &str) -> Result<Contestant> {
+/// A pair of `binary`, called `name`, that speaks `protocol` (`h2` or `http/1.1`) between its ends.
+pub fn haproxy(place: &Place<'_>, binary: &Path, name: &'static str, protocol: &str) -> Result<Contestant> {
     let dir = place.dir.display();
     let (mesh, target) = (free_port()?, free_port()?);
     let inbound = format!(
@@ -41,14 +41,15 @@ pub fn haproxy(place: &Place<'_>, binary: &Path, protocol: &str) -> Result<Conte
          crt {dir}/a.pem ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
          alpn {protocol} pool-max-conn -1\n"
     );
-    let start = |name: &str, config: &str, listen: SocketAddr| {
-        let path = file(place, &format!("{name}.cfg"));
+    let start = |end: &str, config: &str, listen: SocketAddr| {
+        let process = format!("{name}-{end}");
+        let path = file(place, &format!("{process}.cfg"));
         std::fs::write(&path, config)?;
         let args = ["-db".to_owned(), "-f".to_owned(), text(&path)];
-        let mut running = Running::start(name, place.proxy_core, binary, &args, place.dir)?;
+        let mut running = Running::start(&process, place.proxy_core, binary, &args, place.dir)?;
         running.listens(listen)?;
         anyhow::Ok(running)
     };
-    let pair = vec![start("haproxy-out", &outbound, target)?, start("haproxy-in", &inbound, mesh)?];
-    Ok(Contestant { name: "haproxy", target, pair, _others: Vec::new() })
+    let pair = vec![start("out", &outbound, target)?, start("in", &inbound, mesh)?];
+    Ok(Contestant { name, target, pair, _others: Vec::new() })
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
-use crate::error::Reason;
+use crate::error::{REASON_HEADER, Reason};
 use crate::model::{Peer, Policy};
 use crate::resilience::replay::RequestBody;
 use crate::tls::port_name::AppHttp;
@@ -30,7 +30,8 @@ pub(super) async fn send(
     app: AppHttp,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
-    let multiplexed = app == AppHttp::H2 || matches!(endpoint.endpoint.peer, Peer::Sidecar { .. });
+    let sidecar = matches!(endpoint.endpoint.peer, Peer::Sidecar { .. });
+    let multiplexed = app == AppHttp::H2 || sidecar;
     if !multiplexed {
         request = to_http1(request)?;
     }
@@ -44,7 +45,13 @@ pub(super) async fn send(
             send_http1(sender, pool, request).await
         };
         match sent {
-            Ok(answer) => return Ok(answer),
+            Ok(mut answer) => {
+                if !sidecar {
+                    // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
+                    answer.response.headers_mut().remove(REASON_HEADER);
+                }
+                return Ok(answer);
+            }
             Err((_, Some(unsent))) if stale < MOST_STALE => {
                 stale += 1;
                 request = unsent;

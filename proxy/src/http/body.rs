@@ -27,7 +27,10 @@ enum Source {
     Upstream(Incoming),
 }
 
-/// What ends with the body.
+/// The code under which a request is counted whose caller did not wait for the answer.
+pub(super) const GIVEN_UP: u16 = 499;
+
+/// What ends with the body, or with a request that never got one.
 #[derive(Debug)]
 pub(super) struct Booking {
     pub(super) metrics: Rc<ServiceMetrics>,

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
-use super::body::{Booking, ResponseBody};
+use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::{headers, respond};
 use crate::error::{REASON_HEADER, Reason};
 use crate::resilience::replay::RequestBody;
@@ -96,33 +96,35 @@ impl Inbound {
     }
 
     /// Answers a request, whatever happens. `port` is what the peer asked for when it connected; none: there is no such port.
-    pub async fn handle(&self, port: Option<&Rc<AppPort>>, app: AppHttp, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn handle(
+        &self,
+        port: Option<&Rc<AppPort>>,
+        app: AppHttp,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let start = Instant::now();
         let grpc = headers::is_grpc(request.headers());
         let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
+        // Booked from here on, also when the caller gives up.
+        let metrics = port.metrics.clone();
+        let mut booking = Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None };
         let answered = match app {
             AppHttp::H1 => http1(port, request).await,
             AppHttp::H2 => http2(port, request).await,
         };
-        let (answer, code) = match answered {
-            Ok(answer) => {
-                let code = answer.response.status().as_u16();
-                (Ok(answer), code)
-            }
-            Err(reason) => (Err(reason), reason.status().as_u16()),
-        };
-        let mut booking = Booking { metrics: port.metrics.clone(), code, start, _in_flight: None, connection: None };
-        match answer {
+        match answered {
             Ok(answer) => {
                 let (mut parts, body) = answer.response.into_parts();
                 // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
                 parts.headers.remove(REASON_HEADER);
                 parts.version = Version::HTTP_2;
+                booking.code = parts.status.as_u16();
                 booking.connection = answer.connection;
                 Response::from_parts(parts, ResponseBody::upstream(body, booking))
             }
             Err(reason) => {
                 let (parts, body) = self.failed(reason, grpc).into_parts();
+                booking.code = reason.status().as_u16();
                 Response::from_parts(parts, body.booked(booking))
             }
         }

@@ -1,16 +1,20 @@
 //! From the local app to the mesh: the order of layers of a request, and its attempts.
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
-use super::body::{Booking, ResponseBody};
+use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::{headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Backend, Retry};
+use crate::model::{AppProtocol, Backend, Demand, Retry};
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
@@ -25,6 +29,18 @@ pub enum Via {
     Proxy,
     /// Through a local port that leads to one service.
     Upstream(Rc<ServiceAddress>),
+}
+
+impl Via {
+    /// The authority of a request that may name none (HTTP/1.0, or an empty Host), where only one service can be meant.
+    fn authority(&self) -> Option<uri::Authority> {
+        let Self::Upstream(address) = self else { return None };
+        let text = match &address.demand {
+            Demand::Address(address) => address.clone(),
+            Demand::Service(name) => name.split_once('/').map(|(namespace, name)| format!("{name}.{namespace}"))?,
+        };
+        text.parse().ok()
+    }
 }
 
 /// What serves the local app's requests, for one worker.
@@ -68,7 +84,7 @@ impl Outbound {
         let downstream = parts.version;
 
         // 1. Which destination: everything below depends on what is configured for it.
-        let authority = normalise(&mut parts)?;
+        let authority = normalise(&mut parts, via)?;
         let port = match via {
             Via::Proxy => self.router.by_authority(authority.as_str()).await?,
             Via::Upstream(address) => self.router.by_address(address).await?,
@@ -82,7 +98,10 @@ impl Outbound {
         // 3. Filters on the request: the rule's, then the backend's.
         request_filters(&mut parts, &split, backend);
 
-        // 4. The deadline bounds all attempts together, so it is outside of them.
+        // 4. From here on it is booked, also when the caller gives up.
+        let mut booking = booking(cluster.metrics.clone(), start);
+
+        // 5. The attempts, all within one deadline.
         let mut exchange = Exchange {
             outbound: self,
             port: &port,
@@ -92,16 +111,13 @@ impl Outbound {
             parts,
             body: Body::new(body, cluster),
         };
-        let deadline = split.rule.as_ref().and_then(|rule| rule.request_timeout);
-        let answered = match deadline {
-            None => exchange.run().await,
-            Some(deadline) => tokio::time::timeout(deadline, exchange.run()).await.unwrap_or(Err(Reason::Timeout)),
-        };
+        let timeout = split.rule.as_ref().and_then(|rule| rule.request_timeout);
+        let answered = exchange.run(timeout.map(|timeout| Instant::now() + timeout)).await;
 
-        // 5. Filters on the answer, and the booking that ends with its body.
+        // 6. Filters on the answer, and the booking that ends with its body.
         Ok(match answered {
             Ok((answer, in_flight)) => {
-                let mut response = booked(answer, in_flight, cluster, start);
+                let mut response = booked(answer, in_flight, booking);
                 response_filters(response.headers_mut(), &split, backend);
                 response
             }
@@ -109,7 +125,7 @@ impl Outbound {
                 self.metrics.failed(Direction::Outbound, reason);
                 tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
                 let (parts, body) = respond::error(reason, grpc).into_parts();
-                let booking = booking(cluster.metrics.clone(), parts.status.as_u16(), start);
+                booking.code = parts.status.as_u16();
                 Response::from_parts(parts, body.booked(booking))
             }
         })
@@ -117,9 +133,12 @@ impl Outbound {
 }
 
 /// The authority of a request, which from now on stands in its URI alone. Absolute-form wins over Host (RFC 9112, 3.2.2).
-fn normalise(parts: &mut request::Parts) -> Result<uri::Authority, Reason> {
-    if parts.method == http::Method::CONNECT {
+fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Reason> {
+    if parts.method == http::Method::CONNECT || parts.uri.scheme_str().is_some_and(|s| s != "http" && s != "https") {
         return Err(Reason::BadRequest);
+    }
+    if parts.headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+        return Err(Reason::UpgradeUnsupported);
     }
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -129,8 +148,11 @@ fn normalise(parts: &mut request::Parts) -> Result<uri::Authority, Reason> {
     }
     let authority = match (parts.uri.authority(), host) {
         (Some(authority), _) => authority.clone(),
-        (None, Some(host)) => uri::Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadAuthority)?,
-        (None, None) => return Err(Reason::BadAuthority),
+        (None, Some(host)) if !host.is_empty() => {
+            uri::Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadAuthority)?
+        }
+        (None, None) if parts.version != Version::HTTP_10 => return Err(Reason::BadAuthority),
+        (None, _) => via.authority().ok_or(Reason::BadAuthority)?,
     };
     if authority.as_str().contains('@') {
         return Err(Reason::BadAuthority);
@@ -175,16 +197,17 @@ fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -> AppHttp {
     }
 }
 
-fn booking(metrics: Rc<ServiceMetrics>, code: u16, start: Instant) -> Booking {
-    Booking { metrics, code, start, _in_flight: None, connection: None }
+/// Until there is an answer it says that the caller gave up, as nginx and others write it.
+fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
+    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None }
 }
 
-fn booked(answer: Answer, in_flight: InFlight, cluster: &LocalCluster, start: Instant) -> Response<ResponseBody> {
+fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response<ResponseBody> {
     let (mut parts, body) = answer.response.into_parts();
     if answer.connection.is_some() {
         headers::strip_hop_by_hop(&mut parts.headers);
     }
-    let mut booking = booking(cluster.metrics.clone(), parts.status.as_u16(), start);
+    booking.code = parts.status.as_u16();
     booking._in_flight = Some(in_flight);
     booking.connection = answer.connection;
     Response::from_parts(parts, ResponseBody::upstream(body, booking))
@@ -218,6 +241,10 @@ impl Body {
             Self::Replay(replay) => replay.is_repeatable(),
         }
     }
+
+    fn is_broken_off(&self) -> bool {
+        matches!(self, Self::Replay(replay) if replay.is_broken_off())
+    }
 }
 
 /// A request and its attempts.
@@ -232,7 +259,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn run(&mut self) -> Result<(Answer, InFlight), Reason> {
+    async fn run(&mut self, deadline: Option<Instant>) -> Result<(Answer, InFlight), Reason> {
         self.port.budget.request();
         let rule = self.split.rule.as_deref();
         let policy = rule.and_then(|rule| rule.retry.as_ref()).unwrap_or(&self.outbound.default_retry);
@@ -242,25 +269,31 @@ impl Exchange<'_> {
         loop {
             let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
             let in_flight = endpoint.begin();
+            let limit = per_try.map(|limit| Instant::now() + limit).into_iter().chain(deadline).min();
             let attempt = self.attempt(&endpoint, retries == policy.attempts);
-            let result = match per_try {
+            let result = match limit {
                 None => attempt.await,
-                Some(limit) => tokio::time::timeout(limit, attempt).await.unwrap_or(Err(Reason::Timeout)),
+                Some(limit) => tokio::time::timeout_at(limit, attempt).await.unwrap_or(Err(Reason::Timeout)),
             };
+            // What the caller did is not held against the endpoint.
+            if result.is_err() && self.body.is_broken_off() {
+                return Err(Reason::DownstreamReset);
+            }
             let outcome = match &result {
-                Ok(answer) => Outcome::Answered(answer.response.status().as_u16(), respond::reason_of(&answer.response)),
+                Ok(answer) => {
+                    Outcome::Answered(answer.response.status().as_u16(), respond::reason_of(&answer.response))
+                }
                 Err(reason) => Outcome::Failed(*reason),
             };
             self.cluster.record(&endpoint, matches!(outcome, Outcome::Answered(code, _) if code < 500));
-            if !self.may_retry(policy, retries, outcome) {
+            let Some(pause) = self.may_retry(policy, retries, outcome, deadline) else {
                 return result.map(|answer| (answer, in_flight));
-            }
+            };
             // The answer that nobody will read goes now, so that its connection or stream is free.
             drop((result, in_flight));
             retries += 1;
             self.cluster.metrics.retries.inc();
             tried.push(endpoint);
-            let pause = retry::backoff(policy, retries, fastrand::f64());
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -273,18 +306,24 @@ impl Exchange<'_> {
         attempt::send(&self.outbound.dialer, endpoint, &self.cluster.policy(), self.app, request).await
     }
 
-    fn may_retry(&self, policy: &Retry, retries: u32, outcome: Outcome) -> bool {
+    /// How long to wait before the next attempt. None: there is none.
+    fn may_retry(&self, policy: &Retry, retries: u32, outcome: Outcome, deadline: Option<Instant>) -> Option<Duration> {
         if retries >= policy.attempts
             || !retry::retryable(policy, &self.parts.method, outcome)
             || !self.body.is_repeatable()
         {
-            return false;
+            return None;
         }
-        let granted = self.port.budget.withdraw(Instant::now());
-        if !granted {
+        let pause = retry::backoff(policy, retries + 1, fastrand::f64());
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| now + pause >= deadline) {
+            return None;
+        }
+        if !self.port.budget.withdraw(now) {
             self.cluster.metrics.retries_denied.inc();
+            return None;
         }
-        granted
+        Some(pause)
     }
 }
 

@@ -12,16 +12,15 @@ use leno_runtime::drain::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::ResponseBody;
-use crate::upstream::LocalExec;
+use crate::upstream::{CONNECTION_WINDOW, LocalExec, STREAM_WINDOW};
 
 /// Largest request head.
 const MOST_HEAD: usize = 64 * 1024;
 /// A connection that sends no whole request head for this long is closed. It is also how long a keep-alive connection may be
 /// idle; well above what HTTP clients keep theirs for, so that it is the client that closes first and no request meets a close.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
-/// Flow-control windows, as upstream.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The same for a peer's sidecar, which has let the head pass already: HTTP/2 counts 32 bytes more for each field.
+const MOST_PEER_HEAD: usize = 2 * MOST_HEAD;
 /// Requests at once on one connection. A peer's worker has one connection for all its requests, so this is not small.
 const MOST_STREAMS: u32 = 2000;
 /// Streams that a client may reset before they were looked at (rapid reset, CVE-2023-44487).
@@ -46,17 +45,18 @@ pub enum Protocol {
 pub struct Server {
     drain: DrainWatch,
     resets: usize,
+    head: usize,
 }
 
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, resets: MOST_RESETS }
+        Self { drain, resets: MOST_RESETS, head: MOST_HEAD }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
     pub fn for_peers(drain: DrainWatch) -> Self {
-        Self { drain, resets: MOST_PEER_RESETS }
+        Self { drain, resets: MOST_PEER_RESETS, head: MOST_PEER_HEAD }
     }
 
     /// Serves one connection to its end.
@@ -74,8 +74,9 @@ impl Server {
         let io = TokioIo::new(io);
         let ended = match protocol {
             Protocol::Http1 => {
+                // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer
+                // an answer that the client does not read without a bound.
                 let connection = http1::Builder::new()
-                    .pipeline_flush(true)
                     .half_close(false)
                     .max_buf_size(MOST_HEAD)
                     .timer(TokioTimer::new())
@@ -98,7 +99,7 @@ impl Server {
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .max_concurrent_streams(MOST_STREAMS)
                     .max_pending_accept_reset_streams(self.resets)
-                    .max_header_list_size(MOST_HEAD as u32)
+                    .max_header_list_size(u32::try_from(self.head).unwrap_or(u32::MAX))
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_TIMEOUT)
                     .serve_connection(io, service);
@@ -115,6 +116,51 @@ impl Server {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_runtime::drain;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What a client reads that sends this and waits for a moment; every request is answered 200.
+    async fn answers_to(sent: &str) -> String {
+        let (_drain, watch) = drain::channel();
+        let (mut client, io) = tokio::io::duplex(64 * 1024);
+        let server = Server::new(watch);
+        let handler = |_| async { Response::new(ResponseBody::empty()) };
+        let mut got = vec![0; 4096];
+        client.write_all(sent.as_bytes()).await.unwrap();
+        tokio::select! {
+            () = server.serve(io, Protocol::Http1, handler) => {}
+            // Paused time: passes once the server has nothing left to do.
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let n = client.read(&mut got).await.unwrap();
+        String::from_utf8_lossy(&got[..n]).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_not_held_back_until_the_next_request_is_whole() {
+        let got = answers_to("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nho").await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{got:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_no_http_is_told_so() {
+        let fields: String = (0..101).map(|n| format!("x-{n}: 1\r\n")).collect();
+        for (bad, status) in [
+            ("GET / HTTP/1.1\r\nx-a : 1\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\nx-a: 1\r\n folded\r\n\r\n".to_owned(), "400"),
+            ("POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(), "400"),
+            (format!("GET / HTTP/1.1\r\n{fields}\r\n"), "431"),
+        ] {
+            let got = answers_to(&bad).await;
+            assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{bad:?} {got:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Reason;
 use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::AppProtocol;
 use crate::routing::{LocalPort, Router, ServiceAddress};
-use crate::tcp::{self, Reached};
+use crate::tcp::{self, Abort, Reached};
 use crate::telemetry::{Direction, Metrics};
 use crate::upstream::SharedDialer;
 
@@ -106,7 +106,10 @@ impl LocalListener {
                 self.http(http, Prefixed::new(read, stream)).await;
                 Ok(())
             }
-            _ => Err(reason),
+            _ => {
+                stream.abort();
+                Err(reason)
+            }
         }
     }
 
@@ -115,7 +118,9 @@ impl LocalListener {
     }
 
     async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
-        let Reached { io: upstream, metrics, in_flight } = tcp::dial(port, &self.dialer).await?;
+        // Whoever is refused here must not take it for an empty answer.
+        let reached = tcp::dial(port, &self.dialer).await.inspect_err(|_| io.abort())?;
+        let Reached { io: upstream, metrics, in_flight } = reached;
         tcp::copy(io, upstream, &metrics).await;
         drop(in_flight);
         Ok(())
@@ -132,7 +137,8 @@ impl LocalListener {
                 }
             };
         }
-        let Reached { io: mut upstream, metrics, in_flight } = tcp::dial(port, &self.dialer).await?;
+        let reached = tcp::dial(port, &self.dialer).await.inspect_err(|_| stream.abort())?;
+        let Reached { io: mut upstream, metrics, in_flight } = reached;
         let mut greeting = BytesMut::with_capacity(FIRST_READ);
         tokio::select! {
             detected = detect::read(&mut stream, &mut read) => {

@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
 use crate::http::{AppPort, Inbound, Protocol, Server};
-use crate::tcp;
+use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
 use crate::tls::{ALPN_TCP, MeshTls};
@@ -52,7 +52,8 @@ impl MeshListener {
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
-                let reason = if error.kind() == io::ErrorKind::TimedOut { "handshake_timeout" } else { refusal(&error) };
+                let reason =
+                    if error.kind() == io::ErrorKind::TimedOut { "handshake_timeout" } else { refusal(&error) };
                 self.metrics.handshake(Some(reason));
                 tracing::warn!(%from, reason, %error, "refused a connection on the mesh port");
                 return;
@@ -96,7 +97,11 @@ impl MeshListener {
         match connected {
             Ok((port, app)) => tcp::copy(stream, app, &port.metrics).await,
             // An opaque connection has no room for a reason: it ends, and the reason is counted here.
-            Err(reason) => self.metrics.failed(Direction::Inbound, reason),
+            // An abort tells the caller's sidecar, and that its app, that this is no ordinary end.
+            Err(reason) => {
+                self.metrics.failed(Direction::Inbound, reason);
+                stream.abort();
+            }
         }
     }
 }

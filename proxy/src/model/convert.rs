@@ -12,7 +12,8 @@ use regex::{Regex, RegexBuilder};
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
-    AppProtocol, Endpoint, HeaderModifier, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Retry, RouteKind, ValueMatch,
+    AppProtocol, Endpoint, HeaderModifier, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Retry, RouteKind,
+    ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -69,7 +70,8 @@ impl TryFrom<v1::Service> for Service {
 fn policy(wire: v1::TrafficPolicy) -> Policy {
     let default = Policy::default();
     let number = |said: u32, default: u32| if said == 0 { default } else { said };
-    let millis = |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
+    let millis =
+        |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
     Policy {
         connect_timeout: millis(wire.connect_timeout_ms, default.connect_timeout),
         idle_timeout: millis(wire.idle_timeout_ms, default.idle_timeout),
@@ -204,9 +206,7 @@ impl TryFrom<v1::TcpRoute> for TcpRoute {
     type Error = InvalidResource;
 
     fn try_from(wire: v1::TcpRoute) -> Result<Self, InvalidResource> {
-        Ok(Self {
-            backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
-        })
+        Ok(Self { backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()? })
     }
 }
 

@@ -83,9 +83,11 @@ impl HttpMatch {
             PathMatch::Regex(regex) => (1, regex.as_str().chars().count(), 0),
             PathMatch::Prefix(path) => (2, path.chars().count(), 0),
             // GRPCRoute: characters in the service first, then in the method.
-            PathMatch::Grpc(grpc) => {
-                (0, grpc.service.as_ref().map_or(0, ValueMatch::chars), grpc.method.as_ref().map_or(0, ValueMatch::chars))
-            }
+            PathMatch::Grpc(grpc) => (
+                0,
+                grpc.service.as_ref().map_or(0, ValueMatch::chars),
+                grpc.method.as_ref().map_or(0, ValueMatch::chars),
+            ),
         };
         (
             rank,

@@ -154,7 +154,8 @@ impl Resources {
     fn backends_of(&self, name: &str) -> BTreeSet<String> {
         let Some(Some(service)) = self.services.get(name) else { return BTreeSet::new() };
         let http = service.ports.iter().flat_map(|p| &p.http_routes);
-        let http = http.filter_map(|r| self.http_routes.get(r)?.as_ref()).flat_map(|r| &r.rules).flat_map(|r| &r.backends);
+        let http =
+            http.filter_map(|r| self.http_routes.get(r)?.as_ref()).flat_map(|r| &r.rules).flat_map(|r| &r.backends);
         let tcp = service.ports.iter().flat_map(|p| &p.tcp_routes);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
         http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()

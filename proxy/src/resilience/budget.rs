@@ -34,7 +34,8 @@ impl RetryBudget {
 
     /// Whether it was made with these bounds.
     pub fn is(&self, percent: u32, per_second: f64) -> bool {
-        (self.share - f64::from(percent) / 100.0).abs() < f64::EPSILON && (self.per_second - per_second).abs() < f64::EPSILON
+        (self.share - f64::from(percent) / 100.0).abs() < f64::EPSILON
+            && (self.per_second - per_second).abs() < f64::EPSILON
     }
 
     /// A request has come (its first attempt, not a retry).

@@ -2,9 +2,10 @@
 //! limit streams on unhindered and can no longer be repeated.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -13,6 +14,34 @@ use leno_runtime::metrics::Counter;
 
 /// Bytes of a body that are kept at most.
 pub const MOST_KEPT: usize = 64 * 1024;
+
+/// Why a request's body broke off.
+#[derive(Debug)]
+pub enum BodyError<E = hyper::Error> {
+    /// The caller broke it off.
+    Caller(E),
+    /// A later attempt sends it now. An endpoint that answers before it has read a body may still be reading when the request
+    /// is tried elsewhere, and two readers would each miss what the other one took.
+    Superseded,
+}
+
+impl<E: fmt::Display> fmt::Display for BodyError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller(error) => write!(f, "the caller broke its request off: {error}"),
+            Self::Superseded => f.write_str("a later attempt sends this body"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for BodyError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Caller(error) => Some(error),
+            Self::Superseded => None,
+        }
+    }
+}
 
 /// A request's body on its way upstream.
 #[derive(Debug)]
@@ -33,6 +62,7 @@ pub struct Replay<B = Incoming>(Rc<RefCell<Kept<B>>>);
 #[derive(Debug)]
 pub struct Attempt<B = Incoming> {
     kept: Rc<RefCell<Kept<B>>>,
+    number: u32,
     next: usize,
 }
 
@@ -49,18 +79,44 @@ struct Kept<B> {
     ended: bool,
     /// The limit was passed, or the source failed.
     lost: bool,
+    failed: bool,
+    /// Number of the latest attempt; earlier ones get nothing more.
+    latest: u32,
+    /// Of the latest attempt, while it waits for the source.
+    waiting: Option<Waker>,
 }
 
 impl<B> Replay<B> {
     /// Keeps a body while it is sent.
     pub fn new(source: B, counter: Counter) -> Self {
-        let kept = Kept { source, counter, frames: Vec::new(), bytes: 0, trailers: None, ended: false, lost: false };
-        Self(Rc::new(RefCell::new(kept)))
+        Self(Rc::new(RefCell::new(Kept {
+            source,
+            counter,
+            frames: Vec::new(),
+            bytes: 0,
+            trailers: None,
+            ended: false,
+            lost: false,
+            failed: false,
+            latest: 0,
+            waiting: None,
+        })))
     }
 
-    /// The body for one attempt. The attempt before must have ended.
+    /// The body for one attempt. The attempt before gets nothing more of it.
     pub fn attempt(&self) -> Attempt<B> {
-        Attempt { kept: self.0.clone(), next: 0 }
+        let mut kept = self.0.borrow_mut();
+        kept.latest += 1;
+        // It is told, so that its stream ends.
+        if let Some(waiting) = kept.waiting.take() {
+            waiting.wake();
+        }
+        Attempt { kept: self.0.clone(), number: kept.latest, next: 0 }
+    }
+
+    /// Whether the caller broke it off.
+    pub fn is_broken_off(&self) -> bool {
+        self.0.borrow().failed
     }
 
     /// Whether all of it that was sent can be sent again.
@@ -70,7 +126,11 @@ impl<B> Replay<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
-    fn poll(&mut self, next: &mut usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll(
+        &mut self,
+        next: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError<B::Error>>>> {
         if let Some(bytes) = self.frames.get(*next) {
             *next += 1;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
@@ -81,11 +141,15 @@ impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
             *next = self.frames.len() + 1;
             return Poll::Ready(trailers.map(|t| Ok(Frame::trailers(t))));
         }
-        let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+        let Poll::Ready(read) = Pin::new(&mut self.source).poll_frame(cx) else {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let frame = match read {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                (self.ended, self.lost) = (true, true);
-                return Poll::Ready(Some(Err(error)));
+                (self.ended, self.lost, self.failed) = (true, true, true);
+                return Poll::Ready(Some(Err(BodyError::Caller(error))));
             }
             None => {
                 self.ended = true;
@@ -122,17 +186,25 @@ impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Attempt<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Self { kept, next } = self.get_mut();
-        kept.borrow_mut().poll(next, cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { kept, number, next } = self.get_mut();
+        let mut kept = kept.borrow_mut();
+        if kept.latest != *number {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        kept.poll(next, cx)
     }
 
     fn is_end_stream(&self) -> bool {
         let kept = self.kept.borrow();
+        if kept.failed || kept.latest != self.number {
+            return false;
+        }
         let sent = self.next >= kept.frames.len();
-        sent && (kept.source.is_end_stream() || kept.ended) && (kept.trailers.is_none() || self.next > kept.frames.len())
+        sent && (kept.source.is_end_stream() || kept.ended)
+            && (kept.trailers.is_none() || self.next > kept.frames.len())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -150,9 +222,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Attempt<B> {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Once(body, bytes) => {
@@ -160,7 +232,7 @@ impl Body for RequestBody {
                 if let Some(Ok(frame)) = &frame {
                     bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Caller)))
             }
             Self::Repeatable(body) => Pin::new(body).poll_frame(cx),
         }
@@ -217,9 +289,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_gets_nothing_more_once_a_later_one_has_begun() {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
+        let incoming = futures_util::stream::unfold(receiver, |mut r| async { Some((r.recv().await?, r)) });
+        let replay = Replay::new(StreamBody::new(Box::pin(incoming)), Counter::default());
+        sender.send(Ok(Frame::data(Bytes::from("ab")))).unwrap();
+        let mut first = replay.attempt();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        let tasks = tokio::task::LocalSet::new();
+        let first = tasks.run_until(async {
+            let first = tokio::task::spawn_local(async move { first.frame().await });
+            tokio::task::yield_now().await;
+            let second = replay.attempt();
+            sender.send(Ok(Frame::data(Bytes::from("c")))).unwrap();
+            drop(sender);
+            assert_eq!(second.collect().await.unwrap().to_bytes(), "abc");
+            first.await.unwrap()
+        });
+        assert!(matches!(first.await, Some(Err(BodyError::Superseded))));
+    }
+
+    #[tokio::test]
     async fn past_the_limit_a_body_streams_on_but_is_not_kept() {
         let chunk = Bytes::from(vec![7; MOST_KEPT / 2 + 1]);
-        let replay = Replay::new(source(vec![Frame::data(chunk.clone()), Frame::data(chunk.clone()), Frame::data(chunk)]), Counter::default());
+        let replay = Replay::new(
+            source(vec![Frame::data(chunk.clone()), Frame::data(chunk.clone()), Frame::data(chunk)]),
+            Counter::default(),
+        );
         let all = replay.attempt().collect().await.unwrap().to_bytes();
         assert_eq!(all.len(), 3 * (MOST_KEPT / 2 + 1));
         assert!(!replay.is_repeatable());

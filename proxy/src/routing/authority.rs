@@ -39,7 +39,8 @@ pub fn parse(authority: &str, namespace: &str) -> Option<ServiceAddress> {
         }
         _ => return None,
     };
-    (label(name) && label(namespace)).then(|| ServiceAddress { demand: Demand::Service(format!("{namespace}/{name}")), port })
+    (label(name) && label(namespace))
+        .then(|| ServiceAddress { demand: Demand::Service(format!("{namespace}/{name}")), port })
 }
 
 fn address(authority: &str) -> Option<(IpAddr, Option<u16>)> {
@@ -97,7 +98,20 @@ mod tests {
 
     #[test]
     fn what_is_no_name_of_the_mesh_is_none() {
-        for bad in ["", ":80", "web:", "web:+80", "web:0", "web:99999", "a.b.c.d", "example.com.", "-web", "we_b", "user@web", "web..default"] {
+        for bad in [
+            "",
+            ":80",
+            "web:",
+            "web:+80",
+            "web:0",
+            "web:99999",
+            "a.b.c.d",
+            "example.com.",
+            "-web",
+            "we_b",
+            "user@web",
+            "web..default",
+        ] {
             if bad == "example.com." {
                 // Two labels are a service and its namespace; the control plane says whether there is one.
                 assert!(parse(bad, "here").is_some());

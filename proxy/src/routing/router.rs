@@ -75,7 +75,13 @@ enum LocalTarget {
 
 impl Router {
     /// Routes for a sidecar of `namespace`, one of `workers` that share its traffic.
-    pub fn new(namespace: String, reader: Reader, demands: Demands, clusters: Rc<Clusters>, workers: usize) -> Rc<Self> {
+    pub fn new(
+        namespace: String,
+        reader: Reader,
+        demands: Demands,
+        clusters: Rc<Clusters>,
+        workers: usize,
+    ) -> Rc<Self> {
         Rc::new(Self {
             namespace,
             reader,
@@ -184,9 +190,9 @@ impl Router {
         let mut rules: HashMap<*const HttpRule, Rc<Split>> = HashMap::new();
         let mut candidates = Vec::with_capacity(port.candidates.len());
         for candidate in &port.candidates {
-            let split = rules.entry(Arc::as_ptr(&candidate.rule)).or_insert_with(|| {
-                Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends))
-            });
+            let split = rules
+                .entry(Arc::as_ptr(&candidate.rule))
+                .or_insert_with(|| Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends)));
             candidates.push((candidate.clone(), split.clone()));
         }
         let own = self.own(&port.own);

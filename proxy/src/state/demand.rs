@@ -67,8 +67,7 @@ pub fn channel() -> (Demands, DemandReceiver) {
     // The table refuses what is above its bound, and each demand is sent once, so this queue cannot overflow.
     let (sender, events) = mpsc::channel(MOST_DEMANDS);
     let start = Instant::now();
-    let receiver =
-        DemandReceiver { table: table.clone(), events, start, idle: Vec::new(), next_sweep: start + SWEEP };
+    let receiver = DemandReceiver { table: table.clone(), events, start, idle: Vec::new(), next_sweep: start + SWEEP };
     (Demands { table, events: sender, start }, receiver)
 }
 
@@ -127,7 +126,9 @@ impl DemandReceiver {
         let now = seconds(self.start);
         let idle = u32::try_from(IDLE.as_secs()).unwrap_or(u32::MAX);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        self.idle.extend(table.extract_if(|_, used| now.saturating_sub(used.0.load(Relaxed)) > idle).map(|(demand, _)| demand));
+        self.idle.extend(
+            table.extract_if(|_, used| now.saturating_sub(used.0.load(Relaxed)) > idle).map(|(demand, _)| demand),
+        );
     }
 }
 

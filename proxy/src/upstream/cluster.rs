@@ -53,7 +53,8 @@ impl LocalCluster {
         }
         let mut known: HashMap<_, _> =
             self.endpoints.take().into_iter().map(|local| (local.endpoint.clone(), local)).collect();
-        let endpoints = newer.endpoints.iter().map(|e| known.remove(e).unwrap_or_else(|| LocalEndpoint::new(e.clone())));
+        let endpoints =
+            newer.endpoints.iter().map(|e| known.remove(e).unwrap_or_else(|| LocalEndpoint::new(e.clone())));
         self.endpoints.replace(endpoints.collect());
         let gone = known.values().filter(|e| e.outlier.holds_ejection()).count();
         self.release(gone);

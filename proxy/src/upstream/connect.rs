@@ -73,7 +73,13 @@ impl Dialer {
         self.dial(to, self.tls.current().client_tcp.clone(), AppHttp::H1, timeout).await
     }
 
-    async fn dial(&self, to: &Endpoint, config: Arc<ClientConfig>, app: AppHttp, timeout: Duration) -> Result<Io, Reason> {
+    async fn dial(
+        &self,
+        to: &Endpoint,
+        config: Arc<ClientConfig>,
+        app: AppHttp,
+        timeout: Duration,
+    ) -> Result<Io, Reason> {
         self.dialled.set(self.dialled.get().wrapping_add(1));
         let dialled = async {
             let stream = connect(to.address).await.map_err(|error| {

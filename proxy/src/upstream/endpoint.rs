@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::SharedDialer;
 use super::http1::{self, Http1Pool, Http1Sender};
 use super::http2::{Http2Sender, Http2Slot};
-use super::SharedDialer;
 use crate::balance::Candidate;
 use crate::error::Reason;
 use crate::model::{Endpoint, Policy};

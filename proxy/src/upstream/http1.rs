@@ -77,7 +77,9 @@ impl Http1Pool {
 
     /// Closes what has been idle for too long.
     pub fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|(sender, since)| now.duration_since(*since) < self.timeout && !sender.is_closed());
+        self.idle
+            .borrow_mut()
+            .retain(|(sender, since)| now.duration_since(*since) < self.timeout && !sender.is_closed());
     }
 }
 
@@ -89,11 +91,7 @@ pub async fn handshake<I>(io: I) -> Result<Http1Sender, Reason>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = Builder::new()
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(MOST_HEAD)
-        .handshake(TokioIo::new(io))
-        .await;
+    let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(TokioIo::new(io)).await;
     let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {

@@ -12,9 +12,14 @@ use super::{Io, LocalExec};
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 
-/// Flow-control windows: large enough that a body on a fast network does not wait for updates.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What one body may have in flight: large enough that it does not wait for updates on a fast network, and the most memory that
+/// a body costs whose reader has stopped.
+pub const STREAM_WINDOW: u32 = 512 << 10;
+/// What all bodies of a connection may have in flight. All requests of a worker to an endpoint share one connection, so bodies
+/// whose readers have stopped must not use it up: then every other request would stop with them. This is room for 512.
+pub const CONNECTION_WINDOW: u32 = 256 << 20;
+/// Largest head of an answer. An app's HTTP/1.1 head may have 128 KiB, and HTTP/2 counts 32 bytes more for each field.
+const MOST_HEAD: u32 = 192 * 1024;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +117,7 @@ async fn open(dial: impl Future<Output = Result<(Io, u64), Reason>>) -> Result<(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_header_list_size(64 * 1024)
+        .max_header_list_size(MOST_HEAD)
         .max_concurrent_reset_streams(1000)
         .handshake(TokioIo::new(io))
         .await;

@@ -67,7 +67,11 @@ fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) 
     for route in routes {
         for raw in &route.rules {
             let rule = Arc::new(http_rule(held, route, raw, clusters)?);
-            all.extend(raw.matches.iter().map(|m| Candidate { kind: route.kind, matches: m.clone(), rule: rule.clone() }));
+            all.extend(raw.matches.iter().map(|m| Candidate {
+                kind: route.kind,
+                matches: m.clone(),
+                rule: rule.clone(),
+            }));
         }
     }
     all.sort_by_cached_key(|c| (c.kind == RouteKind::Http, c.matches.precedence()));

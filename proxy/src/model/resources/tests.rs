@@ -101,7 +101,8 @@ fn a_backend_that_is_gone_is_invalid_and_does_not_hold_the_rest_up() {
     let mut held = Resources::default();
     held.upsert("default/web", &service("web", &["HTTPRoute/default/web"]).to_any()).unwrap();
     held.upsert("default/web", &endpoints("default/web", "127.0.0.1").to_any()).unwrap();
-    held.upsert("HTTPRoute/default/web", &route("web", vec![(v1::HttpMatch::default(), "default/none")]).to_any()).unwrap();
+    held.upsert("HTTPRoute/default/web", &route("web", vec![(v1::HttpMatch::default(), "default/none")]).to_any())
+        .unwrap();
     held.remove(v1::Service::TYPE_URL, "default/none");
     let assembled = held.assemble(&demand());
     assert_eq!(assembled.incomplete, 0);
@@ -158,7 +159,8 @@ fn matches_are_tried_in_the_order_of_the_specification() {
 fn a_resource_that_cannot_be_right_is_refused_with_a_reason_and_the_last_one_stays() {
     use v1::http_match::Path;
     let mut held = Resources::default();
-    held.upsert("HTTPRoute/default/web", &route("web", vec![(v1::HttpMatch::default(), "default/a")]).to_any()).unwrap();
+    held.upsert("HTTPRoute/default/web", &route("web", vec![(v1::HttpMatch::default(), "default/a")]).to_any())
+        .unwrap();
     let bad = route("web", vec![(path(Path::Regex("(".into())), "default/a")]);
     let error = held.upsert("HTTPRoute/default/web", &bad.to_any()).unwrap_err().to_string();
     assert!(error.contains("regular expression"), "{error}");
