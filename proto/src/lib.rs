@@ -1,5 +1,6 @@
 //! The wire: generated messages, client and server of the stream, and what both ends must agree on.
 #![allow(missing_docs, clippy::all, reason = "generated code carries the comments of the .proto files")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod registration;
 pub mod resource;

@@ -19,11 +19,14 @@ pub use http2::{CONNECTION_WINDOW, Http2Sender, Http2Slot, STREAM_WINDOW};
 #[derive(Debug, Clone, Copy)]
 pub struct LocalExec;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+impl<F> hyper::rt::Executor<F> for LocalExec
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        // As it is, without an async block around it, which would move the whole future once more.
+        tokio::task::spawn_local(future);
     }
 }
 

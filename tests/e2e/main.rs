@@ -15,4 +15,5 @@ mod renewal;
 mod retries;
 mod routes;
 mod split;
+mod stalled_bodies;
 mod start_errors;

@@ -15,7 +15,7 @@ use crate::error::{REASON_HEADER, Reason};
 use crate::resilience::replay::RequestBody;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{Http1Pool, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
+use crate::upstream::{Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
 /// For a connection to the local app, which is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -59,13 +59,17 @@ impl AppPort {
         self.http1.sweep(Instant::now());
     }
 
+    async fn http1(&self) -> Result<Http1Sender, Reason> {
+        http1_handshake(self.connect().await?).await.map_err(|_| Reason::AppConnectFailed)
+    }
+
     async fn http2(&self) -> Result<Http2Sender, Reason> {
         // The app's connection shows no identity, so there is but one generation.
         if let Some(open) = self.http2.open(0) {
             return Ok(open);
         }
         let (host, number) = (self.host.clone(), self.number);
-        self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), 0)) }).await
+        Box::pin(self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), 0)) })).await
     }
 }
 
@@ -157,7 +161,8 @@ async fn http1(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Rea
             Err((reason, None)) => return Err(of_app(reason)),
         }
     }
-    let sender = http1_handshake(port.connect().await?).await.map_err(|_| Reason::AppConnectFailed)?;
+    // Boxed, as every way that is rarely taken: its state would make each request's future large, and that is moved about.
+    let sender = Box::pin(port.http1()).await?;
     attempt::send_http1(sender, port.http1.clone(), request).await.map_err(|(reason, _)| of_app(reason))
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -67,10 +68,8 @@ impl Server {
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
         let _guard = self.drain.guard();
-        let service = service_fn(move |request| {
-            let response = handler(request);
-            async move { Ok::<_, Infallible>(response.await) }
-        });
+        // Not an async block: it would hold the handler's future twice, and a future is moved for each request.
+        let service = service_fn(move |request| handler(request).map(Ok::<_, Infallible>));
         let io = TokioIo::new(io);
         let ended = match protocol {
             Protocol::Http1 => {

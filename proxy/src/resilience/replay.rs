@@ -125,12 +125,11 @@ impl<B> Replay<B> {
     }
 }
 
+/// What a body gives next.
+type Read<E> = Option<Result<Frame<Bytes>, BodyError<E>>>;
+
 impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
-    fn poll(
-        &mut self,
-        next: &mut usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError<B::Error>>>> {
+    fn poll(&mut self, next: &mut usize, cx: &mut Context<'_>) -> Poll<Read<B::Error>> {
         if let Some(bytes) = self.frames.get(*next) {
             *next += 1;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));

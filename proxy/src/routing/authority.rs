@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::model::Demand;
 
 /// A destination and the port that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceAddress {
     /// What has to be known to reach it.
     pub demand: Demand,

@@ -37,7 +37,7 @@ pub struct Router {
     version: Cell<u64>,
     snapshot: RefCell<Arc<Snapshot>>,
     by_authority: RefCell<HashMap<String, Rc<LocalPort>>>,
-    by_address: RefCell<HashMap<(Demand, Option<u16>), Rc<LocalPort>>>,
+    by_address: RefCell<HashMap<ServiceAddress, Rc<LocalPort>>>,
     /// Outlive a snapshot, so that a change of configuration grants no fresh budget.
     budgets: RefCell<HashMap<(Demand, u16), Rc<RetryBudget>>>,
 }
@@ -108,7 +108,7 @@ impl Router {
             return Ok(known.clone());
         }
         let address = authority::parse(authority, &self.namespace).ok_or(Reason::UnknownService)?;
-        let port = self.by_address(&address).await?;
+        let port = Box::pin(self.by_address(&address)).await?;
         let mut remembered = self.by_authority.borrow_mut();
         if remembered.len() >= MOST_REMEMBERED {
             remembered.clear();
@@ -125,8 +125,7 @@ impl Router {
         let deadline = Instant::now() + RESOLVE;
         loop {
             self.refresh();
-            let key = (address.demand.clone(), address.port);
-            if let Some(known) = self.by_address.borrow().get(&key) {
+            if let Some(known) = self.by_address.borrow().get(address) {
                 self.touch(known);
                 return Ok(known.clone());
             }
@@ -134,7 +133,7 @@ impl Router {
             let used = self.demands.want(&address.demand);
             if let Some(found) = self.look_up(address, used.clone()) {
                 let found = found?;
-                self.by_address.borrow_mut().insert(key, found.clone());
+                self.by_address.borrow_mut().insert(address.clone(), found.clone());
                 return Ok(found);
             }
             if used.is_none() {

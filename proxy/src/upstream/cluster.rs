@@ -75,13 +75,12 @@ impl LocalCluster {
         }
         self.expire(&endpoints);
         let now = Instant::now();
-        let passes: [&dyn Fn(&Rc<LocalEndpoint>) -> bool; 3] = [
-            &|e| e.outlier.is_ejected(now) || tried.iter().any(|t| Rc::ptr_eq(t, e)),
-            &|e| tried.iter().any(|t| Rc::ptr_eq(t, e)),
-            &|_| false,
-        ];
-        let picked = passes.iter().find_map(|excluded| {
-            endpoints.iter().for_each(|e| e.exclude(excluded(e)));
+        // Neither ejected nor tried; else not tried; else any.
+        let picked = [(true, true), (false, true), (false, false)].iter().find_map(|(not_ejected, not_tried)| {
+            endpoints.iter().for_each(|e| {
+                let tried = || tried.iter().any(|t| Rc::ptr_eq(t, e));
+                e.exclude(*not_ejected && e.outlier.is_ejected(now) || *not_tried && tried());
+            });
             balance::pick(&endpoints, random)
         });
         endpoints.iter().for_each(|e| e.exclude(false));

@@ -78,7 +78,8 @@ impl LocalEndpoint {
             return Ok(open);
         }
         let (dialer, endpoint, timeout) = (dialer.clone(), self.endpoint.clone(), policy.connect_timeout);
-        slot.dial(async move { dialer.http(&endpoint, app, timeout).await }).await
+        // Boxed: a way that is rarely taken must not make every request's future large.
+        Box::pin(slot.dial(async move { dialer.http(&endpoint, app, timeout).await })).await
     }
 
     /// An HTTP/1.1 connection to an app without a sidecar, and the pool that it goes back to.
@@ -89,8 +90,11 @@ impl LocalEndpoint {
         if let Some(idle) = self.http1.take(Instant::now()) {
             return Ok((idle, self.http1.clone()));
         }
-        let (io, _) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
-        Ok((http1::handshake(io).await?, self.http1.clone()))
+        let dial = async {
+            let (io, _) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
+            http1::handshake(io).await
+        };
+        Ok((Box::pin(dial).await?, self.http1.clone()))
     }
 
     pub(super) fn exclude(&self, excluded: bool) {

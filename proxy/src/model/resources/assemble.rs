@@ -134,7 +134,7 @@ fn cluster(
         port,
         pinned: None,
         protocol,
-        policy: service.policy.clone(),
+        policy: service.policy,
         endpoints: endpoints.map(Arc::new).collect(),
     });
     clusters.insert(key, cluster.clone());
