@@ -9,7 +9,7 @@ use crate::output::Format;
 
 /// A service mesh that runs anywhere: see it with `leno demo`, run it with the commands below.
 #[derive(Debug, Parser)]
-#[command(name = "leno", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "leno", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

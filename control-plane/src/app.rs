@@ -70,6 +70,7 @@ pub struct Bound {
 pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     SpiffeId::new(&settings.trust_domain, "a", "a")
         .map_err(|why| Failure::new(exit::USAGE, format!("--trust-domain: {why}"), "give the mesh another name"))?;
+    loopback(&settings.admin_addr)?;
     let passphrase = passphrase(settings)?;
     let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
     let opened_at = store.committed().revision;
@@ -180,6 +181,20 @@ impl Bound {
             _ => Ok(()),
         }
     }
+}
+
+/// The admin port asks nobody who he is.
+fn loopback(admin_addr: &str) -> Result<(), Failure> {
+    let everybody = match admin_addr.parse::<SocketAddr>() {
+        Ok(address) => !address.ip().is_loopback(),
+        Err(_) => admin_addr.starts_with(':'),
+    };
+    if everybody {
+        let what =
+            format!("--admin-addr {admin_addr} is open to other machines, and nobody has to prove who he is there");
+        return Err(Failure::new(exit::USAGE, what, "use 127.0.0.1 or [::1]"));
+    }
+    Ok(())
 }
 
 fn bind(settings: &Settings) -> Result<(Listeners, Addresses), Failure> {

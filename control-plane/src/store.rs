@@ -8,6 +8,7 @@ mod blobs;
 mod error;
 mod folder;
 mod follow;
+mod handle;
 mod objects;
 mod open;
 mod revision;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, Durability, WriteTransaction};
+use redb::{Durability, WriteTransaction};
 use tokio::sync::watch;
 
 use crate::config::Problem;
@@ -35,7 +36,7 @@ pub use tokens::{MOST_TOKENS, TokenRecord, TokenRefusal};
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    db: Database,
+    db: handle::Handle,
     /// Held by the one writer.
     writer: Mutex<()>,
     committed: watch::Sender<Arc<Committed>>,
@@ -55,6 +56,7 @@ impl Store {
             tracing::warn!(%problem, "a stored object is no longer valid and not in force");
         }
         let committed = watch::Sender::new(Arc::new(committed));
+        let db = handle::Handle::new(state_dir.to_owned(), db);
         Ok(Self(Arc::new(Inner { db, writer: Mutex::new(()), committed, refused })))
     }
 

@@ -1,5 +1,7 @@
 //! The mesh's TLS configurations, swapped whole when the leaf or the roots change. New connections use the new ones.
 
+pub mod opaque;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

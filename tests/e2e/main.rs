@@ -17,3 +17,4 @@ mod routes;
 mod split;
 mod stalled_bodies;
 mod start_errors;
+mod tcp;

@@ -9,15 +9,34 @@ use tokio::time::Instant;
 use super::{Live, Refused};
 use crate::model::{Name, Workload};
 
-struct Entry {
-    /// The newest lease, also after it was dropped; zero for what an earlier life left.
+/// Most sidecars at once under one name: it should be one.
+const MOST_HOLDERS: usize = 16;
+
+struct Holder {
+    /// Zero for what an earlier life left.
     lease: u64,
     /// None while it drains: it holds its lease, but gets no traffic.
     workload: Option<Arc<Workload>>,
+}
+
+struct Entry {
+    /// Whose sessions hold the name, the newest last; the last one alone also after its lease was dropped. It is one, unless
+    /// several sidecars were given one name: then the newest that does not drain counts, and the one before when it goes.
+    holders: Vec<Holder>,
     /// Who registered it.
     identity: Option<String>,
     /// Set while no session holds it.
     expires: Option<Instant>,
+}
+
+impl Entry {
+    fn workload(&self) -> Option<&Arc<Workload>> {
+        self.holders.iter().rev().find_map(|holder| holder.workload.as_ref())
+    }
+
+    fn workload_mut(&mut self) -> Option<&mut Arc<Workload>> {
+        self.holders.iter_mut().rev().find_map(|holder| holder.workload.as_mut())
+    }
 }
 
 pub(super) struct Entries {
@@ -46,8 +65,8 @@ impl Entries {
         let name = workload.name.clone();
         self.expiries.insert((until, name.clone()));
         let identity = workload.identity.clone();
-        self.by_name
-            .insert(name, Entry { lease: 0, workload: Some(Arc::new(workload)), identity, expires: Some(until) });
+        let holders = vec![Holder { lease: 0, workload: Some(Arc::new(workload)) }];
+        self.by_name.insert(name, Entry { holders, identity, expires: Some(until) });
     }
 
     /// Gives the number of the new lease.
@@ -63,45 +82,71 @@ impl Entries {
         self.last_lease += 1;
         let lease = self.last_lease;
         let identity = workload.identity.clone();
-        let new = stateful(workload, state);
-        let old = self.by_name.insert(name.clone(), Entry { lease, workload: new.clone(), identity, expires: None });
-        self.forget_expiry(&name, old.as_ref().and_then(|old| old.expires));
-        self.noted(name, old.and_then(|old| old.workload), new);
+        let place = (workload.address, workload.mesh_port);
+        let new = Holder { lease, workload: stateful(workload, state) };
+        let mut entry = Entry { holders: Vec::new(), identity, expires: None };
+        if let Some(old) = self.by_name.remove(&name) {
+            self.forget_expiry(&name, old.expires);
+            let before = old.workload().cloned();
+            if old.expires.is_none() {
+                entry.holders = old.holders;
+                // From the same place it is the same sidecar again, before its old connection was found dead.
+                let other = |w: &Arc<Workload>| (w.address, w.mesh_port) != place;
+                entry.holders.retain(|holder| holder.workload.as_ref().is_some_and(other));
+                warn_of_two(&entry, &name);
+                if entry.holders.len() >= MOST_HOLDERS {
+                    entry.holders.remove(0);
+                }
+            }
+            entry.holders.push(new);
+            self.place(name, entry, before);
+        } else {
+            entry.holders.push(new);
+            self.place(name, entry, None);
+        }
         Ok(lease)
     }
 
-    /// Does nothing when a newer lease has taken over.
+    /// Sets an entry, and notes what is to be published and written, unless nothing changed: a sidecar that only came back,
+    /// with a new certificate for example, is news to nobody.
+    fn place(&mut self, name: Name, mut entry: Entry, before: Option<Arc<Workload>>) {
+        if entry.workload() != before.as_ref() {
+            self.unpublished = true;
+            self.unsaved.insert(name.clone());
+        } else if let (Some(now), Some(before)) = (entry.workload_mut(), before) {
+            *now = before;
+        }
+        self.by_name.insert(name, entry);
+    }
+
+    /// Does nothing when the lease holds the name no more.
     pub(super) fn update(&mut self, lease: u64, workload: Workload, state: WorkloadState) {
         let name = workload.name.clone();
-        if let Some(entry) = self.by_name.get_mut(&name).filter(|entry| entry.lease == lease) {
-            let new = stateful(workload, state);
-            let old = std::mem::replace(&mut entry.workload, new.clone());
-            self.noted(name, old, new);
+        let Some(mut entry) = self.by_name.remove(&name) else { return };
+        let before = entry.workload().cloned();
+        if let Some(holder) = entry.holders.iter_mut().find(|holder| holder.lease == lease) {
+            holder.workload = stateful(workload, state);
         }
+        self.place(name, entry, before);
     }
 
-    /// Notes what is to be published and written, unless nothing changed: a sidecar that only came back, with a new
-    /// certificate for example, is news to nobody.
-    fn noted(&mut self, name: Name, old: Option<Arc<Workload>>, new: Option<Arc<Workload>>) {
-        if old == new {
-            if let (Some(entry), Some(old)) = (self.by_name.get_mut(&name), old) {
-                entry.workload = Some(old);
-            }
-            return;
-        }
-        self.unpublished = true;
-        self.unsaved.insert(name);
-    }
-
-    /// The session of a lease is gone. One that drained does not come back, so it goes at once.
+    /// The session of a lease is gone. One that drained does not come back, so it goes at once; so does one of several,
+    /// since the name is not without a sidecar then.
     pub(super) fn release(&mut self, name: &Name, lease: u64, until: Instant) {
-        let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.lease == lease) else { return };
-        if entry.workload.is_none() {
-            self.by_name.remove(name);
+        let Some(mut entry) = self.by_name.remove(name) else { return };
+        let before = entry.workload().cloned();
+        let Some(at) = entry.holders.iter().position(|holder| holder.lease == lease) else {
+            return self.place(name.clone(), entry, before);
+        };
+        if entry.holders.len() > 1 {
+            entry.holders.remove(at);
+        } else if before.is_none() {
             return;
+        } else {
+            entry.expires = Some(until);
+            self.expiries.insert((until, name.clone()));
         }
-        entry.expires = Some(until);
-        self.expiries.insert((until, name.clone()));
+        self.place(name.clone(), entry, before);
     }
 
     /// Removes what is gone for too long; gives the names.
@@ -123,7 +168,7 @@ impl Entries {
     }
 
     pub(super) fn live(&self) -> Live {
-        self.by_name.iter().filter_map(|(name, entry)| Some((name.clone(), entry.workload.clone()?))).collect()
+        self.by_name.iter().filter_map(|(name, entry)| Some((name.clone(), entry.workload()?.clone()))).collect()
     }
 
     /// What is alive, when that is news since the last call.
@@ -132,13 +177,13 @@ impl Entries {
     }
 
     pub(super) fn is_alive(&self, name: &Name) -> bool {
-        self.by_name.get(name).is_some_and(|entry| entry.workload.is_some())
+        self.by_name.get(name).is_some_and(|entry| entry.workload().is_some())
     }
 
     /// What has changed since the last call: the present workload, or none when it is gone.
     pub(super) fn take_unsaved(&mut self) -> Vec<(Name, Option<Arc<Workload>>)> {
         let names = std::mem::take(&mut self.unsaved);
-        let present = |name: &Name| self.by_name.get(name).and_then(|entry| entry.workload.clone());
+        let present = |name: &Name| self.by_name.get(name).and_then(|entry| entry.workload().cloned());
         names.into_iter().map(|name| (name.clone(), present(&name))).collect()
     }
 
@@ -146,6 +191,13 @@ impl Entries {
         if let Some(time) = expires {
             self.expiries.remove(&(time, name.clone()));
         }
+    }
+}
+
+fn warn_of_two(entry: &Entry, name: &Name) {
+    if let Some(held) = entry.workload() {
+        let held_by = format!("{}:{}", held.address, held.mesh_port.unwrap_or_default());
+        tracing::warn!(workload = %name, %held_by, "another sidecar took over the name; give each its own --name and --state-dir");
     }
 }
 

@@ -94,9 +94,11 @@ async fn the_drop_of_an_older_lease_does_not_touch_a_newer_one() {
     };
     let old = entries.register(workload(1), WorkloadState::Ready).unwrap();
     let new = entries.register(workload(2), WorkloadState::Ready).unwrap();
+    entries.update(old, workload(3), WorkloadState::Draining);
+    assert_eq!(entries.live()[&name("web-1")].mesh_port, Some(2));
     entries.release(&name("web-1"), old, now);
     assert!(entries.expire(later).is_empty());
-    entries.update(old, workload(3), WorkloadState::Draining);
+    entries.update(old, workload(3), WorkloadState::Ready);
     assert_eq!(entries.live()[&name("web-1")].mesh_port, Some(2), "the older stream speaks for nobody");
 
     // Back within the grace period: the expiry of the first absence is forgotten.
@@ -105,6 +107,29 @@ async fn the_drop_of_an_older_lease_does_not_touch_a_newer_one() {
     assert_eq!(entries.next_expiry(), None);
     assert!(entries.expire(later + GRACE).is_empty());
     assert!(entries.is_alive(&name("web-1")));
+}
+
+#[tokio::test]
+async fn of_two_sidecars_with_one_name_the_one_that_stays_serves_on() {
+    let mut entries = Entries::new(10);
+    let workload = |port| {
+        let said = Registration { mesh_port: port, ..said("web-1") };
+        check::workload(&said, &proven()).unwrap()
+    };
+    let port = |entries: &Entries| entries.live().get(&name("web-1")).and_then(|w| w.mesh_port);
+    let stays = entries.register(workload(1), WorkloadState::Ready).unwrap();
+    let goes = entries.register(workload(2), WorkloadState::Ready).unwrap();
+    assert_eq!(port(&entries), Some(2));
+    entries.update(goes, workload(2), WorkloadState::Draining);
+    assert_eq!(port(&entries), Some(1), "at once, not only when the other's stream has ended");
+    entries.release(&name("web-1"), goes, Instant::now());
+    assert_eq!((port(&entries), entries.next_expiry()), (Some(1), None));
+
+    // The same sidecar on a new connection, while the old one is not found dead: there is no older one to go back to.
+    let again = entries.register(workload(1), WorkloadState::Ready).unwrap();
+    entries.update(again, workload(1), WorkloadState::Draining);
+    entries.release(&name("web-1"), stays, Instant::now());
+    assert_eq!(port(&entries), None);
 }
 
 #[tokio::test]

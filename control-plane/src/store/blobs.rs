@@ -1,6 +1,6 @@
 //! Small records of other modules: the CA, the admin's token, the registered workloads.
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::tables::{BLOBS, WORKLOADS, decode, encode};
 use super::{Store, StoreError};

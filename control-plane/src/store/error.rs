@@ -45,7 +45,10 @@ impl fmt::Display for StoreError {
                 path.display()
             ),
             Self::Record { what, why } => write!(f, "the record of {what} in the store cannot be read: {why}"),
-            Self::Disk(why) => write!(f, "the store cannot be written or read: {why}; nothing was changed"),
+            Self::Disk(why) => write!(
+                f,
+                "the store cannot be written or read: {why}; nothing was changed: see that the disk of the state folder has room and works, then try again"
+            ),
             Self::Full { what, most } => write!(f, "there are {most} {what} already, which is the bound; delete some"),
             Self::UnknownRevision { asked, oldest: 0, .. } => {
                 write!(f, "there is no revision {asked}: nothing was ever changed")

@@ -23,14 +23,22 @@ pub(super) fn database(dir: &Path) -> Result<Database, StoreError> {
     let file = file.map_err(|cause| folder(dir, cause))?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(|cause| folder(dir, cause))?;
     drop(file);
-    let opened = Builder::new()
-        .set_cache_size(CACHE_BYTES)
-        // A damaged file is refused at the start instead of being found out in the middle of the night.
-        .set_check_integrity_on_open(true)
-        .create(&path);
-    let db = opened.map_err(|error| explain(dir, path, error))?;
+    let db = builder().create(&path).map_err(|error| explain(dir, path, error))?;
     tables::create(&db)?;
     Ok(db)
+}
+
+/// Opens the file of a store that was open before, and never makes a new one.
+pub(super) fn again(dir: &Path) -> Result<Database, StoreError> {
+    let path = dir.join(FILE);
+    builder().open(&path).map_err(|error| explain(dir, path, error))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // A damaged file is refused at the start instead of being found out in the middle of the night.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
 }
 
 fn folder(dir: &Path, cause: io::Error) -> StoreError {

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::rc::Rc;
 
-use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
@@ -77,8 +77,20 @@ pub(super) async fn send_http1(
     request: Request<RequestBody>,
 ) -> Result<Answer, Unanswered> {
     match sender.try_send_request(request).await {
-        Ok(response) => Ok(Answer { response, connection: Some((sender, pool)) }),
+        // Nobody asked to go on in another protocol.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err((Reason::UpstreamProtocol, None)),
+        Ok(mut response) => {
+            one_length(response.headers_mut());
+            Ok(Answer { response, connection: Some((sender, pool)) })
+        }
         Err(error) => Err(unanswered(error)),
+    }
+}
+
+/// Of two lengths the chunks hold, and the other must not be passed on (RFC 9112, 6.3).
+fn one_length(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
     }
 }
 
@@ -115,12 +127,16 @@ pub(super) fn to_http1(mut request: Request<RequestBody>) -> Result<Request<Requ
     }
     *request.uri_mut() = path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from);
     *request.version_mut() = Version::HTTP_11;
+    // A body of unknown length, whatever the method: hyper would leave that of a GET out.
+    if !matches!(request.body(), RequestBody::Empty) && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     join_cookies(request.headers_mut());
     Ok(request)
 }
 
 /// HTTP/2 may send a cookie in pieces, HTTP/1.1 must not (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut http::HeaderMap) {
+fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
     let mut whole = first.as_bytes().to_vec();
@@ -130,5 +146,37 @@ fn join_cookies(headers: &mut http::HeaderMap) {
     }
     if let Ok(whole) = HeaderValue::from_bytes(&whole) {
         headers.insert(header::COOKIE, whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&'static str, &'static str)]) -> Request<RequestBody> {
+        let mut request = Request::get("http://web/a?b").body(RequestBody::Empty).unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        request
+    }
+
+    #[test]
+    fn a_request_takes_the_form_of_http_1() {
+        let sent = to_http1(request(&[("cookie", "a=1"), ("cookie", "b=2")])).unwrap();
+        assert_eq!(sent.uri(), "/a?b");
+        assert_eq!(sent.headers()["host"], "web");
+        assert_eq!(sent.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        assert!(!sent.headers().contains_key("transfer-encoding"));
+    }
+
+    #[test]
+    fn an_answer_with_two_lengths_keeps_the_one_that_holds() {
+        let mut headers = request(&[("content-length", "1"), ("transfer-encoding", "chunked")]).headers().clone();
+        one_length(&mut headers);
+        assert!(!headers.contains_key("content-length"));
+        let mut headers = request(&[("content-length", "1")]).headers().clone();
+        one_length(&mut headers);
+        assert!(headers.contains_key("content-length"));
     }
 }

@@ -22,12 +22,15 @@ const MOST_HEAD: usize = 64 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same for a peer's sidecar, which has let the head pass already: HTTP/2 counts 32 bytes more for each field.
 const MOST_PEER_HEAD: usize = 2 * MOST_HEAD;
-/// Requests at once on one connection. A peer's worker has one connection for all its requests, so this is not small.
+/// Requests at once on one connection.
 const MOST_STREAMS: u32 = 2000;
-/// Streams that a client may reset before they were looked at (rapid reset, CVE-2023-44487).
-const MOST_RESETS: usize = 20;
-/// The same for a peer's sidecar: it resets for all of its apps' callers on one connection, and it has proven who it is.
-const MOST_PEER_RESETS: usize = 1000;
+/// The same for a peer's sidecar, whose worker has one connection for all requests of its apps. What is above would wait without
+/// an end behind long polls and streams, so it is more than the connections that its apps may have open.
+const MOST_PEER_STREAMS: u32 = 20_000;
+/// Streams that a client may reset before they were looked at (rapid reset, CVE-2023-44487). A gRPC client whose deadlines are
+/// short resets bursts of them, and all of its other calls would fail with the connection; clients are the own app or have
+/// proven who they are, so the bound is one for memory and not for suspicion.
+const MOST_RESETS: usize = 1000;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,19 +48,19 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct Server {
     drain: DrainWatch,
-    resets: usize,
+    streams: u32,
     head: usize,
 }
 
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, resets: MOST_RESETS, head: MOST_HEAD }
+        Self { drain, streams: MOST_STREAMS, head: MOST_HEAD }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
     pub fn for_peers(drain: DrainWatch) -> Self {
-        Self { drain, resets: MOST_PEER_RESETS, head: MOST_PEER_HEAD }
+        Self { drain, streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD }
     }
 
     /// Serves one connection to its end.
@@ -96,8 +99,8 @@ impl Server {
                     .timer(TokioTimer::new())
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
-                    .max_concurrent_streams(MOST_STREAMS)
-                    .max_pending_accept_reset_streams(self.resets)
+                    .max_concurrent_streams(self.streams)
+                    .max_pending_accept_reset_streams(MOST_RESETS)
                     .max_header_list_size(u32::try_from(self.head).unwrap_or(u32::MAX))
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_TIMEOUT)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use leno_certs::tls::refusal;
 use leno_certs::verify;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +18,7 @@ use crate::http::{AppPort, Inbound, Protocol, Server};
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
-use crate::tls::{ALPN_TCP, MeshTls};
+use crate::tls::{ALPN_TCP, MeshTls, opaque};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -89,18 +90,24 @@ impl MeshListener {
         tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn tcp(&self, port: Option<Rc<AppPort>>, stream: TlsStream<TcpStream>) {
+    async fn tcp(&self, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
         let connected = match &port {
             None => Err(Reason::UnknownPort),
             Some(port) => port.connect().await.map(|app| (port, app)),
         };
+        let byte = opaque::encode(connected.as_ref().map(|_| ()).map_err(|reason| *reason));
+        let tell = async {
+            stream.write_all(&[byte]).await?;
+            stream.flush().await
+        };
+        let told = tell.await;
         match connected {
-            Ok((port, app)) => tcp::copy(stream, app, &port.metrics).await,
-            // An opaque connection has no room for a reason: it ends, and the reason is counted here.
-            // An abort tells the caller's sidecar, and that its app, that this is no ordinary end.
+            Ok((port, app)) if told.is_ok() => tcp::copy(stream, app, &port.metrics).await,
+            Ok((_, app)) => app.abort(),
             Err(reason) => {
                 self.metrics.failed(Direction::Inbound, reason);
-                stream.abort();
+                // In good order, so that the byte arrives; the caller's sidecar sends nothing more.
+                let _ = stream.shutdown().await;
             }
         }
     }

@@ -11,15 +11,15 @@ use std::time::Duration;
 use leno_certs::verify;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::Reason;
 use crate::model::{Endpoint, Peer};
-use crate::tls::MeshTls;
 use crate::tls::port_name::{self, AppHttp};
+use crate::tls::{MeshTls, opaque};
 
 /// Between keep-alive probes of an upstream connection that is silent.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -65,12 +65,19 @@ impl Dialer {
         Ok((io, configs.generation))
     }
 
-    /// Dials an endpoint for an opaque connection.
+    /// Dials an endpoint for an opaque connection, as far as its app.
     ///
     /// # Errors
     /// As [`Self::http`].
     pub async fn tcp(&self, to: &Endpoint, timeout: Duration) -> Result<TcpUpstream, Reason> {
-        self.dial(to, self.tls.current().client_tcp.clone(), AppHttp::H1, timeout).await
+        let dialled = async {
+            let mut io = self.dial(to, self.tls.current().client_tcp.clone(), AppHttp::H1, timeout).await?;
+            if matches!(to.peer, Peer::Sidecar { .. }) {
+                opaque::decode(io.read_u8().await.map_err(|_| Reason::ConnectFailed)?)?;
+            }
+            Ok(io)
+        };
+        tokio::time::timeout(timeout, dialled).await.unwrap_or(Err(Reason::ConnectTimeout))
     }
 
     async fn dial(

@@ -1,0 +1,45 @@
+//! The first byte of an opaque connection between two sidecars, from the one that has the app: whether the app was reached.
+//! The caller's sidecar sends nothing before it, so that an app which is down is an endpoint that can be replaced by another,
+//! and not a connection that breaks.
+
+use crate::error::Reason;
+
+const REACHED: u8 = 0;
+const APP_CONNECT_FAILED: u8 = 1;
+const UNKNOWN_PORT: u8 = 2;
+
+/// The byte for how reaching the app went.
+pub fn encode(reached: Result<(), Reason>) -> u8 {
+    match reached {
+        Ok(()) => REACHED,
+        Err(Reason::UnknownPort) => UNKNOWN_PORT,
+        Err(_) => APP_CONNECT_FAILED,
+    }
+}
+
+/// What the byte says.
+///
+/// # Errors
+/// Why the app was not reached.
+pub fn decode(byte: u8) -> Result<(), Reason> {
+    match byte {
+        REACHED => Ok(()),
+        APP_CONNECT_FAILED => Err(Reason::AppConnectFailed),
+        UNKNOWN_PORT => Err(Reason::UnknownPort),
+        // Of a newer sidecar: whatever it is, the app has seen nothing.
+        _ => Err(Reason::ConnectFailed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_byte_says_whether_and_why_not() {
+        for reached in [Ok(()), Err(Reason::AppConnectFailed), Err(Reason::UnknownPort)] {
+            assert_eq!(decode(encode(reached)), reached);
+        }
+        assert_eq!(decode(200), Err(Reason::ConnectFailed));
+    }
+}
