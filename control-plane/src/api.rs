@@ -18,12 +18,14 @@ use std::time::Instant;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::{Json, Router, middleware};
+use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
+use crate::config::Problem;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::xds::Sessions;
@@ -43,6 +45,8 @@ pub struct Parts {
     pub registry: Registry,
     pub sessions: Sessions,
     pub token: Arc<AdminToken>,
+    /// What is wrong in the configuration folder now; none without one.
+    pub problems: Option<watch::Receiver<Arc<Vec<Problem>>>>,
 }
 
 /// What every handler has.

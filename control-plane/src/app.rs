@@ -147,7 +147,13 @@ impl Bound {
             ..
         } = self;
         let problems = follower.as_ref().map(Follower::problems);
-        tokio::spawn(observe::run(parts.metrics.clone(), store.subscribe(), opened_at, problems, watch.clone()));
+        tokio::spawn(observe::run(
+            parts.metrics.clone(),
+            store.subscribe(),
+            opened_at,
+            problems.clone(),
+            watch.clone(),
+        ));
         if let Some(follower) = follower {
             tokio::spawn(follower.run(watch.clone()));
         }
@@ -162,6 +168,7 @@ impl Bound {
             registry: parts.registry.clone(),
             sessions: parts.sessions.clone(),
             token,
+            problems,
         };
         tokio::spawn(api::serve(listeners.api, api, watch.clone()));
         let xds = tokio::spawn(xds::serve(listeners.xds, parts, watch.clone()));

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::answer::Problem;
+
 /// The control plane and its sidecars.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -10,6 +12,8 @@ pub struct Status {
     pub control_plane: ControlPlane,
     /// All that are connected, or were a moment ago.
     pub sidecars: Vec<Sidecar>,
+    /// What is wrong in its configuration folder now.
+    pub problems: Vec<Problem>,
 }
 
 /// The control plane.

@@ -3,6 +3,7 @@
 use http::Method;
 use time::OffsetDateTime;
 
+use super::report::print_problems;
 use crate::args::Global;
 use crate::client::{ControlPlane, Status, read};
 use crate::failure::Failure;
@@ -30,6 +31,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     let status: Status = read(&answer)?;
     let now = OffsetDateTime::now_utc();
     output::line(headline(&status.control_plane, now))?;
+    print_problems(&status.problems);
     if status.sidecars.is_empty() {
         return output::line(
             "No sidecar has joined yet: leno token create --service-account NAME, then start leno-proxy with it.",

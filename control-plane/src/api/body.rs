@@ -164,6 +164,8 @@ impl From<store::Revision> for Revision {
 pub(super) struct Status {
     pub control_plane: ControlPlane,
     pub sidecars: Vec<Sidecar>,
+    /// Of the configuration folder as it is now; the first 100.
+    pub problems: Vec<Problem>,
 }
 
 /// The control plane itself.

@@ -8,6 +8,9 @@ use super::Shared;
 use super::body::{ControlPlane, Sidecar, Status};
 use super::error::ErrorBody;
 
+/// Most problems of one answer: the log has them all.
+const MOST_PROBLEMS: usize = 100;
+
 /// The control plane, and each sidecar with what it holds.
 #[utoipa::path(
     get, path = "/v1/status", tag = "status",
@@ -27,5 +30,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<Status> {
         uptime_seconds: shared.started.elapsed().as_secs(),
     };
     let sidecars = parts.sessions.status().into_iter().map(Sidecar::from).collect();
-    Json(Status { control_plane, sidecars })
+    let problems = parts.problems.as_ref().map(|problems| problems.borrow().clone()).unwrap_or_default();
+    let problems = problems.iter().take(MOST_PROBLEMS).cloned().collect();
+    Json(Status { control_plane, sidecars, problems })
 }
