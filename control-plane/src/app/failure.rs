@@ -36,6 +36,10 @@ pub(super) fn of_ca(why: &OpenError) -> Failure {
         OpenError::WrongKeyFile(_) | OpenError::KeyFile(..) => {
             (exit::CANNOT_CREATE, "put back the ca.key that was made together with this state folder")
         }
+        OpenError::Emptied(_) => (
+            exit::CANNOT_CREATE,
+            "put back a copy of leno.redb, or start a new mesh in another --state-dir: the sidecars of the old one will not trust it",
+        ),
         OpenError::Damaged(_) | OpenError::Certificate(_) => {
             (exit::CANNOT_CREATE, "put back a copy of the state folder, or start anew in another --state-dir")
         }

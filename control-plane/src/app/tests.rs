@@ -104,3 +104,13 @@ async fn the_passphrase_comes_from_a_file_and_a_wrong_one_is_a_clear_error() {
     assert_eq!(failure(with("/nowhere/at/all")).await.code(), exit::CONFIG);
     assert_eq!(failure(settings(state.path(), &[])).await.code(), exit::CONFIG, "none was given");
 }
+
+#[tokio::test]
+async fn a_folder_whose_store_was_lost_does_not_silently_become_a_new_mesh() {
+    let state = tempfile::tempdir().unwrap();
+    drop(build(&settings(state.path(), &[])).await.unwrap());
+    std::fs::write(state.path().join("leno.redb"), "").unwrap();
+    let lost = failure(settings(state.path(), &[])).await;
+    assert_eq!(lost.code(), exit::CANNOT_CREATE);
+    assert!(lost.to_string().contains("is empty") && lost.to_string().contains("put back"), "{lost}");
+}

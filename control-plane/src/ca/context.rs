@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::store::{Store, StoreError};
 
-const FILE: &str = "admin.yaml";
+pub(super) const FILE: &str = "admin.yaml";
 /// Name of the blob in the store.
 const BLOB: &str = "admin-token";
 

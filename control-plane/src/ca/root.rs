@@ -35,6 +35,8 @@ pub enum OpenError {
     KeyFile(PathBuf, io::Error),
     /// The state belongs to another trust domain.
     TrustDomain { kept: String, asked: String },
+    /// The folder was in use, but its store holds no root.
+    Emptied(PathBuf),
     /// The record in the store is no such record.
     Damaged(String),
     /// A certificate or key could not be made.
@@ -59,6 +61,9 @@ impl fmt::Display for OpenError {
             Self::TrustDomain { kept, asked } => {
                 write!(f, "the state folder belongs to the trust domain {kept}, but {asked} was asked for")
             }
+            Self::Emptied(folder) => {
+                write!(f, "the store in {} is empty, though the folder has served a mesh before", folder.display())
+            }
             Self::Damaged(why) => write!(f, "the CA record in the store is damaged: {why}"),
             Self::Certificate(why) => write!(f, "the root certificate: {why}"),
             Self::Store(why) => write!(f, "{why}"),
@@ -82,6 +87,9 @@ pub fn open(
     let key_file = state_dir.join(KEY_FILE);
     match store.authority().map_err(OpenError::Store)? {
         Some(record) => take_up(&record, &key_file, trust_domain, passphrase),
+        // The context is written after the root was stored, so where it lies a root was lost, and with a new one every sidecar
+        // would be a stranger.
+        None if state_dir.join(super::context::FILE).exists() => Err(OpenError::Emptied(state_dir.to_owned())),
         None => make(store, &key_file, trust_domain, passphrase, now),
     }
 }
