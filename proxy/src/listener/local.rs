@@ -102,7 +102,7 @@ impl LocalListener {
         let mut read = BytesMut::with_capacity(1024);
         let detected = tokio::time::timeout(Duration::from_secs(1), detect::read(&mut stream, &mut read)).await;
         match detected {
-            Ok(Ok(http)) if http != Detected::Opaque => {
+            Ok(Ok(http)) if http.is_http() => {
                 self.http(http, Prefixed::new(read, stream)).await;
                 Ok(())
             }
@@ -130,7 +130,7 @@ impl LocalListener {
     async fn detect(&self, port: &LocalPort, mut stream: TcpStream, mut read: BytesMut) -> Result<(), Reason> {
         if let Ok(detected) = tokio::time::timeout(SILENT, detect::read(&mut stream, &mut read)).await {
             return match detected.map_err(|_| Reason::DownstreamReset)? {
-                Detected::Opaque => self.opaque(port, Prefixed::new(read, stream)).await,
+                Detected::Unknown | Detected::Tls => self.opaque(port, Prefixed::new(read, stream)).await,
                 http => {
                     self.http(http, Prefixed::new(read, stream)).await;
                     Ok(())
@@ -143,7 +143,7 @@ impl LocalListener {
         tokio::select! {
             detected = detect::read(&mut stream, &mut read) => {
                 let detected = detected.map_err(|_| Reason::DownstreamReset)?;
-                if detected != Detected::Opaque {
+                if detected.is_http() {
                     // The server did not speak: the connection was dialled in vain.
                     drop((upstream, in_flight));
                     self.http(detected, Prefixed::new(read, stream)).await;
