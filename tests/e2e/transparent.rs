@@ -2,4 +2,7 @@
 
 mod apps;
 mod databases;
+mod lifecycle;
+mod outside;
+mod pod;
 mod servers;

@@ -102,11 +102,11 @@ impl App for MariaDb {
             client.run("mariadb", &[&target[..], &["-e", sql]].concat()).await
         };
         sql("create database if not exists d; create or replace table d.t (n int); \
-             insert into d.t select seq from seq_1_to_1000")
+             insert into d.t select seq from d.seq_1_to_1000")
         .await;
         assert_eq!(sql("select count(*), sum(n) from d.t").await, "1000\t500500");
         assert_eq!(sql("select repeat('x', 4194304)").await.len(), 4 << 20);
-        assert_eq!(sql("select seq from seq_1_to_100000").await.lines().count(), 100_000);
+        assert_eq!(sql("select seq from d.seq_1_to_100000").await.lines().count(), 100_000);
     }
 }
 

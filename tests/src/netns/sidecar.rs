@@ -1,4 +1,4 @@
-//! A sidecar that intercepts a whole namespace.
+//! A sidecar that intercepts a whole namespace, whether it makes the rules itself or finds them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ const ADMIN_PORT: u16 = 15000;
 
 /// A `leno-proxy --intercept` in a namespace, with every port at its default. Started again it keeps its state folder.
 pub struct Intercepting {
+    unprivileged: bool,
     name: String,
     dir: PathBuf,
     host: Namespace,
@@ -36,14 +37,42 @@ impl Intercepting {
         let state = dir.join(format!("{name}.state")).display().to_string();
         let (plane, token) = (control_plane.to_string(), token_file.display().to_string());
         let args = ["--control-plane", &plane, "--token-file", &token, "--service", service, "--state-dir", &state];
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { name: name.to_owned(), dir: dir.to_owned(), host: host.clone(), args, process: None }.args(&[
-            "--intercept",
-            "--workers",
-            "1",
-            "--output",
-            "json",
-        ])
+        let more = ["--workers", "1", "--output", "json"];
+        let args = args.iter().chain(&more).map(|arg| (*arg).to_owned()).collect();
+        let (name, dir, host) = (name.to_owned(), dir.to_owned(), host.clone());
+        Self { unprivileged: false, name, dir, host, args, process: None }
+    }
+
+    /// Runs as in a pod: the rules are there already, and it has neither root nor any capability from the start.
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = true;
+        let state = self.state_dir();
+        std::fs::create_dir(&state).expect("a state folder");
+        for file in [state, self.token_file()] {
+            std::os::unix::fs::chown(file, Some(SIDECAR_UID), Some(SIDECAR_UID)).expect("a file of ours");
+        }
+        // The folder of the programs may be closed to other users.
+        std::fs::copy(binaries::proxy(), self.own_program()).expect("a copy of the program");
+        self
+    }
+
+    fn own_program(&self) -> PathBuf {
+        self.dir.join(format!("{}.program", self.name))
+    }
+
+    /// The value of the argument `--name`.
+    fn file(&self, name: &str) -> PathBuf {
+        let at = self.args.iter().position(|arg| arg == name).expect("the argument");
+        PathBuf::from(&self.args[at + 1])
+    }
+
+    /// Its state folder.
+    pub fn state_dir(&self) -> PathBuf {
+        self.file("--state-dir")
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.file("--token-file")
     }
 
     /// Further arguments.
@@ -68,7 +97,15 @@ impl Intercepting {
 
     /// The command that starts it in its namespace.
     pub fn command(&self) -> Command {
-        let mut command = self.host.command(binaries::proxy());
+        let mut command;
+        if self.unprivileged {
+            command = self.host.command_as(SIDECAR_UID, "setpriv");
+            command.args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
+            command.arg(self.own_program()).arg("--transparent");
+        } else {
+            command = self.host.command(binaries::proxy());
+            command.arg("--intercept");
+        }
         command.args(&self.args);
         command
     }
