@@ -16,8 +16,8 @@ const PROXY: &[&[&str]] = &[
     &["routing"],
     &["http", "tcp"],
     &["listener", "xds"],
-    // Shows what the stream holds.
-    &["admin"],
+    // Shows what the stream holds; answers kubelet.
+    &["admin", "probes"],
     &["app"],
     &["main"],
 ];
