@@ -96,7 +96,7 @@ fn inject_unit(
     if check::already(&pod) {
         return true;
     }
-    check::refusals(unit, &pod, report);
+    check::refusals(unit, &pod, &settings, report);
     let probes = probes::read(&pod, report);
     let added = added::build(unit, &pod, &settings, options, &probes, report);
     insert::plan(&pod, &added, &probes, edits, report);

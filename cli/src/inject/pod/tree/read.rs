@@ -127,7 +127,7 @@ impl Reader<'_> {
                 let (fields, end) = self.map(depth)?;
                 (anchor, self.collection(start, end, at, |flow| Content::Map { fields, flow }, '{'))
             }
-            _ => return Err(wrong(at, "unexpected end of a collection".into(), "close every bracket that is opened")),
+            _ => return Err(wrong(at, "unexpected end of a collection", "close every bracket that is opened")),
         };
         self.open.remove(&anchor);
         // The anchor zero means 'none'.
@@ -161,10 +161,10 @@ impl Reader<'_> {
 
     fn alias(&mut self, id: usize, span: Range<usize>, at: Place) -> Read<Node> {
         if self.open.contains(&id) {
-            return Err(wrong(at, "an alias refers to the node that it is in".into(), "write the value out"));
+            return Err(wrong(at, "an alias refers to the node that it is in", "write the value out"));
         }
         let Some(node) = self.anchors.get(&id).cloned() else {
-            return Err(wrong(at, "an alias refers to an anchor that is not here".into(), "write the value out"));
+            return Err(wrong(at, "an alias refers to an anchor that is not here", "write the value out"));
         };
         self.charge(weight(&node), at)?;
         Ok(Node { span, place: at, ..node })
@@ -219,7 +219,7 @@ impl Reader<'_> {
     }
 
     fn next(&mut self) -> Read<(Event<'static>, Span)> {
-        let cut = || wrong(Place::default(), "the file ends in the middle".into(), "close every bracket that is opened");
+        let cut = || wrong(Place::default(), "the file ends in the middle", "close every bracket that is opened");
         let (event, span) = self.events.next().ok_or_else(cut)?;
         Ok((owned(event), span))
     }
