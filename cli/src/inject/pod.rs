@@ -32,6 +32,8 @@ pub struct Options {
     pub image: String,
     /// Where the sidecars reach the control plane, HOST:PORT.
     pub control_plane: String,
+    /// Only pods with the annotation `leno.dev/inject: "true"` get a sidecar.
+    pub only_labelled: bool,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
         Self {
             image: "leno-proxy:latest".to_owned(),
             control_plane: "leno-control-plane.leno-system:15010".to_owned(),
+            only_labelled: false,
         }
     }
 }
@@ -91,7 +94,7 @@ fn inject_unit(
 ) -> bool {
     report.about(unit);
     typed::check(unit, report);
-    let Some(settings) = annotations::read(unit, report) else { return false };
+    let Some(settings) = annotations::read(unit, options.only_labelled, report) else { return false };
     let Some(pod) = check::pod(unit, report) else { return false };
     if check::already(&pod) {
         return true;

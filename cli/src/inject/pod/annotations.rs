@@ -64,11 +64,12 @@ impl Settings {
     }
 }
 
-/// Reads the annotations. None: the pod is to have no sidecar.
-pub(super) fn read(unit: &Unit<'_>, report: &mut Report) -> Option<Settings> {
+/// Reads the annotations. None: the pod is to have no sidecar, since they say so, or since they do not ask for one and
+/// `only_labelled` wants that.
+pub(super) fn read(unit: &Unit<'_>, only_labelled: bool, report: &mut Report) -> Option<Settings> {
     misplaced(unit, report);
     let mut settings = Settings::default();
-    let mut inject = true;
+    let mut inject = !only_labelled;
     let annotations = unit.template.at(&["metadata", "annotations"]).map(Node::fields).unwrap_or_default();
     for field in annotations {
         let Some(word) = field.key.strip_prefix(PREFIX) else { continue };
@@ -76,7 +77,7 @@ pub(super) fn read(unit: &Unit<'_>, report: &mut Report) -> Option<Settings> {
         let Some(text) = field.value.text() else { continue };
         match word {
             "inject" => match text {
-                "true" => {}
+                "true" => inject = true,
                 "false" => inject = false,
                 _ => refuse(unit, field, report, format!("{text:?} is neither \"true\" nor \"false\""), ""),
             },

@@ -119,6 +119,7 @@ fn collect<'a>(
 
 fn missing(kind: &'static Kind, node: &Node, api_version: &str, report: &mut Report) {
     if api_version == kind.api_version {
+        report.about_kind(kind.name);
         let message = format!("the {} has no {}", kind.name, kind.template.join("."));
         report.error(node.place, &kind.template.join("."), message, "add the pod's template");
     }

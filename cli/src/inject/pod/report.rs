@@ -26,6 +26,11 @@ impl Report {
         self.object = unit.name();
     }
 
+    /// What follows is about an object of this kind that has no pod.
+    pub(super) fn about_kind(&mut self, kind: &str) {
+        kind.clone_into(&mut self.object);
+    }
+
     /// The object is refused.
     pub(super) fn error(&mut self, at: Place, field: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.add(Severity::Error, at, field, message.into(), hint.into());

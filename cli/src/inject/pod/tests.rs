@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::*;
 
 pub(super) fn options() -> Options {
-    Options { image: "leno-proxy:test".into(), control_plane: "control.mesh:15010".into() }
+    Options { image: "leno-proxy:test".into(), control_plane: "control.mesh:15010".into(), ..Options::default() }
 }
 
 fn corpus() -> Vec<(String, String)> {
@@ -150,6 +150,11 @@ fn a_pod_that_is_left_out_stays_as_it_is() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {leno.dev/inject: 'false'}\nspec:\n  \
                 hostNetwork: true\n  containers: [{name: x}]\n";
     assert_eq!(injected(text), Injected { text: text.into(), pods: 0, warnings: Vec::new() });
+
+    let only = Options { only_labelled: true, ..options() };
+    assert_eq!(inject(&file("02"), "f", &only).unwrap().pods, 0);
+    let asked = file("02").replace("  labels:", "  annotations: {leno.dev/inject: \"true\"}\n  labels:");
+    assert_eq!(inject(&asked, "f", &only).unwrap().pods, 1);
 }
 
 #[test]
