@@ -1,0 +1,3 @@
+//! `leno inject`: sidecars for what is written down in files.
+
+pub mod pod;
