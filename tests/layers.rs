@@ -16,7 +16,9 @@ const PROXY: &[&[&str]] = &[
     &["routing"],
     // Answers with what routing names and state holds.
     &["dns"],
-    &["http", "tcp"],
+    &["tcp"],
+    // Carries what a request was upgraded to by `tcp`.
+    &["http"],
     &["listener", "xds"],
     // Shows what the stream holds; answers kubelet.
     &["admin", "probes"],

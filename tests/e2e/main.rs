@@ -20,3 +20,4 @@ mod stalled_bodies;
 mod start_errors;
 mod tcp;
 mod transparent;
+mod upgrade;

@@ -54,7 +54,12 @@ pub(super) fn read<'a>(pod: &Pod<'a>, report: &mut Report) -> Vec<Rewritten<'a>>
             let [handler] = handlers[..] else {
                 if let Some(second) = handlers.get(1) {
                     let field = format!("{}.{key}", container.path);
-                    report.error(second.place, &field, "a probe has one of httpGet, tcpSocket and grpc", "remove the other");
+                    report.error(
+                        second.place,
+                        &field,
+                        "a probe has one of httpGet, tcpSocket and grpc",
+                        "remove the other",
+                    );
                 }
                 continue;
             };
@@ -71,13 +76,7 @@ pub(super) fn read<'a>(pod: &Pod<'a>, report: &mut Report) -> Vec<Rewritten<'a>>
     found
 }
 
-fn original(
-    container: &Container<'_>,
-    key: &str,
-    probe: &Node,
-    handler: &Field,
-    report: &mut Report,
-) -> Option<Value> {
+fn original(container: &Container<'_>, key: &str, probe: &Node, handler: &Field, report: &mut Report) -> Option<Value> {
     let path = format!("{}.{key}.{}", container.path, handler.key);
     if !super::annotations::is_name(container.name) {
         report.error(container.node.place, &container.path, "the container has no name", "add a name");
@@ -92,7 +91,12 @@ fn original(
         Some(field) => match port(container, &field.value) {
             Ok(port) => port,
             Err(why) => {
-                report.error(field.place, &format!("{path}.port"), why, "write the number, or name the port in `ports`");
+                report.error(
+                    field.place,
+                    &format!("{path}.port"),
+                    why,
+                    "write the number, or name the port in `ports`",
+                );
                 return None;
             }
         },
