@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     assert!(whole != Progress::More || bytes.len() < MOST_BYTES);
     let mut last = Progress::More;
-    for end in (0..bytes.len().min(80)).chain((80..bytes.len()).step_by(53)) {
+    for end in (0..bytes.len().min(80)).chain((80..bytes.len()).step_by(1 + bytes.len() / 64)) {
         let part = read(&bytes[..end]);
         assert!(last == Progress::More || part == last, "{last:?} became {part:?} at {end}");
         last = part;

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(whole.is_some() || bytes.len() < MOST);
     let mut decided = None;
     // Every cut near the front, where verdicts fall, and some further on.
-    for end in (0..bytes.len().min(64)).chain((64..bytes.len()).step_by(61)) {
+    for end in (0..bytes.len().min(64)).chain((64..bytes.len()).step_by(1 + bytes.len() / 64)) {
         let verdict = sniff(&bytes[..end]);
         assert!(decided.is_none() || verdict == decided, "{decided:?} became {verdict:?} at {end}");
         decided = verdict;
