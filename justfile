@@ -7,6 +7,10 @@ default:
 test:
     cargo test --workspace
 
+# Each fuzz target for so many seconds; `fuzz/run TARGET` for one
+fuzz SECONDS="60":
+    fuzz/run --all {{SECONDS}}
+
 # One end-to-end promise, for example `just e2e split`
 e2e NAME:
     cargo test -p leno-tests --test e2e -- {{NAME}}

@@ -2,6 +2,7 @@
 
 mod apps;
 mod databases;
+mod dns;
 mod lifecycle;
 mod outside;
 mod pod;
