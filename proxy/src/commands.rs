@@ -18,6 +18,9 @@ const DIFFERENT: u8 = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest one try of `wait` takes.
 const TRY: Duration = Duration::from_secs(2);
+/// How long the sidecar of a job may drain after the app has ended: a little longer than its own limit, unless that was
+/// changed.
+const DRAINING: Duration = Duration::from_secs(35);
 /// Of an answer no more is read.
 const ANSWER_BYTES: usize = 1024;
 
@@ -124,7 +127,10 @@ pub fn hold(args: &HoldArgs) -> Result<(), Failure> {
         let mut child = signal(SignalKind::child()).map_err(refused)?;
         let apps_ended = async {
             match args.until_apps_end {
-                true => apps::ended().await,
+                true => {
+                    apps::ended().await;
+                    apps::alone(DRAINING).await;
+                }
                 false => std::future::pending().await,
             }
         };

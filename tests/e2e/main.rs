@@ -7,6 +7,8 @@ mod cli;
 mod control_plane_loss;
 mod demo;
 mod identity;
+mod intercept;
+mod job;
 mod lifecycle;
 mod many_sidecars;
 mod observe;
