@@ -69,12 +69,12 @@ impl Parts {
 
     /// Connections that the client's sidecar has passed to what is not in the mesh.
     async fn passed(&self) -> f64 {
-        self.client_sidecar.metrics().await.sum("leno_egress_connections_total", &[("result", "passed")])
+        self.client_sidecar.metrics().await.sum("leno_egress_connections_total", &[("verdict", "allowed")])
     }
 
     /// Connections that the client's sidecar has refused, since they led to what is not in the mesh.
     async fn refused(&self) -> f64 {
-        self.client_sidecar.metrics().await.sum("leno_egress_connections_total", &[("result", "refused")])
+        self.client_sidecar.metrics().await.sum("leno_egress_connections_total", &[("verdict", "denied")])
     }
 }
 
@@ -142,9 +142,9 @@ async fn with_registry_only_what_is_not_in_the_mesh_is_refused_with_a_reason() {
     let mut curl = parts.client.command("curl");
     curl.args(["-s", "--max-time", "20", "-D", "-", &format!("http://{}/", at(&parts.outside, HTTP))]);
     let told = String::from_utf8_lossy(&output(curl).await.stdout).to_lowercase();
-    assert!(told.contains("leno-reason: egress_refused"), "{told}");
+    assert!(told.contains("leno-reason: egress_denied"), "{told}");
     let log = parts.client_sidecar.log();
-    let named = |line: &&str| line.contains("REGISTRY_ONLY") && line.contains(&at(&parts.outside, PORT).to_string());
+    let named = |line: &&str| line.contains("egress_denied") && line.contains(&at(&parts.outside, PORT).to_string());
     assert!(log.lines().any(|line| named(&line)), "{log}");
 
     // The mesh itself goes on, by name and by address.
