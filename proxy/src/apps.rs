@@ -42,6 +42,21 @@ pub async fn ended() {
     }
 }
 
+/// Comes back when no other process is there: neither an app's nor a sidecar's.
+pub async fn alone() {
+    let (proc, own) = (Path::new("/proc"), std::process::id());
+    while living(proc).any(|(pid, _)| pid != own) {
+        tokio::time::sleep(BEFORE).await;
+    }
+}
+
+/// The living processes.
+fn living(proc: &Path) -> impl Iterator<Item = (u32, Seen)> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(move |pid| Some((pid, read(&proc.join(pid.to_string()))?)))
+}
+
 /// What was seen so far.
 struct Watch<'a> {
     proc: &'a Path,
@@ -76,10 +91,7 @@ impl<'a> Watch<'a> {
 
     /// All processes but ours and those that are dead.
     fn others_now(&self) -> BTreeMap<u32, Seen> {
-        let entries = fs::read_dir(self.proc).into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let others = pids.filter_map(|pid| Some((pid, read(&self.proc.join(pid.to_string()))?)));
-        others.filter(|(_, seen)| seen.name != self.own.name && seen.name != PAUSE).collect()
+        living(self.proc).filter(|(_, seen)| seen.name != self.own.name && seen.name != PAUSE).collect()
     }
 }
 

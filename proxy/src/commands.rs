@@ -18,6 +18,8 @@ const DIFFERENT: u8 = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest one try of `wait` takes.
 const TRY: Duration = Duration::from_secs(2);
+/// What a holder leaves the sidecar to drain in when the app has ended; its default drain timeout, and a little more.
+const SIDECAR_DRAINS: Duration = Duration::from_secs(35);
 /// Of an answer no more is read.
 const ANSWER_BYTES: usize = 1024;
 
@@ -124,7 +126,11 @@ pub fn hold(args: &HoldArgs) -> Result<(), Failure> {
         let mut child = signal(SignalKind::child()).map_err(refused)?;
         let apps_ended = async {
             match args.until_apps_end {
-                true => apps::ended().await,
+                true => {
+                    apps::ended().await;
+                    // With the first process of their namespace all others are killed; the sidecar shall drain first.
+                    let _ = tokio::time::timeout(SIDECAR_DRAINS, apps::alone()).await;
+                }
                 false => std::future::pending().await,
             }
         };
