@@ -32,10 +32,11 @@ impl Capture {
         Self::run(dir, tcpdump, "lo", &filter.join(" or "), ports).await
     }
 
-    /// Captures every packet that passes the bridge of a network, where TLS is expected on the TCP `ports` and nothing else is.
-    pub async fn wire(dir: &Path, bridge: &Namespace, ports: &[u16]) -> Self {
+    /// Captures every packet that passes the bridge of a network and `filter`. TLS is expected on the TCP `ports`, and nothing
+    /// else is.
+    pub async fn wire(dir: &Path, bridge: &Namespace, filter: &str, ports: &[u16]) -> Self {
         let tcpdump = bridge.command(tools::find("tcpdump").expect("tcpdump"));
-        Self { bridge: Some(bridge.clone()), ..Self::run(dir, tcpdump, "br0", "", ports).await }
+        Self { bridge: Some(bridge.clone()), ..Self::run(dir, tcpdump, "br0", filter, ports).await }
     }
 
     async fn run(dir: &Path, mut tcpdump: Command, interface: &str, filter: &str, ports: &[u16]) -> Self {

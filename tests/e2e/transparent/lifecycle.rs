@@ -14,7 +14,8 @@ struct Parts {
     server_sidecar: Intercepting,
     client: Namespace,
     server: Namespace,
-    mesh: NetMesh,
+    // Held for its drop, which ends the control plane and the network.
+    _mesh: NetMesh,
 }
 
 impl Parts {
@@ -24,7 +25,7 @@ impl Parts {
         let server_sidecar = mesh.sidecar(&server, "server").await.start().await;
         let client_sidecar = mesh.sidecar(&client, "client").await.start().await;
         mesh.connected(2).await;
-        Self { client_sidecar, server_sidecar, client, server, mesh }
+        Self { client_sidecar, server_sidecar, client, server, _mesh: mesh }
     }
 
     fn server_addr(&self) -> SocketAddr {
