@@ -34,7 +34,8 @@ pub struct Compose {
 impl Compose {
     /// Compose 1.29, the one in Python that distributions ship.
     pub fn v1() -> Option<Self> {
-        Self::of(tools::find("docker-compose")?).filter(|compose| compose.version.starts_with("1."))
+        // Both versions are called docker-compose.
+        tools::find_all("docker-compose").into_iter().filter_map(Self::of).find(|c| c.version.starts_with("1."))
     }
 
     /// Compose 2 or later.
@@ -43,7 +44,7 @@ impl Compose {
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker/cli-plugins"));
         let folders = home.into_iter().chain(PLUGIN_DIRS.iter().map(|dir| Path::new("/").join(dir)));
         let plugins = folders.map(|folder| folder.join("docker-compose"));
-        let found = named.into_iter().chain(plugins).chain(tools::find("docker-compose"));
+        let found = named.into_iter().chain(plugins).chain(tools::find_all("docker-compose"));
         found.filter(|file| file.is_file()).find_map(|file| Self::of(file).filter(|c| !c.version.starts_with("1.")))
     }
 

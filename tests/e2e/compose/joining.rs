@@ -11,45 +11,36 @@ use super::docker_and;
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn compose_file(port: u16) -> String {
-    format!(
-        r#"
+const COMPOSE_FILE: &str = r#"
 services:
   leno-control-plane:
     image: leno-control-plane
     user: "0:0"
-    command: [--xds-addr, ":15010", --api-addr, ":15012", --advertise-api-addr, "127.0.0.1:{port}",
+    command: [--xds-addr, ":15010", --api-addr, ":15012", --advertise-api-addr, "127.0.0.1:${LENO_API_PORT}",
       --state-dir, /var/lib/leno, --join-secrets, /run/secrets]
-    ports: ["127.0.0.1:{port}:15012"]
+    ports: ["127.0.0.1:${LENO_API_PORT}:15012"]
     volumes: ["./.leno/control-plane:/var/lib/leno"]
     secrets: [default.web, default.api]
-    healthcheck: {{test: [CMD, /leno-control-plane, health], interval: 1s, timeout: 5s, retries: 30}}
+    healthcheck: {test: [CMD, /leno-control-plane, health], interval: 1s, timeout: 5s, retries: 30}
   web: &sidecar
     image: leno-proxy
     command: [--control-plane, "leno-control-plane:15010", --token-file, /run/secrets/default.web,
       --service, web, --state-dir, /var/lib/leno]
     secrets: [default.web]
-    depends_on: {{leno-control-plane: {{condition: service_healthy}}}}
+    depends_on: {leno-control-plane: {condition: service_healthy}}
   # Knows the secret of another.
   intruder:
     <<: *sidecar
     command: [--control-plane, "leno-control-plane:15010", --token-file, /run/secrets/default.web,
       --service, api, --state-dir, /var/lib/leno]
 secrets:
-  default.web: {{file: ./default.web}}
-  default.api: {{file: ./default.api}}
-"#
-    )
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
+  default.web: {file: ./default.web}
+  default.api: {file: ./default.api}
+"#;
 
 fn sidecars_join(compose: Option<Compose>, which: &str) {
     let Some((docker, compose)) = docker_and(compose, which) else { return };
-    let project = Project::of_text(&docker, &compose, &compose_file(free_port()));
+    let project = Project::of_text(&docker, &compose, COMPOSE_FILE);
     for name in ["default.web", "default.api"] {
         let file = project.dir().join(name);
         std::fs::write(&file, JoinSecret::generate().unwrap().to_text().as_bytes()).unwrap();

@@ -16,6 +16,8 @@ pub struct Project<'a> {
     compose: Compose,
     dir: TempDir,
     name: String,
+    /// Where the control plane's API is published on the host.
+    api_port: u16,
 }
 
 /// A container of a project.
@@ -52,7 +54,7 @@ impl<'a> Project<'a> {
         let dir = TempDir::with_prefix("leno-compose-").expect("a temporary folder");
         // Unique on the machine, and in the letters that Compose takes.
         let name = format!("leno{}{:x}", std::process::id(), fastrand::u32(..));
-        Self { docker, compose: compose.clone(), dir, name }
+        Self { docker, compose: compose.clone(), dir, name, api_port: free_port() }
     }
 
     /// The project's folder.
@@ -79,6 +81,7 @@ impl<'a> Project<'a> {
     pub fn compose_output(&self, args: &[&str]) -> Output {
         let mut command = self.docker.command(&self.compose.program);
         command.args(["--project-name", &self.name]).args(args).current_dir(self.dir());
+        command.env("LENO_API_PORT", self.api_port.to_string());
         command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"))
     }
 
@@ -187,6 +190,12 @@ impl Drop for Project<'_> {
         }
         let _ = self.compose_output(&["down", "--volumes", "--remove-orphans", "--timeout", "1"]);
     }
+}
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("a free port").port()
 }
 
 fn container(inspected: &Value) -> Container {
