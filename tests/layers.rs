@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// Top to bottom; the modules of one line are siblings.
 const PROXY: &[&[&str]] = &[
     &["model", "error", "settings"],
+    &["intercept", "apps"],
+    &["commands"],
     &["telemetry"],
     &["tls", "detect", "policy", "balance", "resilience"],
     &["state"],

@@ -3,6 +3,7 @@
 
 mod failure;
 mod observe;
+mod record;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -102,7 +103,13 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let bundle = authority.trust_bundle();
     let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
     let globals = watch::Sender::new(globals);
-    let worlds = discovery::spawn(store.subscribe(), registry.subscribe(), globals.subscribe(), watch.clone());
+    let worlds = discovery::spawn(
+        record::VirtualAddresses(store.downgrade()),
+        store.subscribe(),
+        registry.subscribe(),
+        globals.subscribe(),
+        watch.clone(),
+    );
     let sessions = Sessions::new(registry.clone());
     let refusals = Refusals::new(&metrics);
     let readiness = Readiness::new();

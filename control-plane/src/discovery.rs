@@ -8,15 +8,18 @@ mod attach;
 mod backends;
 mod convert;
 mod engine;
+mod implicit;
 mod resource;
 mod selection;
+mod sidecar_config;
 mod table;
 mod task;
+mod virtual_addresses;
 mod world;
 
 pub use engine::Engine;
 pub use resource::{Resource, ResourceType, Version};
-pub use task::spawn;
+pub use task::{Record, spawn};
 pub use world::World;
 #[cfg(test)]
 pub(crate) use world::WorldBuilder;

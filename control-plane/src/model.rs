@@ -14,7 +14,7 @@ pub use route::{
     Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry,
     TcpRoute, ValueMatch,
 };
-pub use service::{AppProtocol, ReferenceGrant, Service, ServicePort, TargetPort, TrafficPolicy};
+pub use service::{AppProtocol, EgressMode, MtlsMode, ReferenceGrant, Service, ServicePort, TargetPort, TrafficPolicy};
 pub use workload::{StaticWorkload, Workload};
 
 /// Everything that is in force at one revision. Immutable: a change makes a new one.

@@ -16,7 +16,7 @@ mod tables;
 mod tokens;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{Durability, WriteTransaction};
@@ -35,6 +35,16 @@ pub use tokens::{MOST_TOKENS, TokenRecord, TokenRefusal};
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
+/// A handle that does not keep the store open.
+pub struct WeakStore(Weak<Inner>);
+
+impl WeakStore {
+    /// The store, unless it was closed.
+    pub fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(Store)
+    }
+}
+
 struct Inner {
     db: handle::Handle,
     /// Held by the one writer.
@@ -45,6 +55,11 @@ struct Inner {
 }
 
 impl Store {
+    /// A handle for a task that may outlive whoever serves from the store.
+    pub fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.0))
+    }
+
     /// Opens the store of a state folder, which is made when it is not there.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use check::Check;
 
 pub use check::{is_dns_label, is_dns_subdomain};
 pub use cross::warnings;
+pub use service::protocol_of_name;
 
 /// What a valid object means.
 #[derive(Debug, Clone, PartialEq)]

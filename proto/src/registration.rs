@@ -8,7 +8,7 @@ use prost_types::{Struct, Value, value::Kind};
 
 use crate::discovery::Node;
 
-/// Most labels, and most ports, of one workload.
+/// Most labels, most ports, and most further addresses, of one workload.
 const MOST: usize = 64;
 
 /// One workload as its own sidecar describes it. The identity is not part of it: the certificate proves that.
@@ -22,8 +22,12 @@ pub struct Registration {
     /// IP address at which peers reach the mesh port.
     pub address: String,
     pub mesh_port: u16,
+    /// Further addresses of the workload, of either family.
+    pub more_addresses: Vec<String>,
     /// The app's ports: name to number.
     pub ports: BTreeMap<String, u16>,
+    /// The sidecar takes every port of its app (transparent mode).
+    pub any_port: bool,
     pub state: WorkloadState,
     /// Version of the sidecar.
     pub version: String,
@@ -76,6 +80,11 @@ fn object<V>(fields: &BTreeMap<String, V>, value: impl Fn(&V) -> Value) -> Value
     Value { kind: Some(Kind::StructValue(Struct { fields })) }
 }
 
+fn list(texts: &[String]) -> Value {
+    let values = texts.iter().map(|t| text(t.as_str())).collect();
+    Value { kind: Some(Kind::ListValue(prost_types::ListValue { values })) }
+}
+
 impl Registration {
     /// The xDS node of the workload.
     pub fn to_node(&self) -> Node {
@@ -86,7 +95,9 @@ impl Registration {
             ("labels", object(&self.labels, |l| text(l.as_str()))),
             ("address", text(&self.address)),
             ("meshPort", number(self.mesh_port)),
+            ("moreAddresses", list(&self.more_addresses)),
             ("ports", object(&self.ports, |p| number(*p))),
+            ("anyPort", Value { kind: Some(Kind::BoolValue(self.any_port)) }),
             ("state", text(self.state.as_str())),
         ];
         Node {
@@ -114,7 +125,9 @@ impl Registration {
             labels: map(metadata, "labels", as_text)?,
             address: string(metadata, "address")?,
             mesh_port: field(metadata, "meshPort", as_port)?,
+            more_addresses: field(metadata, "moreAddresses", as_texts)?,
             ports: map(metadata, "ports", as_port)?,
+            any_port: field(metadata, "anyPort", as_bool)?,
             state,
             version: node.user_agent_version.chars().take(64).collect(),
         })
@@ -124,6 +137,20 @@ impl Registration {
 fn as_text(value: &Value) -> Option<String> {
     match &value.kind {
         Some(Kind::StringValue(s)) if s.len() <= 253 => Some(s.clone()),
+        _ => None,
+    }
+}
+
+fn as_texts(value: &Value) -> Option<Vec<String>> {
+    match &value.kind {
+        Some(Kind::ListValue(list)) if list.values.len() <= MOST => list.values.iter().map(as_text).collect(),
+        _ => None,
+    }
+}
+
+fn as_bool(value: &Value) -> Option<bool> {
+    match value.kind {
+        Some(Kind::BoolValue(value)) => Some(value),
         _ => None,
     }
 }
@@ -181,6 +208,8 @@ mod tests {
             labels: [("app".to_owned(), "web".to_owned())].into(),
             address: "127.0.0.1".into(),
             mesh_port: 15008,
+            more_addresses: vec!["::1".into()],
+            any_port: true,
             ports: [("http".to_owned(), 8080)].into(),
             state: WorkloadState::Ready,
             version: "0.1.0".into(),
@@ -194,9 +223,9 @@ mod tests {
 
     #[test]
     fn a_missing_or_misshapen_field_is_named() {
-        for name in ["name", "labels", "ports", "meshPort", "state"] {
+        for name in ["name", "labels", "ports", "meshPort", "state", "anyPort", "moreAddresses"] {
             let mut node = example().to_node();
-            node.metadata.as_mut().unwrap().fields.insert(name.into(), Value { kind: Some(Kind::BoolValue(true)) });
+            node.metadata.as_mut().unwrap().fields.insert(name.into(), Value { kind: Some(Kind::NullValue(0)) });
             let error = Registration::from_node(&node).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
@@ -206,6 +235,9 @@ mod tests {
     fn more_labels_than_the_bound_are_refused() {
         let mut many = example();
         many.labels = (0..=MOST).map(|n| (n.to_string(), String::new())).collect();
+        assert!(Registration::from_node(&many.to_node()).is_err());
+        let mut many = example();
+        many.more_addresses = vec!["::1".into(); MOST + 1];
         assert!(Registration::from_node(&many.to_node()).is_err());
     }
 }

@@ -1,11 +1,14 @@
 //! What a connection speaks, from its first bytes. Nothing is consumed: what was read is given back in front of the rest.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// What HTTP/2 clients send first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,6 +26,35 @@ pub enum Detected {
     Http2,
     /// Anything else.
     Opaque,
+}
+
+/// For how long it is remembered what a destination speaks. A service that changes its protocol is understood again after this.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// Who speaks first to a destination, and what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// The client, in HTTP: there is no use in dialling for an opaque connection before it has spoken.
+    Http,
+    /// The client, in something else, or the server: it is dialled at once.
+    Opaque,
+}
+
+/// What was learned of one destination.
+#[derive(Debug, Default)]
+pub struct Learned(Cell<Option<(Manner, Instant)>>);
+
+impl Learned {
+    /// The last connection's manner, unless that was long ago.
+    pub fn manner(&self) -> Option<Manner> {
+        let (manner, since) = self.0.get()?;
+        (since.elapsed() < REMEMBERED).then_some(manner)
+    }
+
+    /// A connection has shown it.
+    pub fn learn(&self, manner: Manner) {
+        self.0.set(Some((manner, Instant::now())));
+    }
 }
 
 /// Looks at the first bytes. None: more are needed.
@@ -154,6 +186,19 @@ mod tests {
         assert_eq!(sniff(&[b'a'; MOST_METHOD + 1]), Some(Detected::Opaque));
         let endless: Vec<u8> = b"GET /".iter().copied().chain(std::iter::repeat_n(b'a', MOST_LINE)).collect();
         assert_eq!(sniff(&endless), Some(Detected::Opaque));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_learned_is_forgotten_after_a_while() {
+        let learned = Learned::default();
+        assert_eq!(learned.manner(), None);
+        learned.learn(Manner::Http);
+        tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+        assert_eq!(learned.manner(), Some(Manner::Http));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(learned.manner(), None);
+        learned.learn(Manner::Opaque);
+        assert_eq!(learned.manner(), Some(Manner::Opaque));
     }
 
     #[tokio::test]

@@ -3,10 +3,13 @@
 
 pub mod admin;
 pub mod app;
+pub mod apps;
 pub mod balance;
+pub mod commands;
 pub mod detect;
 pub mod error;
 pub mod http;
+pub mod intercept;
 pub mod listener;
 pub mod model;
 pub mod resilience;

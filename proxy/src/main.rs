@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use leno_proxy::app;
-use leno_proxy::settings::{Args, Settings};
+use leno_proxy::settings::{Args, Cli, Settings};
+use leno_proxy::{app, apps, commands, intercept};
 use leno_runtime::failure::{Failure, exit, exit_with};
 use leno_runtime::{limits, log, signals};
 
@@ -12,7 +11,16 @@ use leno_runtime::{limits, log, signals};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let settings = match Settings::try_from(Args::parse()) {
+    match Cli::parse() {
+        Cli::Serve(args) => serve(*args),
+        Cli::Intercept(args) => commands::intercept(&args),
+        Cli::Wait(args) => exit_with(commands::wait(&args)),
+        Cli::Hold(args) => exit_with(commands::hold(&args)),
+    }
+}
+
+fn serve(args: Args) -> ExitCode {
+    let mut settings = match Settings::try_from(args) {
         Ok(settings) => settings,
         Err(problems) => {
             return exit_with(Err(Failure::new(
@@ -24,6 +32,10 @@ fn main() -> ExitCode {
     };
     log::init(settings.output);
     limits::allow_many_files();
+    // Before any other thread exists: privileges are a thread's, and each new thread has those of the one that starts it.
+    if let Err(failure) = intercept::start(&mut settings) {
+        return exit_with(Err(failure));
+    }
     // The main thread is the control thread: stream, renewal, admin port. Traffic has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -33,11 +45,26 @@ fn main() -> ExitCode {
             return exit_with(Err(failure));
         }
     };
+    let exit_with_app = settings.exit_with_app;
     let result = runtime.block_on(async {
         let bound = app::build(settings).await?;
-        bound.run(signals::shutdown()).await
+        bound.run(end(exit_with_app)).await
     });
     // Whatever still waits on a blocking call (a DNS lookup, say) does not keep the process.
     runtime.shutdown_background();
     exit_with(result)
+}
+
+/// When the sidecar is to drain: it is told to, or the app that it is there for has ended.
+async fn end(exit_with_app: bool) {
+    let app_ended = async {
+        match exit_with_app {
+            true => apps::ended().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signals::shutdown() => {}
+        () = app_ended => tracing::info!("the app has ended"),
+    }
 }

@@ -9,10 +9,13 @@ mod route;
 mod service;
 mod snapshot;
 
-pub use convert::InvalidResource;
+pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Peer};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use resources::{Assembled, Demand, Resources};
 pub use route::{HeaderModifier, Retry, RouteKind};
 pub use service::{AppProtocol, Policy};
-pub use snapshot::{Backend, Candidate, Cluster, Destination, DestinationPort, HttpRule, Snapshot, Target};
+pub use snapshot::{
+    AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Posture, Snapshot,
+    Target, is_virtual,
+};

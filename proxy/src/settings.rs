@@ -4,6 +4,7 @@
 //! the rest of the program sees.
 
 mod args;
+mod interception;
 mod parse;
 mod state_dir;
 
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use leno_runtime::Output;
 
-pub use args::Args;
+pub use args::{Args, Cli, HoldArgs, WaitArgs};
+pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
 pub use parse::{Problems, parse_duration};
 pub use state_dir::StateDir;
 
@@ -46,6 +48,16 @@ pub struct Settings {
     pub http_proxy_addr: String,
     /// Where `/ready`, `/live`, `/metrics` and `/config_dump` are served.
     pub admin_addr: String,
+    /// Where redirected connections to the app's ports arrive.
+    pub inbound_addr: String,
+    /// Where DNS is answered; the same port of `[::1]` belongs to it.
+    pub dns_addr: String,
+    /// Where health checks of the app are answered.
+    pub health_addr: String,
+    /// How traffic is intercepted; none in explicit use.
+    pub interception: Option<Interception>,
+    /// End when the app's processes have ended.
+    pub exit_with_app: bool,
     /// The address that peers dial, when it is not the one that the control plane is reached from.
     pub advertise_addr: Option<IpAddr>,
     /// Folder of the identity and of the last good snapshot.

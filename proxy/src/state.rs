@@ -4,7 +4,7 @@
 pub mod demand;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ struct Shared {
     /// Workers compare it once a request; only a change makes them look at the snapshot.
     version: AtomicU64,
     changed: watch::Sender<u64>,
+    /// The control plane does not answer, so there is no use in waiting for it.
+    away: AtomicBool,
 }
 
 /// Publishes snapshots. There is one.
@@ -29,8 +31,12 @@ pub struct Reader(Arc<Shared>);
 
 /// A writer and a reader that start empty.
 pub fn channel() -> (Writer, Reader) {
-    let shared =
-        Arc::new(Shared { snapshot: ArcSwap::default(), version: AtomicU64::new(0), changed: watch::Sender::new(0) });
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::default(),
+        version: AtomicU64::new(0),
+        changed: watch::Sender::new(0),
+        away: AtomicBool::new(false),
+    });
     (Writer(shared.clone()), Reader(shared))
 }
 
@@ -43,7 +49,19 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Whether the control plane can be asked.
+    pub fn set_away(&self, away: bool) {
+        self.0.away.store(away, Ordering::Relaxed);
+    }
+}
+
 impl Reader {
+    /// True while the control plane does not answer: what is not known now will not be known soon.
+    pub fn away(&self) -> bool {
+        self.0.away.load(Ordering::Relaxed)
+    }
+
     /// Grows with each snapshot.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)

@@ -142,6 +142,8 @@ async fn a_nack_is_printed_with_the_sidecar_and_its_reason_and_stays_in_status()
         labels: Default::default(),
         address: "127.0.0.1".into(),
         mesh_port: 1,
+        more_addresses: vec![],
+        any_port: false,
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),

@@ -64,6 +64,8 @@ fn registration(account: &str) -> Registration {
         labels: [("app".to_owned(), account.to_owned())].into(),
         address: "127.0.0.1".into(),
         mesh_port: 1,
+        more_addresses: vec![],
+        any_port: false,
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),

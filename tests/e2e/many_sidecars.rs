@@ -30,6 +30,8 @@ fn registration(n: usize) -> Registration {
         labels: [("app".to_owned(), "client".to_owned())].into(),
         address: "127.0.0.1".into(),
         mesh_port: 1,
+        more_addresses: vec![],
+        any_port: false,
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),

@@ -76,6 +76,8 @@ fn workload(name: &str) -> Workload {
         identity: Some("spiffe://cluster.local/ns/default/sa/web".into()),
         ports: [("http".to_owned(), 8080)].into(),
         healthy: true,
+        more_addresses: vec![],
+        any_port: false,
     }
 }
 

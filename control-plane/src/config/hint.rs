@@ -67,6 +67,8 @@ pub(super) const FIELDS: &[&str] = &[
     "address",
     "serviceAccount",
     "targetRefs",
+    "mtls",
+    "egress",
     "connectTimeout",
     "idleTimeout",
     "outlierDetection",

@@ -23,8 +23,14 @@ pub struct WorkloadSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicySpec {
-    /// The Services that it is attached to.
+    /// The Services that it is attached to, or its own Namespace.
     pub target_refs: Vec<TargetRef>,
+    /// `STRICT` or `PERMISSIVE`, for a Namespace.
+    #[serde(default)]
+    pub mtls: Option<String>,
+    /// `ALLOW` or `REGISTRY_ONLY`, for a Namespace.
+    #[serde(default)]
+    pub egress: Option<String>,
     /// A duration (GEP-2257).
     #[serde(default)]
     pub connect_timeout: Option<String>,
@@ -46,9 +52,9 @@ pub struct TargetRef {
     /// Empty: the core group.
     #[serde(default)]
     pub group: String,
-    /// `Service`.
+    /// `Service` or `Namespace`.
     pub kind: String,
-    /// The Service's name.
+    /// Its name.
     pub name: String,
 }
 

@@ -1,7 +1,7 @@
 //! What is behind `IP:PORT`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use leno_proto::v1;
 
@@ -34,12 +34,36 @@ pub(super) fn address(
             service: service.name.to_string(),
             service_port: port.service_port.into(),
             endpoint: Some(convert::endpoint(workload, ports)),
+            shared: false,
         },
         None => v1::Address {
             service: String::new(),
             service_port: 0,
             endpoint: Some(convert::endpoint(workload, bare_port(workload, address))),
+            shared: false,
         },
+    })
+}
+
+/// What is behind an IP address: a workload whose sidecar takes every port, or a word that IP:PORT is to be asked for, since
+/// several share it or some of its ports are in nobody's mesh. None: no workload has it.
+pub(super) fn host(selection: &Selection, services: &BTreeMap<Name, Service>, ip: IpAddr) -> Option<v1::Address> {
+    let mut workloads = selection.workloads_of_ip(ip);
+    let workload = workloads.next()?;
+    if !workload.any_port || workloads.next().is_some() {
+        return Some(v1::Address { shared: true, ..v1::Address::default() });
+    }
+    let selecting = selection
+        .services_near(workload)
+        .into_iter()
+        .find(|name| services.get(*name).is_some_and(|service| selects(service, workload)));
+    let ports = workload.ports.iter();
+    let ports =
+        ports.map(|(name, number)| EndpointPort { service_port: *number, target: name.clone(), number: *number });
+    Some(v1::Address {
+        service: selecting.map(ToString::to_string).unwrap_or_default(),
+        endpoint: Some(convert::endpoint(workload, ports.collect())),
+        ..v1::Address::default()
     })
 }
 

@@ -98,6 +98,11 @@ impl Attachments {
         self.policies.get(service)
     }
 
+    /// The ports of a Service that routes name.
+    pub(super) fn parent_ports(&self, service: &Name) -> impl Iterator<Item = u16> {
+        self.by_service.get(service).into_iter().flatten().filter_map(|attached| attached.port)
+    }
+
     /// The other namespaces that have routes of their own (consumer routes, GEP-1324) for this Service.
     pub(super) fn consumer_namespaces(&self, service: &Name) -> BTreeSet<&str> {
         let attached = self.by_service.get(service).into_iter().flatten();
@@ -107,24 +112,27 @@ impl Attachments {
     /// The routes of each port of a Service for the clients of one namespace. A namespace with consumer routes on a port sees
     /// only those there; every other one sees the producer's.
     pub(super) fn routes(&self, service: &Service, client_namespace: &str) -> Vec<PortRoutes> {
-        service
-            .ports
-            .iter()
-            .map(|port| {
-                let own = self.port_routes(&service.name, port.number, client_namespace);
-                if own == PortRoutes::default() && client_namespace != service.name.namespace {
-                    return self.port_routes(&service.name, port.number, &service.name.namespace);
-                }
-                own
-            })
-            .collect()
+        service.ports.iter().map(|port| self.of_port(service, Some(port.number), client_namespace)).collect()
     }
 
-    fn port_routes(&self, service: &Name, port: u16, route_namespace: &str) -> PortRoutes {
+    /// As [`Self::routes`], for the ports that stand nowhere: what is attached to no port in particular.
+    pub(super) fn routes_of_any_port(&self, service: &Service, client_namespace: &str) -> PortRoutes {
+        self.of_port(service, None, client_namespace)
+    }
+
+    fn of_port(&self, service: &Service, port: Option<u16>, client_namespace: &str) -> PortRoutes {
+        let own = self.port_routes(&service.name, port, client_namespace);
+        if own == PortRoutes::default() && client_namespace != service.name.namespace {
+            return self.port_routes(&service.name, port, &service.name.namespace);
+        }
+        own
+    }
+
+    fn port_routes(&self, service: &Name, port: Option<u16>, route_namespace: &str) -> PortRoutes {
         let mut routes = PortRoutes::default();
         let mut seen = BTreeSet::new();
         for attached in self.by_service.get(service).into_iter().flatten() {
-            let here = attached.name.namespace == route_namespace && attached.port.is_none_or(|p| p == port);
+            let here = attached.name.namespace == route_namespace && attached.port.is_none_or(|p| Some(p) == port);
             // A route may name the Service twice, once with the port and once without.
             if !here || !seen.insert((attached.kind, &attached.name)) {
                 continue;

@@ -1,6 +1,8 @@
 //! Whether a route may send to what it names (Gateway API, `ResolvedRefs` and ReferenceGrant).
 
-use crate::model::{Backend, Kind, Mesh, Name};
+use std::collections::BTreeMap;
+
+use crate::model::{Backend, Kind, Mesh, Name, Service};
 
 /// The Service does not exist or does not have the port.
 const BACKEND_NOT_FOUND: &str = "BackendNotFound";
@@ -13,23 +15,32 @@ pub(super) struct Checked<'a> {
     pub(super) invalid_reason: &'a str,
 }
 
+/// What references are checked against.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// For the ReferenceGrants.
+    pub(super) mesh: &'a Mesh,
+    /// All services, also those that nobody wrote.
+    pub(super) services: &'a BTreeMap<Name, Service>,
+}
+
 /// Checks the backends of one rule of a route.
-pub(super) fn check<'a>(mesh: &Mesh, kind: Kind, route: &Name, backends: &'a [Backend]) -> Vec<Checked<'a>> {
+pub(super) fn check<'a>(known: Known<'_>, kind: Kind, route: &Name, backends: &'a [Backend]) -> Vec<Checked<'a>> {
     backends
         .iter()
-        .map(|backend| Checked { backend, invalid_reason: invalid_reason(mesh, kind, route, backend) })
+        .map(|backend| Checked { backend, invalid_reason: invalid_reason(known, kind, route, backend) })
         .collect()
 }
 
 /// The grant is looked at before the Service, so that nobody learns what exists in a namespace that granted nothing.
-fn invalid_reason<'a>(mesh: &Mesh, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
+fn invalid_reason<'a>(known: Known<'_>, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
     if !backend.invalid_reason.is_empty() {
         return &backend.invalid_reason;
     }
-    if backend.service.namespace != route.namespace && !granted(mesh, kind, &route.namespace, &backend.service) {
+    if backend.service.namespace != route.namespace && !granted(known.mesh, kind, &route.namespace, &backend.service) {
         return REF_NOT_PERMITTED;
     }
-    let found = mesh.services.get(&backend.service).is_some_and(|s| s.ports.iter().any(|p| p.number == backend.port));
+    let found = known.services.get(&backend.service).is_some_and(|service| service.has_port(backend.port));
     if found { "" } else { BACKEND_NOT_FOUND }
 }
 

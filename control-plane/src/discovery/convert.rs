@@ -1,5 +1,7 @@
 //! Model to wire: the resources of the stream.
 
+use std::net::IpAddr;
+
 use leno_proto::v1;
 
 use crate::model::{
@@ -11,13 +13,26 @@ use super::attach::PortRoutes;
 use super::backends::Checked;
 use super::selection::EndpointPort;
 
-/// A Service as one client sees it: `routes` has one entry a port, in the order of the ports.
-pub(super) fn service(service: &Service, policy: Option<&TrafficPolicy>, routes: &[PortRoutes]) -> v1::Service {
+/// A Service as one client sees it: `routes` has one entry a port, in the order of the ports; `any_port` is what is attached to
+/// the ports that do not stand there.
+pub(super) fn service(
+    service: &Service,
+    policy: Option<&TrafficPolicy>,
+    addresses: &[IpAddr],
+    routes: &[PortRoutes],
+    any_port: &PortRoutes,
+) -> v1::Service {
     v1::Service {
         namespace: service.name.namespace.clone(),
         name: service.name.name.clone(),
         ports: service.ports.iter().zip(routes).map(|(port, routes)| service_port(port, routes)).collect(),
         policy: policy.map(traffic_policy),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        any_port: service.any_port.then(|| v1::ServicePort {
+            http_routes: any_port.http.clone(),
+            tcp_routes: any_port.tcp.clone(),
+            ..v1::ServicePort::default()
+        }),
     }
 }
 
@@ -159,5 +174,6 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
             })
             .collect(),
         healthy: workload.healthy,
+        any_port: workload.any_port,
     }
 }

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter::Peekable;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use leno_proto::v1;
 
-use super::addresses::address;
+use super::addresses::{address, host};
 use super::attach::{Attachments, RouteKey, resource_name};
+use super::backends::{self, Known};
 use super::selection::{Selection, addresses, endpoint_ports};
+use super::sidecar_config::Inputs;
+use super::virtual_addresses::VirtualAddresses;
 use super::world::Edit;
-use super::{Globals, Resource, ResourceType, World, backends, convert};
-use crate::model::{Committed, HttpRoute, Kind, Mesh, Name, StaticWorkload, TcpRoute, Workload};
+use super::{Globals, Resource, ResourceType, World, convert, implicit};
+use crate::model::{Committed, HttpRoute, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload};
 use crate::registry::Live;
 
 /// What a change may have altered.
@@ -24,6 +27,9 @@ struct Touched {
     endpoints: BTreeSet<Name>,
     routes: BTreeSet<RouteKey>,
     addresses: BTreeSet<SocketAddr>,
+    hosts: BTreeSet<IpAddr>,
+    /// Virtual addresses of services that came or went.
+    virtuals: BTreeMap<IpAddr, Name>,
 }
 
 /// Keeps the last inputs and what follows from them.
@@ -31,6 +37,10 @@ pub struct Engine {
     mesh: Arc<Mesh>,
     live: Arc<Live>,
     globals: Option<Globals>,
+    configured: Inputs,
+    /// Those that are written, and those that workloads stand for.
+    services: BTreeMap<Name, Service>,
+    virtual_addresses: VirtualAddresses,
     selection: Selection,
     attachments: Attachments,
     world: Arc<World>,
@@ -38,17 +48,20 @@ pub struct Engine {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self::new()
+        Self::new(None)
     }
 }
 
 impl Engine {
-    /// An engine that has seen nothing yet.
-    pub fn new() -> Self {
+    /// An engine that has seen nothing yet; `virtual_addresses` is what an earlier life wrote down of them.
+    pub fn new(virtual_addresses: Option<&[u8]>) -> Self {
         Self {
             mesh: Arc::default(),
             live: Arc::default(),
             globals: None,
+            configured: Inputs::default(),
+            services: BTreeMap::new(),
+            virtual_addresses: VirtualAddresses::restore(virtual_addresses),
             selection: Selection::default(),
             attachments: Attachments::default(),
             world: Arc::default(),
@@ -60,6 +73,11 @@ impl Engine {
         self.world.clone()
     }
 
+    /// What is to be written down of the virtual addresses, before the world that has them is published.
+    pub fn take_unsaved(&mut self) -> Option<Vec<u8>> {
+        self.virtual_addresses.take_unsaved()
+    }
+
     /// The mesh that was taken up last.
     #[cfg(test)]
     pub(super) fn mesh(&self) -> Arc<Mesh> {
@@ -69,7 +87,8 @@ impl Engine {
     /// Takes up the present inputs. Gives the new world, or none when nothing changed for anyone.
     pub fn update(&mut self, committed: &Committed, live: &Arc<Live>, globals: &Globals) -> Option<Arc<World>> {
         let mut touched = Touched::default();
-        if !Arc::ptr_eq(&self.mesh, &committed.mesh) {
+        let changed_mesh = !Arc::ptr_eq(&self.mesh, &committed.mesh);
+        if changed_mesh {
             let old = std::mem::replace(&mut self.mesh, committed.mesh.clone());
             self.mesh_changed(&old, live, &mut touched);
         }
@@ -80,10 +99,7 @@ impl Engine {
             }
         }
         let mut edit = self.world.edit();
-        if self.globals.as_ref() != Some(globals) {
-            set_globals(&mut edit, globals);
-            self.globals = Some(globals.clone());
-        }
+        self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit);
         self.recompute(&touched, &mut edit);
         self.world = Arc::new(edit.finish(committed.revision)?);
         Some(self.world.clone())
@@ -93,7 +109,7 @@ impl Engine {
         let new = self.mesh.clone();
         let before = std::mem::replace(&mut self.attachments, Attachments::of(&new));
         for name in changed(&old.services, &new.services, PartialEq::eq) {
-            self.service_changed(name, old, touched);
+            self.service_changed(name, touched);
         }
         for name in changed(&old.workloads, &new.workloads, PartialEq::eq) {
             // A live one of that name hides the object, so nothing changes for anyone.
@@ -123,15 +139,38 @@ impl Engine {
         if old.reference_grants != new.reference_grants {
             touched.routes.extend(before.crossing().chain(self.attachments.crossing()).cloned());
         }
+        // Routes name ports of services that nobody wrote.
+        for name in touched.services.clone() {
+            self.service_changed(&name, touched);
+        }
     }
 
-    fn service_changed(&mut self, name: &Name, old: &Mesh, touched: &mut Touched) {
-        let (old, new) = (old.services.get(name), self.mesh.services.get(name));
-        for service in [old, new].into_iter().flatten() {
-            let workloads = self.selection.workloads_of(service);
-            touched.addresses.extend(workloads.flat_map(|workload| addresses(workload)));
+    /// Brings one service up to date with the present inputs, written before implicit. Nothing happens when it is.
+    fn service_changed(&mut self, name: &Name, touched: &mut Touched) {
+        let written = self.mesh.services.get(name).cloned();
+        let new = written.or_else(|| implicit::service(name, &self.selection, &self.attachments));
+        let old = match &new {
+            Some(new) if self.services.get(name) == Some(new) => return,
+            Some(new) => self.services.insert(name.clone(), new.clone()),
+            None => self.services.remove(name),
+        };
+        if old.is_none() && new.is_none() {
+            return;
         }
-        self.selection.set_service(old, new);
+        for service in [&old, &new].into_iter().flatten() {
+            for workload in self.selection.workloads_of(service) {
+                touched.addresses.extend(addresses(workload));
+                touched.hosts.extend(workload.ips());
+            }
+        }
+        self.selection.set_service(old.as_ref(), new.as_ref());
+        let mut virtuals = self.virtual_addresses.of(name);
+        match &new {
+            Some(new) if !new.headless => self.virtual_addresses.add(name),
+            _ => self.virtual_addresses.remove(name),
+        }
+        virtuals.extend(self.virtual_addresses.of(name));
+        touched.virtuals.extend(virtuals.into_iter().map(|ip| (ip, name.clone())));
         touched.services.insert(name.clone());
         touched.endpoints.insert(name.clone());
         // A Service that comes, goes or changes its ports decides whether a reference to it is valid.
@@ -148,6 +187,10 @@ impl Engine {
         let old = self.selection.set_workload(name, new.clone());
         for workload in [old, new].into_iter().flatten() {
             touched.addresses.extend(addresses(&workload));
+            touched.hosts.extend(workload.ips());
+            if let Some(implied) = implicit::name_of(&workload) {
+                self.service_changed(&implied, touched);
+            }
             touched.endpoints.extend(self.selection.services_near(&workload).into_iter().cloned());
         }
     }
@@ -167,17 +210,28 @@ impl Engine {
             edit.set(of, &resource_name(*kind, name), resource);
         }
         for at in &touched.addresses {
-            let resource = address(&self.selection, &self.mesh.services, *at).map(|a| Resource::encode(&a));
+            let resource = address(&self.selection, &self.services, *at).map(|a| Resource::encode(&a));
             edit.set(ResourceType::Address, &at.to_string(), resource);
+        }
+        for ip in &touched.hosts {
+            let resource = host(&self.selection, &self.services, *ip).map(|a| Resource::encode(&a));
+            edit.set(ResourceType::Address, &ip.to_string(), resource);
+        }
+        for (ip, name) in &touched.virtuals {
+            let held = self.virtual_addresses.of(name).contains(ip);
+            let address = v1::Address { service: name.to_string(), ..v1::Address::default() };
+            edit.set(ResourceType::Address, &ip.to_string(), held.then(|| Resource::encode(&address)));
         }
     }
 
     fn recompute_service(&self, name: &Name, edit: &mut Edit) {
         let mut consumers = HashMap::new();
-        let base = self.mesh.services.get(name).map(|service| {
-            let policy = self.attachments.policy(name);
+        let base = self.services.get(name).map(|service| {
+            let (policy, addresses) = (self.attachments.policy(name), self.virtual_addresses.of(name));
             let view = |namespace: &str| {
-                Resource::encode(&convert::service(service, policy, &self.attachments.routes(service, namespace)))
+                let routes = self.attachments.routes(service, namespace);
+                let any_port = self.attachments.routes_of_any_port(service, namespace);
+                Resource::encode(&convert::service(service, policy, &addresses, &routes, &any_port))
             };
             for namespace in self.attachments.consumer_namespaces(name) {
                 consumers.insert(namespace.to_owned(), view(namespace));
@@ -186,40 +240,59 @@ impl Engine {
         });
         let name = name.to_string();
         edit.set(ResourceType::Service, &name, base);
-        edit.set_consumers(&name, &consumers);
+        edit.set_consumers(ResourceType::Service, &name, &consumers);
     }
 
     /// The endpoints of a Service, sorted by workload; empty while it has none, absent when there is no such Service.
     fn endpoints(&self, name: &Name) -> Option<Resource> {
-        let service = self.mesh.services.get(name)?;
+        let service = self.services.get(name)?;
         let endpoints = self.selection.workloads_of(service).filter_map(|workload| {
             let ports = endpoint_ports(service, workload);
-            (!ports.is_empty()).then(|| convert::endpoint(workload, ports))
+            let reached = !ports.is_empty() || service.any_port && workload.any_port;
+            reached.then(|| convert::endpoint(workload, ports))
         });
         let endpoints = v1::Endpoints { service: name.to_string(), endpoints: endpoints.collect() };
         Some(Resource::encode(&endpoints))
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { mesh: &self.mesh, services: &self.services }
+    }
+
+    /// What every sidecar of a namespace gets; made again only when something may have changed that goes into it.
+    fn set_globals(&mut self, changed: bool, globals: &Globals, edit: &mut Edit) {
+        let bundle_changed = self.globals.as_ref() != Some(globals);
+        if bundle_changed {
+            let bundle = v1::TrustBundle { trust_domain: globals.trust_domain.clone(), roots: globals.roots.clone() };
+            edit.set(ResourceType::TrustBundle, &globals.trust_domain, Some(Resource::encode(&bundle)));
+            self.globals = Some(globals.clone());
+        }
+        if !changed && !bundle_changed {
+            return;
+        }
+        let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
+        let inputs = Inputs::of(&self.mesh, namespaces.into_iter());
+        if inputs != self.configured || bundle_changed {
+            let (base, own) = inputs.resources(globals);
+            edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(base));
+            edit.set_consumers(ResourceType::SidecarConfig, leno_proto::resource::SELF, &own);
+            self.configured = inputs;
+        }
     }
 
     fn http_route(&self, kind: Kind, name: &Name) -> Option<Resource> {
         let routes = if kind == Kind::GrpcRoute { &self.mesh.grpc_routes } else { &self.mesh.http_routes };
         let route = routes.get(name)?;
         let rules = route.rules.iter();
-        let checked: Vec<_> = rules.map(|rule| backends::check(&self.mesh, kind, name, &rule.backends)).collect();
+        let checked: Vec<_> = rules.map(|rule| backends::check(self.known(), kind, name, &rule.backends)).collect();
         Some(Resource::encode(&convert::http_route(route, &checked)))
     }
 
     fn tcp_route(&self, name: &Name) -> Option<Resource> {
         let route = self.mesh.tcp_routes.get(name)?;
-        let checked = backends::check(&self.mesh, Kind::TcpRoute, name, &route.backends);
+        let checked = backends::check(self.known(), Kind::TcpRoute, name, &route.backends);
         Some(Resource::encode(&convert::tcp_route(route, &checked)))
     }
-}
-
-fn set_globals(edit: &mut Edit, globals: &Globals) {
-    let bundle = v1::TrustBundle { trust_domain: globals.trust_domain.clone(), roots: globals.roots.clone() };
-    edit.set(ResourceType::TrustBundle, &globals.trust_domain, Some(Resource::encode(&bundle)));
-    let config = v1::SidecarConfig { renew_generation: globals.renew_generation };
-    edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(Resource::encode(&config)));
 }
 
 /// A written-down workload has no sidecar, and nobody reports its health.
@@ -232,6 +305,8 @@ fn from_static(written: &StaticWorkload) -> Workload {
         identity: None,
         ports: written.ports.clone(),
         healthy: true,
+        more_addresses: Vec::new(),
+        any_port: false,
     }
 }
 

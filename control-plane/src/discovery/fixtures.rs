@@ -22,7 +22,7 @@ pub(super) fn service(at: &str) -> Service {
     let selector = [("app".to_owned(), at.name.clone())].into();
     let target = TargetPort::Name("http".into());
     let port = ServicePort { name: "http".into(), number: 80, target, protocol: AppProtocol::Http };
-    Service { name: at, selector, ports: vec![port] }
+    Service { name: at, selector, ports: vec![port], any_port: false, headless: false }
 }
 
 /// A live workload of the app `app` with one port `http`.
@@ -35,6 +35,8 @@ pub(super) fn workload(at: &str, app: &str, port: u16) -> Workload {
         identity: Some(format!("spiffe://cluster.local/ns/{}/sa/{app}", name(at).namespace)),
         ports: [("http".to_owned(), port)].into(),
         healthy: true,
+        more_addresses: vec![],
+        any_port: false,
     }
 }
 
@@ -72,7 +74,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        Self { engine: Engine::new(), mesh: Mesh::default(), live: Live::new(), revision: 0 }
+        Self { engine: Engine::default(), mesh: Mesh::default(), live: Live::new(), revision: 0 }
     }
 
     pub(super) fn add_service(&mut self, service: Service) {

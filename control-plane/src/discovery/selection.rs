@@ -2,7 +2,7 @@
 //! workloads, without a pass over all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::{Name, Service, TargetPort, Workload};
@@ -24,6 +24,7 @@ pub(super) struct Selection {
     workloads: BTreeMap<Name, Arc<Workload>>,
     workloads_by_label: HashMap<Label, BTreeSet<Name>>,
     workloads_by_address: HashMap<SocketAddr, BTreeSet<Name>>,
+    workloads_by_ip: HashMap<IpAddr, BTreeSet<Name>>,
     /// By the first label of the selector: who lacks that one is not selected.
     services_by_label: HashMap<Label, BTreeSet<Name>>,
 }
@@ -39,6 +40,9 @@ impl Selection {
             for address in addresses(old) {
                 forget(&mut self.workloads_by_address, &address, name);
             }
+            for ip in old.ips() {
+                forget(&mut self.workloads_by_ip, &ip, name);
+            }
         }
         if let Some(workload) = workload {
             for label in labels(&name.namespace, &workload.labels) {
@@ -46,6 +50,9 @@ impl Selection {
             }
             for address in addresses(&workload) {
                 self.workloads_by_address.entry(address).or_default().insert(name.clone());
+            }
+            for ip in workload.ips() {
+                self.workloads_by_ip.entry(ip).or_default().insert(name.clone());
             }
             self.workloads.insert(name.clone(), workload);
         }
@@ -76,6 +83,12 @@ impl Selection {
             .collect()
     }
 
+    /// The workloads that have an IP address, by name.
+    pub(super) fn workloads_of_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
+        let names = self.workloads_by_ip.get(&ip);
+        names.into_iter().flatten().filter_map(|name| self.workloads.get(name))
+    }
+
     /// The workloads that have an address, by name.
     pub(super) fn workloads_at(&self, address: SocketAddr) -> impl Iterator<Item = &Arc<Workload>> {
         let names = self.workloads_by_address.get(&address);
@@ -90,34 +103,40 @@ pub(super) fn selects(service: &Service, workload: &Workload) -> bool {
         && service.selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
 }
 
-/// The ports of a workload that a Service reaches. A port that the workload does not have is left out.
+/// The ports of a workload that a Service reaches. A port that the workload does not have is left out; one whose sidecar takes
+/// every port has it, whatever its number.
 pub(super) fn endpoint_ports(service: &Service, workload: &Workload) -> Vec<EndpointPort> {
     service
         .ports
         .iter()
         .filter_map(|port| {
             let (target, number) = target(&port.target, workload)?;
-            Some(EndpointPort { service_port: port.number, target: target.clone(), number: *number })
+            Some(EndpointPort { service_port: port.number, target, number })
         })
         .collect()
 }
 
 /// The workload's port of that name; for a number the port of that name (`--port 80=127.0.0.1:8080` stands in for port 80),
 /// else the first one of that number.
-fn target<'a>(target: &TargetPort, workload: &'a Workload) -> Option<(&'a String, &'a u16)> {
-    match target {
+fn target(target: &TargetPort, workload: &Workload) -> Option<(String, u16)> {
+    let found = match target {
         TargetPort::Name(name) => workload.ports.get_key_value(name),
         TargetPort::Number(number) => workload
             .ports
             .get_key_value(&number.to_string())
             .or_else(|| workload.ports.iter().find(|(_, port)| *port == number)),
+    };
+    match (found, target) {
+        (Some((name, number)), _) => Some((name.clone(), *number)),
+        (None, TargetPort::Number(number)) if workload.any_port => Some((number.to_string(), *number)),
+        (None, _) => None,
     }
 }
 
 /// Every address at which a workload may be asked for: its app's ports and its sidecar's.
 pub(super) fn addresses(workload: &Workload) -> impl Iterator<Item = SocketAddr> {
     let ports = workload.ports.values().copied().chain(workload.mesh_port);
-    ports.map(|port| SocketAddr::new(workload.address, port))
+    ports.flat_map(|port| workload.ips().map(move |ip| SocketAddr::new(ip, port)))
 }
 
 fn labels(namespace: &str, labels: &BTreeMap<String, String>) -> impl Iterator<Item = Label> {

@@ -61,7 +61,7 @@ mod tests {
     use leno_proto::v1::SidecarConfig;
 
     fn resource(n: u64) -> Resource {
-        Resource::encode(&SidecarConfig { renew_generation: n })
+        Resource::encode(&SidecarConfig { renew_generation: n, ..SidecarConfig::default() })
     }
 
     #[test]

@@ -9,15 +9,26 @@ use super::{Engine, Globals, World};
 use crate::model::Committed;
 use crate::registry::Live;
 
-/// Starts discovery. The first world is there when this returns, so no session ever sees an empty one.
+/// Where what has to outlive the process is kept; blocks on the disk.
+pub trait Record: Send + 'static {
+    /// What was kept.
+    fn load(&self) -> Option<Vec<u8>>;
+    /// Keeps it.
+    fn save(&self, record: &[u8]);
+}
+
+/// Starts discovery. The first world is there when this returns, so no session ever sees an empty one. `record` is that of the
+/// virtual addresses.
 pub fn spawn(
+    record: impl Record,
     mut committed: watch::Receiver<Arc<Committed>>,
     mut live: watch::Receiver<Arc<Live>>,
     mut globals: watch::Receiver<Globals>,
     drain: DrainWatch,
 ) -> watch::Receiver<Arc<World>> {
-    let mut engine = Engine::new();
+    let mut engine = Engine::new(record.load().as_deref());
     update(&mut engine, &mut committed, &mut live, &mut globals);
+    save(&mut engine, &record);
     let (publish, worlds) = watch::channel(engine.world());
     tokio::spawn(async move {
         loop {
@@ -32,11 +43,20 @@ pub fn spawn(
                 return;
             }
             if let Some(world) = update(&mut engine, &mut committed, &mut live, &mut globals) {
+                save(&mut engine, &record);
                 publish.send_replace(world);
             }
         }
     });
     worlds
+}
+
+/// Written before anybody can have seen the address. It is rare (two names of one hash) and small, so the task waits for the
+/// disk.
+fn save(engine: &mut Engine, record: &impl Record) {
+    if let Some(unsaved) = engine.take_unsaved() {
+        record.save(&unsaved);
+    }
 }
 
 fn update(

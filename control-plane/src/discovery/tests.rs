@@ -1,5 +1,7 @@
 //! What discovery promises.
 
+mod transparent;
+
 use std::sync::Arc;
 
 use leno_proto::v1;

@@ -22,7 +22,8 @@ pub struct World {
     /// Counts the worlds, since the registry changes without a revision.
     sequence: u64,
     tables: [Table; ResourceType::ALL.len()],
-    /// Services as the clients of one namespace see them, when consumer routes replace the producer's.
+    /// What the clients of one namespace see differently: Services, when consumer routes replace the producer's, and what
+    /// sidecars are told about themselves. The names of the two kinds cannot be mistaken for each other.
     consumers: Arc<HashMap<String, Arc<Overrides>>>,
     /// What the last worlds changed, oldest first; the last one belongs to `sequence`.
     deltas: VecDeque<Arc<[Touched]>>,
@@ -31,7 +32,7 @@ pub struct World {
 impl World {
     /// A resource as the clients of a namespace see it.
     pub fn get(&self, kind: ResourceType, name: &str, client_namespace: &str) -> Option<&Arc<Resource>> {
-        if kind == ResourceType::Service
+        if matches!(kind, ResourceType::Service | ResourceType::SidecarConfig)
             && let Some(own) = self.consumers.get(client_namespace).and_then(|services| services.get(name))
         {
             return Some(own);
@@ -79,8 +80,8 @@ impl Edit {
         }
     }
 
-    /// Replaces all consumers' views of one service.
-    pub(super) fn set_consumers(&mut self, service: &str, views: &HashMap<String, Resource>) {
+    /// Replaces the views that the clients of some namespaces have of one resource.
+    pub(super) fn set_consumers(&mut self, kind: ResourceType, service: &str, views: &HashMap<String, Resource>) {
         let stale: Vec<String> = self
             .world
             .consumers
@@ -103,7 +104,7 @@ impl Edit {
             services.insert(name.clone(), Arc::new(view.clone()));
         }
         consumers.retain(|_, services| !services.is_empty());
-        self.touched.push((ResourceType::Service, name));
+        self.touched.push((kind, name));
     }
 
     /// The finished world, or none when nothing is new in it.
@@ -145,9 +146,13 @@ mod tests {
     use super::*;
     use leno_proto::v1::SidecarConfig;
 
+    fn config(n: u64) -> SidecarConfig {
+        SidecarConfig { renew_generation: n, ..SidecarConfig::default() }
+    }
+
     fn next(world: &World, name: &str, n: u64) -> World {
         let mut edit = world.edit();
-        edit.set(ResourceType::Service, name, Some(Resource::encode(&SidecarConfig { renew_generation: n })));
+        edit.set(ResourceType::Service, name, Some(Resource::encode(&config(n))));
         edit.finish(0).unwrap()
     }
 
@@ -168,7 +173,7 @@ mod tests {
     fn an_edit_that_changes_nothing_makes_no_world() {
         let world = next(&World::default(), "a", 1);
         let mut edit = world.edit();
-        edit.set(ResourceType::Service, "a", Some(Resource::encode(&SidecarConfig { renew_generation: 1 })));
+        edit.set(ResourceType::Service, "a", Some(Resource::encode(&config(1))));
         assert!(edit.finish(0).is_none());
         assert_eq!(world.edit().finish(1).unwrap().revision, 1, "a new revision is a new world");
     }

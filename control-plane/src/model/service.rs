@@ -11,6 +11,17 @@ pub struct Service {
     /// Empty: selects nothing.
     pub selector: BTreeMap<String, String>,
     pub ports: Vec<ServicePort>,
+    /// Reached on every port, as its workloads' apps listen: a Service that nobody wrote.
+    pub any_port: bool,
+    /// `clusterIP: None`: its name stands for its workloads' addresses, so it has no virtual one.
+    pub headless: bool,
+}
+
+impl Service {
+    /// Whether a reference may name this port.
+    pub fn has_port(&self, number: u16) -> bool {
+        self.any_port || self.ports.iter().any(|port| port.number == number)
+    }
 }
 
 /// One port of a Service.
@@ -46,6 +57,12 @@ pub enum AppProtocol {
 pub struct TrafficPolicy {
     /// The Services it is attached to, in its own namespace.
     pub targets: Vec<String>,
+    /// It is attached to its own namespace as a whole.
+    pub of_namespace: bool,
+    /// What happens to captured plaintext from outside the mesh, in a namespace.
+    pub mtls: Option<MtlsMode>,
+    /// What happens to captured connections to what is not in the mesh, in a namespace.
+    pub egress: Option<EgressMode>,
     pub connect_timeout_ms: Option<u32>,
     pub idle_timeout_ms: Option<u32>,
     pub consecutive_failures: Option<u32>,
@@ -53,6 +70,22 @@ pub struct TrafficPolicy {
     pub max_ejected_percent: Option<u32>,
     pub retry_budget_percent: Option<u32>,
     pub retry_budget_per_second: Option<u32>,
+}
+
+/// Whether the workloads of a namespace take plaintext from outside the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MtlsMode {
+    #[default]
+    Strict,
+    Permissive,
+}
+
+/// Whether the workloads of a namespace reach what is not in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EgressMode {
+    #[default]
+    Allow,
+    RegistryOnly,
 }
 
 /// Allows routes of other namespaces to send to Services of this one.

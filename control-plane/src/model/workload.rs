@@ -30,4 +30,17 @@ pub struct Workload {
     pub ports: BTreeMap<String, u16>,
     /// Wants new requests.
     pub healthy: bool,
+    /// Further addresses, of either family.
+    #[serde(default)]
+    pub more_addresses: Vec<IpAddr>,
+    /// Its sidecar takes every port of the app, named or not.
+    #[serde(default)]
+    pub any_port: bool,
+}
+
+impl Workload {
+    /// Every address that it has, the one that peers dial first.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.address).chain(self.more_addresses.iter().copied())
+    }
 }

@@ -9,6 +9,9 @@ use leno_proto::Registration;
 use crate::model::{Name, Workload};
 use crate::validate::is_dns_subdomain;
 
+/// Most addresses of one workload beside the one that peers dial.
+const MOST_ADDRESSES: usize = 16;
+
 /// Why a registration was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
@@ -74,7 +77,26 @@ pub(super) fn workload(said: &Registration, proven: &SpiffeId) -> Result<Workloa
         identity: Some(proven.to_string()),
         ports: said.ports.clone(),
         healthy: true,
+        more_addresses: more_addresses(said)?,
+        any_port: said.any_port,
     })
+}
+
+/// The further addresses, without the one that peers dial.
+fn more_addresses(said: &Registration) -> Result<Vec<IpAddr>, Refused> {
+    if said.more_addresses.len() > MOST_ADDRESSES {
+        let found = said.more_addresses.len();
+        return Err(Refused::Invalid(format!("it has {found} further addresses, at most {MOST_ADDRESSES} are taken")));
+    }
+    let primary = address(&said.address)?;
+    let mut more = Vec::new();
+    for said in &said.more_addresses {
+        let further = address(said)?;
+        if further != primary && !more.contains(&further) {
+            more.push(further);
+        }
+    }
+    Ok(more)
 }
 
 fn address(said: &str) -> Result<IpAddr, Refused> {

@@ -248,6 +248,8 @@ async fn blobs_and_workloads_are_kept() {
         identity: Some("spiffe://cluster.local/ns/default/sa/web".into()),
         ports: [("http".to_owned(), 80)].into(),
         healthy: true,
+        more_addresses: vec![],
+        any_port: false,
     };
     store.put_workload(&workload("a")).unwrap();
     store.put_workload(&workload("b")).unwrap();

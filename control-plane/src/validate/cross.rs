@@ -58,7 +58,7 @@ fn parents(mesh: &Mesh, parents: &[ParentRef], warn: &mut Warn<'_>) {
             (None, _) => {
                 warn(field, format!("the Service {} does not exist", parent.service), "create it, or correct the name");
             }
-            (Some(service), Some(port)) if service.ports.iter().all(|p| p.number != port) => {
+            (Some(service), Some(port)) if !service.has_port(port) => {
                 warn(field, format!("the Service {} has no port {port}", parent.service), "correct the port");
             }
             _ => {}
@@ -75,7 +75,7 @@ fn backends(mesh: &Mesh, route: (Kind, &Name), field: &str, backends: &[Backend]
                 let message = format!("the Service {service} does not exist; its share is answered 500");
                 warn(field, message, "create it, or correct the name");
             }
-            Some(found) if found.ports.iter().all(|p| p.number != backend.port) => {
+            Some(found) if !found.has_port(backend.port) => {
                 let message = format!("the Service {service} has no port {}; its share is answered 500", backend.port);
                 warn(field, message, "correct the port");
             }

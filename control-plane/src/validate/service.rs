@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &ServiceSpec) -> Op
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let ports = check_ports(check, &path.key("ports"), spec.ports.as_deref().unwrap_or_default(), headless);
-    Some(Service { name, selector: spec.selector.clone().unwrap_or_default(), ports })
+    Some(Service { name, selector: spec.selector.clone().unwrap_or_default(), ports, any_port: false, headless })
 }
 
 fn check_ports(check: &mut Check<'_>, path: &FieldPath, written: &[WrittenPort], headless: bool) -> Vec<ServicePort> {
@@ -102,15 +102,18 @@ fn check_target(check: &mut Check<'_>, path: &FieldPath, written: Option<&IntOrS
 
 /// `appProtocol` says it (KEP-3726 has the standard ones), else the first part of the port's name, else nobody.
 fn protocol(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>, name: &str) -> AppProtocol {
-    let Some(written) = written else {
-        return known(name.split('-').next().unwrap_or_default()).unwrap_or_default();
-    };
+    let Some(written) = written else { return protocol_of_name(name) };
     let plain = written.strip_prefix("kubernetes.io/").unwrap_or(written).to_ascii_lowercase();
     known(&plain).unwrap_or_else(|| {
         let hint = "write http, kubernetes.io/h2c, grpc, kubernetes.io/ws or tcp";
         check.warn(path, format!("{written:?} is not known; the first bytes of a connection decide"), hint);
         AppProtocol::Detect
     })
+}
+
+/// What the name of a port says of what is spoken there.
+pub fn protocol_of_name(name: &str) -> AppProtocol {
+    known(name.split('-').next().unwrap_or_default()).unwrap_or_default()
 }
 
 fn known(word: &str) -> Option<AppProtocol> {

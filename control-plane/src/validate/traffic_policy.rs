@@ -1,16 +1,67 @@
 //! `leno.dev/v1alpha1` TrafficPolicy.
 
 use super::check::Check;
-use crate::config::{FieldPath, TrafficPolicySpec};
-use crate::model::TrafficPolicy;
+use crate::config::{FieldPath, TargetRef, TrafficPolicySpec};
+use crate::model::{EgressMode, MtlsMode, TrafficPolicy};
 
 /// Most targets of a policy, as the Gateway API's own policies have.
 const MOST_TARGETS: usize = 16;
 
 pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficPolicy {
     let path = FieldPath::of("spec");
-    let mut policy =
-        TrafficPolicy { targets: targets(check, &path.key("targetRefs"), spec), ..TrafficPolicy::default() };
+    let mut policy = TrafficPolicy::default();
+    targets(check, &path.key("targetRefs"), spec, &mut policy);
+    fits_its_targets(check, &path, spec, &policy);
+    policy.mtls = mode(check, &path.key("mtls"), spec.mtls.as_deref(), MTLS);
+    policy.egress = mode(check, &path.key("egress"), spec.egress.as_deref(), EGRESS);
+    of_services(check, &path, spec, &mut policy);
+    policy
+}
+
+const MTLS: [(&str, MtlsMode); 2] = [("STRICT", MtlsMode::Strict), ("PERMISSIVE", MtlsMode::Permissive)];
+const EGRESS: [(&str, EgressMode); 2] = [("ALLOW", EgressMode::Allow), ("REGISTRY_ONLY", EgressMode::RegistryOnly)];
+
+fn mode<T: Copy>(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>, known: [(&str, T); 2]) -> Option<T> {
+    let written = written?;
+    let found = known.iter().find(|(word, _)| *word == written).map(|(_, mode)| *mode);
+    if found.is_none() {
+        check.error(path, format!("{written:?} is no mode"), format!("write {} or {}", known[0].0, known[1].0));
+    }
+    found
+}
+
+/// What a field says of services means nothing for a namespace, and the other way round; neither is ignored.
+fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, policy: &TrafficPolicy) {
+    let of_namespaces = [("mtls", spec.mtls.is_some()), ("egress", spec.egress.is_some())];
+    let of_services = [
+        ("connectTimeout", spec.connect_timeout.is_some()),
+        ("idleTimeout", spec.idle_timeout.is_some()),
+        ("outlierDetection", spec.outlier_detection.is_some()),
+        ("retryBudget", spec.retry_budget.is_some()),
+    ];
+    if !policy.targets.is_empty() {
+        for (field, _) in of_namespaces.iter().filter(|(_, written)| *written) {
+            let message = format!("{field} is for a Namespace, and the policy is attached to a Service");
+            check.error(
+                &path.key(*field),
+                message,
+                "move it to a policy with `targetRefs: [{kind: Namespace, name: …}]`",
+            );
+        }
+    }
+    if policy.of_namespace {
+        for (field, _) in of_services.iter().filter(|(_, written)| *written) {
+            let message = format!("{field} is for a Service, and the policy is attached to a Namespace");
+            check.error(
+                &path.key(*field),
+                message,
+                "move it to a policy with `targetRefs: [{kind: Service, name: …}]`",
+            );
+        }
+    }
+}
+
+fn of_services(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, policy: &mut TrafficPolicy) {
     if let Some(text) = &spec.connect_timeout {
         policy.connect_timeout_ms = check.positive_duration(&path.key("connectTimeout"), text);
     }
@@ -38,26 +89,41 @@ pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficP
             policy.retry_budget_per_second = check.number(&path.key("minRetriesPerSecond"), n, 1, 1_000_000);
         }
     }
-    policy
 }
 
-fn targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec) -> Vec<String> {
+fn targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, policy: &mut TrafficPolicy) {
     if spec.target_refs.is_empty() {
         check.error(path, "a policy is attached to something", "write `targetRefs: [{kind: Service, name: web}]`");
     }
     check.most(path, spec.target_refs.len(), MOST_TARGETS);
-    let mut targets = Vec::new();
     for (n, target) in spec.target_refs.iter().take(MOST_TARGETS).enumerate() {
         let at = path.index(n);
-        if !target.group.is_empty() || target.kind != "Service" {
-            let what = format!("a policy of {} {:?}", target.kind, target.group);
-            check.error(&at, format!("{what} is not supported"), "write `group: \"\", kind: Service`");
+        match (target.group.as_str(), target.kind.as_str()) {
+            ("", "Service") => service(check, &at, target, policy),
+            ("", "Namespace") => namespace(check, &at, target, policy),
+            (group, kind) => {
+                let what = format!("a policy of {kind} {group:?}");
+                let hint = "write `group: \"\", kind: Service` or `kind: Namespace`";
+                check.error(&at, format!("{what} is not supported"), hint);
+            }
         }
-        check.dns_label(&at.key("name"), &target.name);
-        if targets.contains(&target.name) {
-            check.error(&at.key("name"), format!("{:?} is here twice", target.name), "remove one of them");
-        }
-        targets.push(target.name.clone());
     }
-    targets
+}
+
+fn service(check: &mut Check<'_>, at: &FieldPath, target: &TargetRef, policy: &mut TrafficPolicy) {
+    check.dns_label(&at.key("name"), &target.name);
+    if policy.targets.contains(&target.name) {
+        check.error(&at.key("name"), format!("{:?} is here twice", target.name), "remove one of them");
+    }
+    policy.targets.push(target.name.clone());
+}
+
+/// A policy speaks for its own namespace only: nobody opens another one's doors.
+fn namespace(check: &mut Check<'_>, at: &FieldPath, target: &TargetRef, policy: &mut TrafficPolicy) {
+    let own = check.key().name.namespace.clone();
+    if target.name != own {
+        let message = format!("a policy in {own} cannot be attached to the namespace {:?}", target.name);
+        check.error(&at.key("name"), message, format!("write `name: {own}`, or move the policy to that namespace"));
+    }
+    policy.of_namespace = true;
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -12,8 +13,8 @@ use regex::{Regex, RegexBuilder};
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
-    AppProtocol, Endpoint, HeaderModifier, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Retry, RouteKind,
-    ValueMatch,
+    AppProtocol, Cluster, Endpoint, HeaderModifier, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture,
+    Retry, RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -43,26 +44,31 @@ impl TryFrom<v1::Service> for Service {
     type Error = InvalidResource;
 
     fn try_from(wire: v1::Service) -> Result<Self, InvalidResource> {
-        let ports = wire.ports.into_iter().map(|p| {
-            Ok(Port {
-                number: port(p.number)?,
-                protocol: match p.protocol() {
-                    v1::AppProtocol::Unspecified => AppProtocol::Detect,
-                    v1::AppProtocol::Http => AppProtocol::Http1,
-                    v1::AppProtocol::Http2 => AppProtocol::Http2,
-                    v1::AppProtocol::Tcp => AppProtocol::Tcp,
-                },
-                name: p.name,
-                http_routes: p.http_routes,
-                tcp_routes: p.tcp_routes,
-            })
-        });
+        let ports = wire.ports.into_iter().map(|p| Ok(service_port(port(p.number)?, p)));
+        let address = |text: String| text.parse().map_err(|_| invalid("address", &text));
         Ok(Self {
             ports: ports.collect::<Result<_, InvalidResource>>()?,
+            any_port: wire.any_port.map(|p| service_port(0, p)),
+            addresses: wire.addresses.into_iter().map(address).collect::<Result<_, _>>()?,
             policy: wire.policy.map(policy).unwrap_or_default(),
             namespace: wire.namespace,
             name: wire.name,
         })
+    }
+}
+
+fn service_port(number: u16, wire: v1::ServicePort) -> Port {
+    Port {
+        number,
+        protocol: match wire.protocol() {
+            v1::AppProtocol::Unspecified => AppProtocol::Detect,
+            v1::AppProtocol::Http => AppProtocol::Http1,
+            v1::AppProtocol::Http2 => AppProtocol::Http2,
+            v1::AppProtocol::Tcp => AppProtocol::Tcp,
+        },
+        name: wire.name,
+        http_routes: wire.http_routes,
+        tcp_routes: wire.tcp_routes,
     }
 }
 
@@ -80,6 +86,15 @@ fn policy(wire: v1::TrafficPolicy) -> Policy {
         max_ejected_percent: number(wire.max_ejected_percent, default.max_ejected_percent).min(100),
         retry_percent: number(wire.retry_budget_percent, default.retry_percent).min(100),
         retries_per_second: number(wire.retry_budget_per_second, default.retries_per_second),
+    }
+}
+
+/// What the control plane wants of this sidecar's namespace.
+pub fn posture(wire: &v1::SidecarConfig) -> Posture {
+    Posture {
+        permissive: wire.permissive,
+        registry_only: wire.registry_only,
+        namespaces: wire.namespaces.iter().cloned().collect(),
     }
 }
 
@@ -210,17 +225,42 @@ impl TryFrom<v1::TcpRoute> for TcpRoute {
     }
 }
 
+/// The endpoints of a service that serve one port of it. Those were checked when the resource was taken in.
+pub(super) fn endpoints(wire: &v1::Endpoints, service_port: u16) -> Vec<Arc<Endpoint>> {
+    wire.endpoints.iter().filter_map(|e| endpoint(e, service_port).ok().flatten()).map(Arc::new).collect()
+}
+
+/// The cluster of one port of a workload that is spoken to by its address. None: it has no such port.
+pub fn host(host: &Host, at: SocketAddr) -> Option<Cluster> {
+    let mut endpoint = endpoint(&host.endpoint, at.port()).ok().flatten()?;
+    endpoint.address.set_ip(at.ip());
+    Some(Cluster {
+        service: host.service.clone(),
+        port: at.port(),
+        pinned: Some(at),
+        protocol: AppProtocol::Detect,
+        policy: Policy::default(),
+        endpoints: vec![Arc::new(endpoint)],
+    })
+}
+
 /// One endpoint, for one port of its service. None: it does not serve that port.
 pub(super) fn endpoint(wire: &v1::Endpoint, service_port: u16) -> Result<Option<Endpoint>, InvalidResource> {
     let ip: IpAddr = wire.address.parse().map_err(|_| invalid("address", &wire.address))?;
-    let Some(target) = wire.ports.iter().find(|p| p.service_port == u32::from(service_port)) else { return Ok(None) };
+    let named = wire.ports.iter().find(|p| p.service_port == u32::from(service_port));
+    let (target, number) = match named {
+        Some(named) => (named.target.clone(), named.number),
+        // Asked for by its number: the sidecar takes every port.
+        None if wire.any_port && service_port != 0 => (service_port.to_string(), service_port.into()),
+        None => return Ok(None),
+    };
     let (number, peer) = if wire.mesh_port == 0 {
-        (port(target.number)?, Peer::App)
+        (port(number)?, Peer::App)
     } else {
         if wire.identity.is_empty() {
             return Err(InvalidResource(format!("endpoint {} has a mesh port but no identity", wire.workload)));
         }
-        let peer = Peer::Sidecar { identity: wire.identity.clone(), port: target.target.clone() };
+        let peer = Peer::Sidecar { identity: wire.identity.clone(), port: target };
         (port(wire.mesh_port)?, peer)
     };
     Ok(Some(Endpoint {

@@ -14,7 +14,7 @@ use prost_types::Any;
 
 use super::route::{HttpRoute, TcpRoute};
 use super::service::Service;
-use super::snapshot::{Cluster, Destination, Snapshot};
+use super::snapshot::{Cluster, Destination, Posture, Snapshot};
 use super::{InvalidResource, convert};
 
 /// What an app asked for.
@@ -22,7 +22,7 @@ use super::{InvalidResource, convert};
 pub enum Demand {
     /// NAMESPACE/NAME.
     Service(String),
-    /// IP:PORT.
+    /// IP:PORT, or IP for whatever port.
     Address(String),
 }
 
@@ -35,8 +35,9 @@ pub struct Resources {
     services: Answers<Service>,
     http_routes: Answers<HttpRoute>,
     tcp_routes: Answers<TcpRoute>,
-    endpoints: Answers<v1::Endpoints>,
+    endpoints: Answers<Arc<v1::Endpoints>>,
     addresses: Answers<v1::Address>,
+    posture: Arc<Posture>,
     /// What was assembled last. A destination whose parts are not all there keeps its previous version.
     assembled: BTreeMap<String, Arc<Destination>>,
 }
@@ -78,15 +79,25 @@ impl Resources {
                         convert::endpoint(endpoint, port)?;
                     }
                 }
-                self.endpoints.insert(name, Some(endpoints));
+                self.endpoints.insert(name, Some(Arc::new(endpoints)));
             }
             v1::Address::TYPE_URL => {
                 let address: v1::Address = decode(any)?;
+                assemble::check_address(&address)?;
                 self.addresses.insert(name, Some(address));
             }
             other => return Err(InvalidResource(format!("type {other:?} is not known to this sidecar"))),
         }
         Ok(())
+    }
+
+    /// Takes in what the control plane wants of this sidecar's namespace. Gives whether that is news.
+    pub fn set_posture(&mut self, posture: Posture) -> bool {
+        let news = *self.posture != posture;
+        if news {
+            self.posture = Arc::new(posture);
+        }
+        news
     }
 
     /// The control plane says that there is no such resource.
@@ -144,7 +155,7 @@ impl Resources {
 
     fn want_routes(&self, name: &str, wanted: &mut BTreeSet<(&'static str, String)>) {
         let Some(Some(service)) = self.services.get(name) else { return };
-        for port in &service.ports {
+        for port in service.ports.iter().chain(&service.any_port) {
             wanted.extend(port.http_routes.iter().map(|r| (v1::HttpRoute::TYPE_URL, r.clone())));
             wanted.extend(port.tcp_routes.iter().map(|r| (v1::TcpRoute::TYPE_URL, r.clone())));
         }
@@ -153,17 +164,18 @@ impl Resources {
     /// Services that the routes of a service send to.
     fn backends_of(&self, name: &str) -> BTreeSet<String> {
         let Some(Some(service)) = self.services.get(name) else { return BTreeSet::new() };
-        let http = service.ports.iter().flat_map(|p| &p.http_routes);
+        let ports = || service.ports.iter().chain(&service.any_port);
+        let http = ports().flat_map(|p| &p.http_routes);
         let http =
             http.filter_map(|r| self.http_routes.get(r)?.as_ref()).flat_map(|r| &r.rules).flat_map(|r| &r.backends);
-        let tcp = service.ports.iter().flat_map(|p| &p.tcp_routes);
+        let tcp = ports().flat_map(|p| &p.tcp_routes);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
         http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()
     }
 
     /// Joins what is held into what the workers read.
     pub fn assemble(&mut self, demanded: &BTreeSet<Demand>) -> Assembled {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { posture: self.posture.clone(), ..Snapshot::default() };
         let mut incomplete = 0;
         let mut clusters = assemble::Clusters::default();
         for demand in demanded {
@@ -189,8 +201,8 @@ impl Resources {
                 Demand::Address(address) => match self.addresses.get(address) {
                     None => incomplete += 1,
                     Some(answer) => {
-                        let cluster = answer.as_ref().and_then(assemble::address).map(Arc::new);
-                        snapshot.addresses.insert(address.clone(), cluster);
+                        let place = answer.as_ref().and_then(|answer| assemble::place(address, answer));
+                        snapshot.addresses.insert(address.clone(), place);
                     }
                 },
             }

@@ -1,5 +1,6 @@
 //! Services, as the control plane describes them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What an app speaks on a port.
@@ -55,11 +56,23 @@ pub struct Service {
     pub namespace: String,
     pub name: String,
     pub ports: Vec<Port>,
+    /// What holds for the ports that do not stand in `ports`, when the service is reached on every port.
+    pub any_port: Option<Port>,
+    /// What its name resolves to inside an intercepted namespace.
+    pub addresses: Vec<IpAddr>,
     pub policy: Policy,
+}
+
+impl Service {
+    /// What is known of the port of this number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number).or(self.any_port.as_ref())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
+    /// Zero for any.
     pub number: u16,
     pub name: String,
     pub protocol: AppProtocol,

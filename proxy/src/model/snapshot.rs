@@ -1,20 +1,67 @@
 //! What the workers read: destinations with everything joined that a request needs, built before it is published and
 //! immutable afterwards.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind};
+use leno_proto::v1;
+
+use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind, convert};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// By NAMESPACE/NAME. None: the control plane says that there is no such service.
     pub services: HashMap<String, Option<Arc<Destination>>>,
-    /// By IP:PORT. None: not an address of the mesh.
-    pub addresses: HashMap<String, Option<Arc<Cluster>>>,
+    /// By IP:PORT or IP. None: not an address of the mesh.
+    pub addresses: HashMap<String, Option<Place>>,
+    /// What the control plane wants of this sidecar's namespace.
+    pub posture: Arc<Posture>,
+}
+
+/// How captured traffic to and from what is outside the mesh is treated. The default holds until the control plane has
+/// spoken: nobody outside gets in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Posture {
+    /// Plaintext from outside the mesh is passed to the app.
+    pub permissive: bool,
+    /// Only what is in the mesh is reached.
+    pub registry_only: bool,
+    /// The namespaces that there are.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and
+/// fd6c:656e:6f00::/48. Nothing is there but what the mesh says.
+pub fn is_virtual(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.octets()[..2] == [240, 240],
+        IpAddr::V6(ip) => ip.segments()[..3] == [0xfd6c, 0x656e, 0x6f00],
+    }
+}
+
+/// What is at an address of the mesh.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// One port of a workload.
+    Endpoint(Arc<Cluster>),
+    /// A workload, whatever the port.
+    Host(Arc<Host>),
+    /// A service, by NAMESPACE/NAME; the port is the service's.
+    Virtual(String),
+    /// Several workloads, told apart by IP:PORT.
+    Shared,
+}
+
+/// A workload that is spoken to by its address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// NAMESPACE/NAME of a service that it serves, or nothing.
+    pub service: String,
+    /// The workload as an endpoint, by the number of the app's port. It is dialled at the address that was asked for.
+    pub endpoint: v1::Endpoint,
 }
 
 /// A service with its routes and endpoints.
@@ -24,6 +71,43 @@ pub struct Destination {
     pub name: String,
     /// In the order in which the Service lists them.
     pub ports: Vec<DestinationPort>,
+    /// What holds for every other port, when it is reached on all.
+    pub any_port: Option<AnyPort>,
+    /// What its name resolves to inside an intercepted namespace.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The ports of a service that do not stand in its list.
+#[derive(Debug)]
+pub struct AnyPort {
+    /// Its routes and endpoints; its number and its own cluster's mean nothing.
+    template: DestinationPort,
+    endpoints: Arc<v1::Endpoints>,
+}
+
+impl AnyPort {
+    pub(super) fn new(template: DestinationPort, endpoints: Arc<v1::Endpoints>) -> Self {
+        Self { template, endpoints }
+    }
+
+    /// The port of this number.
+    pub fn port(&self, number: u16) -> DestinationPort {
+        let own = Cluster {
+            port: number,
+            endpoints: convert::endpoints(&self.endpoints, number),
+            pinned: None,
+            service: self.template.own.service.clone(),
+            ..*self.template.own
+        };
+        DestinationPort {
+            number,
+            protocol: self.template.protocol,
+            candidates: self.template.candidates.clone(),
+            routed: self.template.routed,
+            tcp: self.template.tcp.clone(),
+            own: Arc::new(own),
+        }
+    }
 }
 
 impl Destination {
@@ -38,7 +122,7 @@ impl Destination {
 }
 
 /// One port of a service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DestinationPort {
     /// The Service port's number.
     pub number: u16,

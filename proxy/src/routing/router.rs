@@ -1,8 +1,12 @@
 //! Where a request goes: from the authority to the destination, from the destination's routes to a rule, from the rule's
 //! weights to a cluster. Worker-local; rebuilt lazily when the snapshot changes.
 
+mod captured;
+
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +15,28 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use super::authority::{self, ServiceAddress};
+use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
-    AppProtocol, Backend, Candidate, Cluster, Demand, Destination, HttpRule, Policy, RouteKind, Snapshot, Target,
+    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, HttpRule, Place, Policy, Posture, RouteKind,
+    Snapshot, Target,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
 use crate::state::demand::{Demands, LastUsed};
 use crate::upstream::{Clusters, LocalCluster};
 
+pub use captured::{Captured, Destined};
+
 /// How long a first request waits for the control plane to say where its destination is.
 const RESOLVE: Duration = Duration::from_secs(5);
 /// Authorities that are remembered; apps that use more make the memory start anew.
 const MOST_REMEMBERED: usize = 1024;
+
+/// Ports of destinations of which something is kept although nobody uses them now.
+const MOST_KEPT: usize = 4096;
+/// The port of a request that names none.
+const HTTP: u16 = 80;
 
 /// A worker's routing.
 #[derive(Debug)]
@@ -38,8 +51,16 @@ pub struct Router {
     snapshot: RefCell<Arc<Snapshot>>,
     by_authority: RefCell<HashMap<String, Rc<LocalPort>>>,
     by_address: RefCell<HashMap<ServiceAddress, Rc<LocalPort>>>,
-    /// Outlive a snapshot, so that a change of configuration grants no fresh budget.
-    budgets: RefCell<HashMap<(Demand, u16), Rc<RetryBudget>>>,
+    captured: RefCell<HashMap<SocketAddr, Captured>>,
+    /// Outlives a snapshot, so that a change of configuration grants no fresh budget and forgets nothing.
+    kept: RefCell<HashMap<(Demand, u16), Kept>>,
+}
+
+/// What is kept of a destination's port for as long as the destination is used.
+#[derive(Debug, Clone)]
+struct Kept {
+    budget: Rc<RetryBudget>,
+    learned: Rc<Learned>,
 }
 
 /// One port of a destination, for one worker.
@@ -49,6 +70,8 @@ pub struct LocalPort {
     pub protocol: AppProtocol,
     /// The budget of all requests to it.
     pub budget: Rc<RetryBudget>,
+    /// What its connections have shown, where nobody said what the app speaks.
+    pub learned: Rc<Learned>,
     routed: bool,
     candidates: Vec<(Candidate, Rc<Split>)>,
     /// Where requests go without a route.
@@ -93,7 +116,8 @@ impl Router {
             snapshot: RefCell::default(),
             by_authority: RefCell::default(),
             by_address: RefCell::default(),
-            budgets: RefCell::default(),
+            captured: RefCell::default(),
+            kept: RefCell::default(),
         })
     }
 
@@ -109,11 +133,7 @@ impl Router {
         }
         let address = authority::parse(authority, &self.namespace).ok_or(Reason::UnknownService)?;
         let port = Box::pin(self.by_address(&address)).await?;
-        let mut remembered = self.by_authority.borrow_mut();
-        if remembered.len() >= MOST_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(authority.to_owned(), port.clone());
+        remember(&self.by_authority, authority.to_owned(), port.clone());
         Ok(port)
     }
 
@@ -133,15 +153,26 @@ impl Router {
             let used = self.demands.want(&address.demand);
             if let Some(found) = self.look_up(address, used.clone()) {
                 let found = found?;
-                self.by_address.borrow_mut().insert(address.clone(), found.clone());
+                remember(&self.by_address, address.clone(), found.clone());
                 return Ok(found);
             }
-            if used.is_none() {
-                return Err(Reason::NotResolved);
-            }
-            let changed = self.reader.changed(self.version.get());
-            tokio::time::timeout_at(deadline, changed).await.map_err(|_| Reason::NotResolved)?;
+            self.news(used.is_some(), deadline).await?;
         }
+    }
+
+    /// Waits for another snapshot, when there is a use in it.
+    async fn news(&self, asked: bool, deadline: Instant) -> Result<(), Reason> {
+        if !asked {
+            return Err(Reason::NotResolved);
+        }
+        let changed = self.reader.changed(self.version.get());
+        tokio::time::timeout_at(deadline, changed).await.map_err(|_| Reason::NotResolved)
+    }
+
+    /// What the control plane wants of this sidecar's namespace.
+    pub fn posture(&self) -> Arc<Posture> {
+        self.refresh();
+        self.snapshot.borrow().posture.clone()
     }
 
     fn touch(&self, port: &LocalPort) {
@@ -160,6 +191,7 @@ impl Router {
         *self.snapshot.borrow_mut() = self.reader.current();
         self.by_authority.borrow_mut().clear();
         self.by_address.borrow_mut().clear();
+        self.captured.borrow_mut().clear();
     }
 
     /// None: the snapshot does not know.
@@ -172,8 +204,15 @@ impl Router {
                 Some(found.ok_or(Reason::UnknownService))
             }
             Demand::Address(address_text) => {
-                let cluster = snapshot.addresses.get(address_text)?;
-                let found = cluster.as_ref().map(|cluster| self.single(cluster, address, used));
+                let place = match (snapshot.addresses.get(address_text)?, address.port) {
+                    (Some(Place::Endpoint(cluster)), _) => Some(cluster.clone()),
+                    (Some(Place::Host(host)), Some(port)) => {
+                        let at = address_text.parse().ok().map(|ip| SocketAddr::new(ip, port));
+                        at.and_then(|at| model::host(host, at)).map(Arc::new)
+                    }
+                    _ => None,
+                };
+                let found = place.map(|cluster| self.single(&cluster, address, used));
                 Some(found.ok_or(Reason::UnknownService))
             }
         }
@@ -185,7 +224,11 @@ impl Router {
         address: &ServiceAddress,
         used: Option<Arc<LastUsed>>,
     ) -> Option<Rc<LocalPort>> {
-        let port = destination.port(address.port)?;
+        let port = match (destination.port(address.port), &destination.any_port) {
+            (Some(port), _) => Cow::Borrowed(port),
+            (None, Some(any)) => Cow::Owned(any.port(address.port.unwrap_or(HTTP))),
+            (None, None) => return None,
+        };
         let mut rules: HashMap<*const HttpRule, Rc<Split>> = HashMap::new();
         let mut candidates = Vec::with_capacity(port.candidates.len());
         for candidate in &port.candidates {
@@ -195,9 +238,11 @@ impl Router {
             candidates.push((candidate.clone(), split.clone()));
         }
         let own = self.own(&port.own);
+        let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         Some(Rc::new(LocalPort {
             protocol: port.protocol,
-            budget: self.budget(&address.demand, port.number, &port.own.policy),
+            budget,
+            learned,
             routed: port.routed,
             candidates,
             tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
@@ -208,9 +253,11 @@ impl Router {
 
     fn single(&self, cluster: &Arc<Cluster>, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Rc<LocalPort> {
         let own = self.own(cluster);
+        let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
             protocol: cluster.protocol,
-            budget: self.budget(&address.demand, cluster.port, &cluster.policy),
+            budget,
+            learned,
             routed: false,
             candidates: Vec::new(),
             tcp: own.clone(),
@@ -236,27 +283,42 @@ impl Router {
         Split { rule, backends, total }
     }
 
-    fn budget(&self, demand: &Demand, port: u16, policy: &Policy) -> Rc<RetryBudget> {
-        let mut budgets = self.budgets.borrow_mut();
+    fn kept(&self, demand: &Demand, port: u16, policy: &Policy) -> Kept {
+        let mut all = self.kept.borrow_mut();
         // A worker has its share of what is granted by the second.
         let per_second = f64::from(policy.retries_per_second) / f64::from(self.workers);
         let made = || Rc::new(RetryBudget::new(policy.retry_percent, per_second, Instant::now()));
-        let budget = budgets.entry((demand.clone(), port)).or_insert_with(made);
-        if !budget.is(policy.retry_percent, per_second) {
-            *budget = made();
+        let kept = all.entry((demand.clone(), port)).or_insert_with(|| Kept { budget: made(), learned: Rc::default() });
+        if !kept.budget.is(policy.retry_percent, per_second) {
+            kept.budget = made();
         }
-        budget.clone()
+        kept.clone()
     }
 
-    /// Housekeeping, every few seconds: budgets of destinations that are no longer used.
+    /// Housekeeping, every few seconds: what is kept of destinations that are no longer used. When an app has tried ports
+    /// without end, of those that nobody uses now too.
     pub fn sweep(&self) {
         self.refresh();
         let snapshot = self.snapshot.borrow();
-        self.budgets.borrow_mut().retain(|(demand, _), _| match demand {
-            Demand::Service(name) => snapshot.services.contains_key(name),
-            Demand::Address(address) => snapshot.addresses.contains_key(address),
+        let mut all = self.kept.borrow_mut();
+        let many = all.len() > MOST_KEPT;
+        all.retain(|(demand, _), kept| {
+            let known = match demand {
+                Demand::Service(name) => snapshot.services.contains_key(name),
+                Demand::Address(address) => snapshot.addresses.contains_key(address),
+            };
+            known && (!many || Rc::strong_count(&kept.budget) > 1)
         });
     }
+}
+
+/// Remembers within the bound; what is above makes the memory start anew.
+fn remember<K: std::hash::Hash + Eq, V>(memory: &RefCell<HashMap<K, V>>, key: K, value: V) {
+    let mut memory = memory.borrow_mut();
+    if memory.len() >= MOST_REMEMBERED {
+        memory.clear();
+    }
+    memory.insert(key, value);
 }
 
 impl LocalPort {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::interception::{InterceptArgs, RedirectionFlags};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,8 +24,8 @@ uses it up: from then on the certificate in the state folder proves the
 identity and renews itself.
 
 Exit codes: 0 after SIGTERM, 2 wrong usage, 69 control plane unreachable or
-port in use, 73 state folder unusable, 77 identity refused, 78 settings do
-not fit the state folder.";
+port in use, 73 state folder unusable, 77 identity refused or a capability
+missing, 78 settings do not fit the state folder.";
 
 /// The sidecar of Leno: mutual TLS, balancing, retries and routes for one instance of a service.
 #[derive(Debug, Clone, Parser)]
@@ -79,6 +81,25 @@ pub struct Args {
     /// Readiness, metrics and configuration dump; loopback only.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15000", help_heading = "Listeners")]
     pub admin_addr: String,
+    /// Take redirected traffic; the rules are there already, made by `leno-proxy intercept`.
+    #[arg(long, conflicts_with = "intercept", help_heading = "Interception")]
+    pub transparent: bool,
+    /// Redirect the traffic of this network namespace, then give up root and every capability, and take it.
+    #[arg(long, help_heading = "Interception")]
+    pub intercept: bool,
+    /// Where redirected connections to the app's ports arrive.
+    #[arg(long, value_name = "ADDR", default_value = ":15006", help_heading = "Interception")]
+    pub inbound_addr: String,
+    /// Where DNS is answered, and on the same port of [::1]; loopback only.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15053", help_heading = "Interception")]
+    pub dns_addr: String,
+    /// Where health checks of the app are answered.
+    #[arg(long, value_name = "ADDR", default_value = ":15020", help_heading = "Interception")]
+    pub health_addr: String,
+    /// Which traffic is redirected.
+    #[command(flatten)]
+    pub redirection: RedirectionFlags,
+
     /// Serve a Gateway instead of a workload.
     #[arg(long, value_name = "NAME", help_heading = "Listeners")]
     pub gateway: Option<String>,
@@ -92,7 +113,107 @@ pub struct Args {
     /// How long open requests may take to end after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", help_heading = "Process")]
     pub drain_timeout: String,
+    /// Drain and exit 0 when the app's processes in this process namespace have ended: for jobs.
+    #[arg(long, help_heading = "Process")]
+    pub exit_with_app: bool,
     /// Form of the ready line and of the log: text or json.
     #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Process")]
     pub output: String,
+}
+
+/// Everything that the command line can ask for.
+#[derive(Debug, Clone)]
+pub enum Cli {
+    /// No subcommand: be the sidecar.
+    Serve(Box<Args>),
+    /// Redirect the traffic of the network namespace.
+    Intercept(Box<InterceptArgs>),
+    /// Wait until the sidecar is ready.
+    Wait(WaitArgs),
+    /// Hold a container's namespaces.
+    Hold(HoldArgs),
+}
+
+/// The subcommands, for clap.
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Redirect the TCP and DNS traffic of this network namespace to the sidecar, all rules at once or none. Takes the
+    /// capability CAP_NET_ADMIN and nothing else: no iptables, no nft.
+    #[command(after_help = INTERCEPT_EXAMPLES)]
+    Intercept(Box<InterceptArgs>),
+    /// Wait until the sidecar is ready: for start order and for health checks of containers.
+    #[command(after_help = WAIT_EXAMPLES)]
+    Wait(WaitArgs),
+    /// Do nothing but hold the namespaces of a container that the app and its sidecar join. Ends at SIGTERM.
+    Hold(HoldArgs),
+}
+
+const INTERCEPT_EXAMPLES: &str = "\
+Examples:
+  What would be done:
+    leno-proxy intercept --dry-run
+  All but the database and what the host's containers send:
+    leno-proxy intercept --exclude-outbound-ports 5432 --exclude-interface docker0,veth*
+  Is it as it was asked for? Exit code 1 when it is not:
+    leno-proxy intercept --check
+  Undo it:
+    leno-proxy intercept --remove
+
+Exit codes: 0 done, 1 --check found a difference, 2 wrong usage, 69 the kernel
+lacks something, 77 the capability CAP_NET_ADMIN is missing.";
+
+const WAIT_EXAMPLES: &str = "\
+Examples:
+  Start an app when the mesh is there:
+    leno-proxy wait && exec my-app
+  A container's health check, one try:
+    leno-proxy wait --timeout 0s
+
+Exit codes: 0 ready, 2 wrong usage, 69 not ready in time.";
+
+/// `leno-proxy wait`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WaitArgs {
+    /// Admin port of the sidecar.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15000")]
+    pub admin_addr: String,
+    /// How long to wait; 0s tries once.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub timeout: String,
+}
+
+/// `leno-proxy hold`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HoldArgs {
+    /// End by itself when processes of an app were there and have all ended: for jobs.
+    #[arg(long)]
+    pub until_apps_end: bool,
+}
+
+impl Cli {
+    /// Reads the process's command line; ends the process with a message when it cannot be read.
+    pub fn parse() -> Self {
+        Self::try_parse_from(std::env::args_os()).unwrap_or_else(|why| why.exit())
+    }
+
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// It cannot be read, or asks for help.
+    pub fn try_parse_from<T: Into<std::ffi::OsString> + Clone>(
+        line: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        // The plain form has required flags, some with a variable of the environment, and a subcommand takes none of them;
+        // so they are read only when there is no subcommand.
+        let command = Args::command().args_conflicts_with_subcommands(true).subcommand_negates_reqs(true);
+        let matches = Command::augment_subcommands(command).try_get_matches_from(line)?;
+        if matches.subcommand_name().is_none() {
+            return Args::from_arg_matches(&matches).map(|args| Self::Serve(Box::new(args)));
+        }
+        Ok(match Command::from_arg_matches(&matches)? {
+            Command::Intercept(args) => Self::Intercept(args),
+            Command::Wait(args) => Self::Wait(args),
+            Command::Hold(args) => Self::Hold(args),
+        })
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leno_runtime::Output;
 
-use super::{Args, HostPort, PortSpec, Settings, TokenSource, UpstreamSpec};
+use super::{Args, HostPort, Interception, PortSpec, Settings, TokenSource, UpstreamSpec};
 
 /// Most labels, and most ports, that a registration carries (`leno_proto::Registration`).
 const MOST: usize = 64;
@@ -27,12 +27,22 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Problems {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Vec::new())
     }
 
+    /// Notes a problem with what it is about before it.
+    pub(super) fn add(&mut self, flag: &str, why: &str) {
+        self.0.push(format!("{flag}: {why}"));
+    }
+
+    /// The value, when there was no problem.
+    pub(super) fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+
     /// Notes the problem with the flag's name before it, and goes on with the default.
-    fn take<T: Default>(&mut self, flag: &str, result: Result<T, String>) -> T {
+    pub(super) fn take<T: Default>(&mut self, flag: &str, result: Result<T, String>) -> T {
         result.unwrap_or_else(|why| {
             self.0.push(format!("{flag}: {why}"));
             T::default()
@@ -67,6 +77,11 @@ impl TryFrom<Args> for Settings {
             mesh_addr: p.take("--mesh-addr", listen(&args.mesh_addr)),
             http_proxy_addr: p.take("--http-proxy-addr", loopback(&args.http_proxy_addr)),
             admin_addr: p.take("--admin-addr", loopback(&args.admin_addr)),
+            inbound_addr: p.take("--inbound-addr", listen(&args.inbound_addr)),
+            dns_addr: p.take("--dns-addr", loopback(&args.dns_addr)),
+            health_addr: p.take("--health-addr", listen(&args.health_addr)),
+            interception: Interception::read(&args, p),
+            exit_with_app: args.exit_with_app,
             advertise_addr: p.take("--advertise-addr", args.advertise_addr.as_deref().map(advertised).transpose()),
             state_dir: args.state_dir,
             workers: p.take("--workers", workers(args.workers)),
@@ -74,7 +89,7 @@ impl TryFrom<Args> for Settings {
             drain_timeout: p.take("--drain-timeout", parse_duration(&args.drain_timeout)),
             join_timeout: p.take("--join-timeout", parse_duration(&args.join_timeout)),
         };
-        if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
+        problems.or(settings)
     }
 }
 
@@ -135,6 +150,11 @@ fn listen(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{text:?} is no address to listen on, such as 127.0.0.1:8080, [::1]:8080 or :15008"))
+}
+
+/// The port of an address to listen on; zero when it cannot be read, which is told elsewhere.
+pub(super) fn given_port(addr: &str) -> u16 {
+    addr.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
 }
 
 /// An address only this machine reaches. Whoever reaches such a port speaks with this workload's identity, so it may not

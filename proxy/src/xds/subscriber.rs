@@ -22,7 +22,7 @@ use self::owed::{Answer, Owed};
 use super::held::{Held, Key, Raw, known_type};
 use super::identity::Credentials;
 use super::snapshot::Saved;
-use crate::model::{Assembled, Demand, Resources};
+use crate::model::{Assembled, Demand, Resources, posture};
 use crate::state::demand::MOST_DEMANDS;
 
 const BUNDLE: &str = <v1::TrustBundle as Resource>::TYPE_URL;
@@ -53,6 +53,8 @@ pub struct Subscriber {
     touched: BTreeSet<Key>,
     /// Destinations that the last assembly could not complete yet.
     incomplete: usize,
+    /// What an earlier life was told of its namespace, until this one is told: an outage may outlast several lives.
+    restored_config: Option<(Key, Raw)>,
 }
 
 /// What belongs to one stream and ends with it.
@@ -78,6 +80,7 @@ impl Subscriber {
             changed: false,
             touched: BTreeSet::new(),
             incomplete: 0,
+            restored_config: None,
         }
     }
 
@@ -85,6 +88,13 @@ impl Subscriber {
     /// left out; the server sends it again.
     pub(super) fn restore(&mut self, saved: Saved) {
         for ((url, name), raw) in saved.held.iter() {
+            // How the namespace treats outsiders holds in an outage, too. It is not held, so the server says it again, with its
+            // word on renewal, which is old here.
+            if *url == CONFIG {
+                let _ = self.configure(&raw.any.value, false);
+                self.restored_config = Some(((url, name.clone()), raw.clone()));
+                continue;
+            }
             match self.resources.upsert(name, &raw.any) {
                 Ok(()) => self.held.insert((url, name.clone()), raw.clone()),
                 Err(error) => tracing::warn!(%error, name, "a saved resource is left out"),
@@ -98,11 +108,14 @@ impl Subscriber {
         self.changed = true;
     }
 
-    /// What goes to disk: without the trust bundle and the word on renewal, which belong to the identity.
+    /// What goes to disk: without the trust bundle, which belongs to the identity.
     pub(super) fn saved(&self) -> Saved {
         let mut held = self.held.clone();
-        let own: Vec<Key> = held.keys().filter(|(url, _)| is_own(url)).cloned().collect();
+        let own: Vec<Key> = held.keys().filter(|(url, _)| *url == BUNDLE).cloned().collect();
         own.iter().for_each(|key| held.remove(key));
+        if let Some((key, raw)) = &self.restored_config {
+            held.insert(key.clone(), raw.clone());
+        }
         Saved { held, demanded: self.demanded.iter().cloned().collect() }
     }
 
@@ -187,7 +200,7 @@ impl Subscriber {
         self.held.admits(key, &raw)?;
         match key.0 {
             BUNDLE => self.trust(&raw.any.value)?,
-            CONFIG => self.configure(&raw.any.value)?,
+            CONFIG => self.configure(&raw.any.value, true)?,
             _ => {
                 self.resources.upsert(&key.1, &raw.any).map_err(|why| why.to_string())?;
                 self.changed = true;
@@ -203,9 +216,13 @@ impl Subscriber {
         self.credentials.replace_bundle(bundle).map_err(|why| why.to_string())
     }
 
-    fn configure(&self, value: &[u8]) -> Result<(), String> {
+    fn configure(&mut self, value: &[u8], live: bool) -> Result<(), String> {
         let config = v1::SidecarConfig::decode(value).map_err(|why| why.to_string())?;
-        self.credentials.want_generation(config.renew_generation);
+        if live {
+            self.restored_config = None;
+            self.credentials.want_generation(config.renew_generation);
+        }
+        self.changed |= self.resources.set_posture(posture(&config));
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use crate::discovery::WorldBuilder;
 fn world(before: &World, revision: u64, services: &[(&str, u64)]) -> Arc<World> {
     let mut builder = WorldBuilder::after(before);
     for (name, n) in services {
-        let resource = (*n > 0).then(|| Resource::encode(&SidecarConfig { renew_generation: *n }));
+        let resource =
+            (*n > 0).then(|| Resource::encode(&SidecarConfig { renew_generation: *n, ..SidecarConfig::default() }));
         builder.set(ResourceType::Service, name, resource);
     }
     builder.finish(revision)
@@ -34,7 +35,7 @@ fn names(outgoing: &Outgoing) -> Vec<&str> {
 }
 
 fn version(n: u64) -> String {
-    Resource::encode(&SidecarConfig { renew_generation: n }).version.to_hex()
+    Resource::encode(&SidecarConfig { renew_generation: n, ..SidecarConfig::default() }).version.to_hex()
 }
 
 #[test]

@@ -58,7 +58,13 @@ impl Port {
         let bundle = authority.trust_bundle();
         let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
         let globals = watch::Sender::new(globals);
-        let worlds = discovery::spawn(committed.subscribe(), registry.subscribe(), globals.subscribe(), watch.clone());
+        let worlds = discovery::spawn(
+            Forgetful,
+            committed.subscribe(),
+            registry.subscribe(),
+            globals.subscribe(),
+            watch.clone(),
+        );
         let sessions = Sessions::new(registry.clone());
         let refusals = Refusals::new(&metrics);
         tokio::spawn(registry.clone().run(watch.clone()));
@@ -78,7 +84,7 @@ impl Port {
             let ports =
                 vec![ServicePort { name: String::new(), number: *number, target, protocol: AppProtocol::Detect }];
             let selector = [("app".to_owned(), name.name.clone())].into();
-            mesh.services.insert(name.clone(), Service { name, selector, ports });
+            mesh.services.insert(name.clone(), Service { name, selector, ports, any_port: false, headless: false });
         }
         let revision = self.committed.borrow().revision + 1;
         self.committed.send_replace(Arc::new(Committed { revision, mesh: Arc::new(mesh) }));
@@ -178,10 +184,22 @@ pub(super) fn registration(name: &str) -> Registration {
         labels: [("app".to_owned(), "web".to_owned())].into(),
         address: "127.0.0.1".into(),
         mesh_port: 15008,
+        more_addresses: vec![],
+        any_port: false,
         ports: [("http".to_owned(), 8080)].into(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
     }
+}
+
+/// Two of a few services never want one virtual address.
+struct Forgetful;
+
+impl discovery::Record for Forgetful {
+    fn load(&self) -> Option<Vec<u8>> {
+        None
+    }
+    fn save(&self, _: &[u8]) {}
 }
 
 async fn connect(address: SocketAddr, config: ClientConfig) -> Channel {

@@ -2,6 +2,7 @@
 //! endpoints are still on their way.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use leno_proto::v1;
@@ -9,8 +10,10 @@ use leno_proto::v1;
 use super::{Resources, SharedCluster};
 use crate::model::route::{HttpRoute, RawBackend, RawRule};
 use crate::model::service::{Port, Service};
-use crate::model::snapshot::{Backend, Candidate, Cluster, Destination, DestinationPort, HttpRule, Target};
-use crate::model::{AppProtocol, Policy, RouteKind, convert};
+use crate::model::snapshot::{
+    AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
+};
+use crate::model::{AppProtocol, InvalidResource, Policy, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -26,7 +29,16 @@ pub(super) fn destination(
     clusters: &mut Clusters,
 ) -> Result<Destination, Missing> {
     let ports = service.ports.iter().map(|p| destination_port(held, name, service, p, clusters));
-    Ok(Destination { name: name.to_owned(), ports: ports.collect::<Result<_, _>>()? })
+    let ports = ports.collect::<Result<_, _>>()?;
+    let any_port = match &service.any_port {
+        None => None,
+        Some(any) => {
+            let template = destination_port(held, name, service, any, clusters)?;
+            let endpoints = held.endpoints.get(name).ok_or(Missing)?.clone().unwrap_or_default();
+            Some(AnyPort::new(template, endpoints))
+        }
+    };
+    Ok(Destination { name: name.to_owned(), ports, any_port, addresses: service.addresses.clone() })
 }
 
 fn destination_port(
@@ -96,7 +108,7 @@ fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Re
         .map(|b| {
             let target = if b.invalid_reason.is_empty() {
                 match held.services.get(&b.service).ok_or(Missing)? {
-                    Some(service) if service.ports.iter().any(|p| p.number == b.port) => {
+                    Some(service) if service.port(b.port).is_some() => {
                         Target::Cluster(cluster(held, &b.service, service, b.port, clusters)?)
                     }
                     _ => Target::Invalid("BackendNotFound".to_owned()),
@@ -126,23 +138,39 @@ fn cluster(
         return Ok(known.clone());
     }
     let wire = held.endpoints.get(name).ok_or(Missing)?;
-    // Conversion was checked when the resource was taken in; an endpoint that does not serve this port is left out.
-    let endpoints = wire.iter().flat_map(|w| &w.endpoints).filter_map(|e| convert::endpoint(e, port).ok().flatten());
-    let protocol = service.ports.iter().find(|p| p.number == port).map(|p| p.protocol).unwrap_or_default();
-    let cluster = Arc::new(Cluster {
-        service: key.0.clone(),
-        port,
-        pinned: None,
-        protocol,
-        policy: service.policy,
-        endpoints: endpoints.map(Arc::new).collect(),
-    });
+    // An endpoint that does not serve this port is left out.
+    let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port)).unwrap_or_default();
+    let protocol = service.port(port).map(|p| p.protocol).unwrap_or_default();
+    let cluster =
+        Arc::new(Cluster { service: key.0.clone(), port, pinned: None, protocol, policy: service.policy, endpoints });
     clusters.insert(key, cluster.clone());
     Ok(cluster)
 }
 
+/// Refuses what could not be used later.
+pub(super) fn check_address(wire: &v1::Address) -> Result<(), InvalidResource> {
+    let Some(endpoint) = &wire.endpoint else { return Ok(()) };
+    // Any port does: the address and the identity are looked at.
+    let port = endpoint.ports.first().map_or(1, |port| port.service_port);
+    convert::endpoint(endpoint, u16::try_from(port).unwrap_or_default()).map(|_| ())
+}
+
+/// What is at `asked`, which has a port or none.
+pub(super) fn place(asked: &str, wire: &v1::Address) -> Option<Place> {
+    if asked.parse::<IpAddr>().is_err() {
+        return endpoint(wire).map(Arc::new).map(Place::Endpoint);
+    }
+    match &wire.endpoint {
+        _ if wire.shared => Some(Place::Shared),
+        Some(endpoint) => {
+            Some(Place::Host(Arc::new(Host { service: wire.service.clone(), endpoint: endpoint.clone() })))
+        }
+        None => Some(Place::Virtual(wire.service.clone())),
+    }
+}
+
 /// A single endpoint that is spoken to by its address.
-pub(super) fn address(wire: &v1::Address) -> Option<Cluster> {
+fn endpoint(wire: &v1::Address) -> Option<Cluster> {
     let port = u16::try_from(wire.service_port).ok()?;
     let endpoint = convert::endpoint(wire.endpoint.as_ref()?, port).ok().flatten()?;
     Some(Cluster {

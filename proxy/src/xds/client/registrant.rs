@@ -28,6 +28,8 @@ impl Registrant {
             labels: settings.labels.clone(),
             address: address.map(|ip| ip.to_string()).unwrap_or_default(),
             mesh_port: mesh.port(),
+            more_addresses: Vec::new(),
+            any_port: false,
             ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
             state: WorkloadState::Ready,
             version: env!("CARGO_PKG_VERSION").to_owned(),

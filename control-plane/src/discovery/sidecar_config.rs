@@ -1,0 +1,51 @@
+//! What the sidecars of a namespace are told about themselves.
+
+use std::collections::{BTreeMap, HashMap};
+
+use leno_proto::v1;
+
+use super::{Globals, Resource};
+use crate::model::{EgressMode, Mesh, MtlsMode};
+
+/// Most namespaces that are named. Of more, names such as `a.b` resolve in their long form only.
+const MOST_NAMESPACES: usize = 1000;
+
+/// What of the mesh goes into it: the namespaces that have services, and the policies of namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Inputs {
+    pub(super) namespaces: Vec<String>,
+    policies: BTreeMap<String, (MtlsMode, EgressMode)>,
+}
+
+impl Inputs {
+    /// Of several policies for a namespace the first that says something holds.
+    pub(super) fn of<'a>(mesh: &Mesh, namespaces: impl Iterator<Item = &'a String>) -> Self {
+        let mut said: BTreeMap<&str, (Option<MtlsMode>, Option<EgressMode>)> = BTreeMap::new();
+        for (name, policy) in mesh.traffic_policies.iter().filter(|(_, policy)| policy.of_namespace) {
+            let (mtls, egress) = said.entry(&name.namespace).or_default();
+            *mtls = mtls.or(policy.mtls);
+            *egress = egress.or(policy.egress);
+        }
+        let modes = |(mtls, egress): (Option<MtlsMode>, Option<EgressMode>)| {
+            (mtls.unwrap_or_default(), egress.unwrap_or_default())
+        };
+        Self {
+            namespaces: namespaces.take(MOST_NAMESPACES).cloned().collect(),
+            policies: said.into_iter().map(|(namespace, said)| (namespace.to_owned(), modes(said))).collect(),
+        }
+    }
+
+    /// What every sidecar gets, and what those of some namespaces get instead.
+    pub(super) fn resources(&self, globals: &Globals) -> (Resource, HashMap<String, Resource>) {
+        let config = |(mtls, egress): (MtlsMode, EgressMode)| {
+            Resource::encode(&v1::SidecarConfig {
+                renew_generation: globals.renew_generation,
+                permissive: mtls == MtlsMode::Permissive,
+                registry_only: egress == EgressMode::RegistryOnly,
+                namespaces: self.namespaces.clone(),
+            })
+        };
+        let own = self.policies.iter().map(|(namespace, modes)| (namespace.clone(), config(*modes)));
+        (config((MtlsMode::default(), EgressMode::default())), own.collect())
+    }
+}
