@@ -7,6 +7,7 @@ mod commands;
 mod context;
 mod demo;
 mod failure;
+mod inject;
 mod output;
 mod progress;
 mod reactor;
