@@ -26,7 +26,7 @@ use crate::xds::identity::{self, Credentials, RenewRpc};
 use crate::xds::metrics::XdsMetrics;
 use crate::{admin, state, xds};
 
-pub use bind::{Listeners, Shared};
+pub use bind::{Capture, Listeners, Shared};
 
 /// A sidecar whose ports are taken and whose identity is there.
 pub struct Bound {
@@ -85,7 +85,7 @@ impl Bound {
         let (writer, reader) = state::channel();
         let (demands, demand_receiver) = state::demand::channel();
         let ready_line = ready_line(&listeners);
-        let Listeners { mesh, http_proxy, upstreams, admin: admin_listener } = listeners;
+        let Listeners { mesh, http_proxy, capture, upstreams, admin: admin_listener } = listeners;
 
         let parts = Parts {
             control_plane: settings.control_plane.clone(),
@@ -106,6 +106,7 @@ impl Bound {
             settings: &settings,
             mesh,
             http_proxy,
+            capture,
             upstreams,
             tls,
             reader,
@@ -171,10 +172,12 @@ fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
     let text = |addr: std::net::SocketAddr| Value::from(addr.to_string());
     let upstreams = listeners.upstreams.iter().map(|(spec, shared)| (spec.asked(), text(shared.addr)));
     let admin = listeners.admin.local_addr().map(text).unwrap_or_default();
-    vec![
+    let mut line = vec![
         ("mesh", text(listeners.mesh.addr)),
         ("http_proxy", text(listeners.http_proxy.addr)),
         ("admin", admin),
         ("upstreams", Value::Object(upstreams.collect::<Map<_, _>>())),
-    ]
+    ];
+    line.extend(listeners.capture.as_ref().map(|capture| ("inbound", text(capture.inbound.addr))));
+    line
 }

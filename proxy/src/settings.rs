@@ -5,6 +5,7 @@
 
 mod args;
 mod interception;
+mod own_ports;
 mod parse;
 mod state_dir;
 
@@ -18,6 +19,7 @@ use leno_runtime::Output;
 
 pub use args::{Args, Cli, HoldArgs, WaitArgs};
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
+pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
 pub use state_dir::StateDir;
 

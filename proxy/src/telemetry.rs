@@ -116,6 +116,8 @@ pub struct Metrics {
     failures: Vec<[Counter; 2]>,
     handshake_failures: Counter,
     handshakes: Counter,
+    egress: [Counter; 2],
+    plaintext: Counter,
 }
 
 impl Metrics {
@@ -132,7 +134,20 @@ impl Metrics {
         let handshakes = |result: &str| {
             registry.counter("leno_tls_handshakes_total", "TLS handshakes on the mesh port.", &[("result", result)])
         };
+        let egress = |verdict: &str| {
+            registry.counter(
+                "leno_egress_connections_total",
+                "Captured connections to what is not in the mesh.",
+                &[("verdict", verdict)],
+            )
+        };
         Self {
+            egress: [egress("denied"), egress("allowed")],
+            plaintext: registry.counter(
+                "leno_plaintext_connections_total",
+                "Captured connections from outside the mesh that were let in (PERMISSIVE).",
+                &[],
+            ),
             registry: registry.clone(),
             failures: Reason::ALL
                 .iter()
@@ -151,6 +166,16 @@ impl Metrics {
     /// A request or connection failed here.
     pub fn failed(&self, direction: Direction, reason: Reason) {
         self.failures[reason as usize][usize::from(direction == Direction::Inbound)].inc();
+    }
+
+    /// A captured connection leads out of the mesh.
+    pub fn egress(&self, allowed: bool) {
+        self.egress[usize::from(allowed)].inc();
+    }
+
+    /// A connection from outside the mesh was let in.
+    pub fn plaintext(&self) {
+        self.plaintext.inc();
     }
 
     /// A TLS handshake on the mesh port ended.
