@@ -14,6 +14,8 @@ const PROXY: &[&[&str]] = &[
     &["state"],
     &["upstream"],
     &["routing"],
+    // Answers with what routing names and state holds.
+    &["dns"],
     &["http", "tcp"],
     &["listener", "xds"],
     // Shows what the stream holds.

@@ -24,7 +24,7 @@ use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
 use crate::xds::identity::{self, Credentials, RenewRpc};
 use crate::xds::metrics::XdsMetrics;
-use crate::{admin, state, xds};
+use crate::{admin, dns, state, xds};
 
 pub use bind::{Capture, Listeners, Shared};
 
@@ -85,7 +85,8 @@ impl Bound {
         let (writer, reader) = state::channel();
         let (demands, demand_receiver) = state::demand::channel();
         let ready_line = ready_line(&listeners);
-        let Listeners { mesh, http_proxy, capture, upstreams, admin: admin_listener } = listeners;
+        let Listeners { mesh, http_proxy, mut capture, upstreams, admin: admin_listener } = listeners;
+        let dns = capture.as_mut().and_then(|capture| capture.dns.take());
 
         let parts = Parts {
             control_plane: settings.control_plane.clone(),
@@ -99,9 +100,19 @@ impl Bound {
         };
         let control = Control::start(parts, &settings, &credentials, clock);
         let (admin_drain, admin_watch) = drain::channel();
+        let dns_watch = admin_watch.clone();
         let dump = admin::admin(workload, readiness, registry.clone(), credentials, control.handle.clone(), Vec::new());
         let admin_task = tokio::spawn(admin_port::serve(admin_listener, dump, admin_watch));
 
+        if let Some(dns) = dns {
+            let parts = dns::Parts {
+                namespace: settings.namespace.clone(),
+                reader: reader.clone(),
+                demands: demands.clone(),
+                registry: registry.clone(),
+            };
+            tokio::spawn(dns::serve(dns, parts, dns_watch));
+        }
         let workers = workers::start(workers::Parts {
             settings: &settings,
             mesh,
@@ -178,6 +189,9 @@ fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
         ("admin", admin),
         ("upstreams", Value::Object(upstreams.collect::<Map<_, _>>())),
     ];
-    line.extend(listeners.capture.as_ref().map(|capture| ("inbound", text(capture.inbound.addr))));
+    if let Some(capture) = &listeners.capture {
+        line.push(("inbound", text(capture.inbound.addr)));
+        line.extend(capture.dns.as_ref().map(|dns| ("dns", text(dns.addr))));
+    }
     line
 }

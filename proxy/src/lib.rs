@@ -7,6 +7,7 @@ pub mod apps;
 pub mod balance;
 pub mod commands;
 pub mod detect;
+pub mod dns;
 pub mod error;
 pub mod http;
 pub mod intercept;

@@ -118,6 +118,27 @@ pub struct Metrics {
     handshakes: Counter,
     egress: [Counter; 2],
     plaintext: Counter,
+    detected: Vec<Counter>,
+}
+
+/// What a connection turned out to speak, where nobody had said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// TLS, begun by the client.
+    Tls,
+    /// Something else, begun by the client.
+    ClientFirst,
+    /// Something that the server began.
+    ServerFirst,
+}
+
+impl Found {
+    /// In the order of their numbers, with the words of the metric.
+    const WORDS: [&str; 5] = ["http1", "http2", "tls", "client_first", "server_first"];
 }
 
 impl Metrics {
@@ -141,7 +162,15 @@ impl Metrics {
                 &[("verdict", verdict)],
             )
         };
+        let detected = |word: &&str| {
+            registry.counter(
+                "leno_detected_connections_total",
+                "Connections by what they turned out to speak, where nobody had said it.",
+                &[("protocol", word)],
+            )
+        };
         Self {
+            detected: Found::WORDS.iter().map(detected).collect(),
             egress: [egress("denied"), egress("allowed")],
             plaintext: registry.counter(
                 "leno_plaintext_connections_total",
@@ -166,6 +195,11 @@ impl Metrics {
     /// A request or connection failed here.
     pub fn failed(&self, direction: Direction, reason: Reason) {
         self.failures[reason as usize][usize::from(direction == Direction::Inbound)].inc();
+    }
+
+    /// A connection has shown what it speaks.
+    pub fn detected(&self, found: Found) {
+        self.detected[found as usize].inc();
     }
 
     /// A captured connection leads out of the mesh.

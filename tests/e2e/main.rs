@@ -19,3 +19,4 @@ mod split;
 mod stalled_bodies;
 mod start_errors;
 mod tcp;
+mod transparent;

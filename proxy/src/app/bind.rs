@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::listen;
 
+use crate::dns;
 use crate::settings::{Settings, UpstreamSpec};
 
 /// One address, bound once for each worker.
@@ -38,6 +39,8 @@ pub struct Capture {
     pub outbound_v6: Option<Shared>,
     /// What others connect to.
     pub inbound: Shared,
+    /// What the app asks of DNS, unless that is left alone. On the control thread.
+    pub dns: Option<dns::Bound>,
 }
 
 impl Capture {
@@ -49,7 +52,12 @@ impl Capture {
             true => Some(shared(&v6.to_string(), "--http-proxy-addr", settings.workers)?),
             false => None,
         };
-        Ok(Self { outbound_v6, inbound: shared(&settings.inbound_addr, "--inbound-addr", settings.workers)? })
+        let with_dns = settings.interception.as_ref().is_some_and(|i| i.redirection.dns_port.is_some());
+        Ok(Self {
+            outbound_v6,
+            inbound: shared(&settings.inbound_addr, "--inbound-addr", settings.workers)?,
+            dns: if with_dns { Some(dns::bind(&settings.dns_addr)?) } else { None },
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::AppProtocol;
 use crate::routing::{LocalPort, ServiceAddress};
 use crate::tcp::{self, Abort, Reached};
-use crate::telemetry::{Direction, Metrics};
+use crate::telemetry::{Direction, Found, Metrics};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
@@ -79,7 +79,7 @@ impl Forwarder {
     pub async fn refuse(&self, mut stream: TcpStream, mut read: BytesMut, reason: Reason) -> Result<(), Reason> {
         let detected = tokio::time::timeout(REFUSED, detect::read(&mut stream, &mut read)).await;
         match detected {
-            Ok(Ok(http)) if http != Detected::Opaque => {
+            Ok(Ok(http)) if http.is_http() => {
                 let outbound = self.outbound.clone();
                 let handler = move |request| {
                     let outbound = outbound.clone();
@@ -137,8 +137,9 @@ impl Forwarder {
     ) -> Result<(), Reason> {
         if port.learned.manner() == Some(Manner::Http)
             && let Ok(Ok(http)) = tokio::time::timeout(SILENT, detect::read(&mut stream, &mut read)).await
-            && http != Detected::Opaque
+            && http.is_http()
         {
+            self.metrics.detected(Found::of(http));
             self.http(address, http, Prefixed::new(read, stream)).await;
             return Ok(());
         }
@@ -161,8 +162,12 @@ impl Forwarder {
         };
         let reached = match first {
             First::Client(detected) => match detected.map_err(|_| Reason::DownstreamReset)? {
-                Detected::Opaque => dialling.await.inspect_err(|_| stream.abort())?,
+                opaque @ (Detected::Tls | Detected::Unknown) => {
+                    self.metrics.detected(Found::of(opaque));
+                    dialling.await.inspect_err(|_| stream.abort())?
+                }
                 http => {
+                    self.metrics.detected(Found::of(http));
                     port.learned.learn(Manner::Http);
                     self.http(address, http, Prefixed::new(read, stream)).await;
                     return Ok(());
@@ -190,7 +195,8 @@ impl Forwarder {
             biased;
             detected = detect::read(&mut stream, &mut read) => {
                 let detected = detected.map_err(|_| Reason::DownstreamReset)?;
-                if detected != Detected::Opaque {
+                self.metrics.detected(Found::of(detected));
+                if detected.is_http() {
                     // The server did not speak: the connection was dialled in vain.
                     drop(reached);
                     port.learned.learn(Manner::Http);
@@ -200,6 +206,7 @@ impl Forwarder {
             }
             spoke = reached.io.read_buf(&mut greeting) => {
                 spoke.map_err(|_| Reason::UpstreamReset).inspect_err(|_| stream.abort())?;
+                self.metrics.detected(Found::ServerFirst);
             }
             () = tokio::time::sleep(MOST_SILENT) => {
                 stream.abort();
@@ -210,6 +217,17 @@ impl Forwarder {
         port.learned.learn(Manner::Opaque);
         copy(Prefixed::new(read, stream), greeting, reached).await;
         Ok(())
+    }
+}
+
+impl Found {
+    fn of(detected: Detected) -> Self {
+        match detected {
+            Detected::Http1 => Self::Http1,
+            Detected::Http2 => Self::Http2,
+            Detected::Tls => Self::Tls,
+            Detected::Unknown => Self::ClientFirst,
+        }
     }
 }
 
