@@ -17,7 +17,7 @@ mod render;
 mod service;
 mod yaml;
 
-use leno_control_plane::config::Problem;
+use leno_control_plane::config::{MOST_FILE_BYTES, Problem};
 
 use self::findings::{At, Findings};
 use self::node::Place;
@@ -67,10 +67,7 @@ pub fn inject(text: &str, file: &str, options: &Options) -> Result<Injected, Vec
 
 /// The new file and its secrets; nothing when the findings say why not.
 fn injected(text: &str, options: &Options, findings: &mut Findings) -> Option<(String, Vec<String>)> {
-    let (bom, text) = match text.strip_prefix('\u{feff}') {
-        Some(rest) => ("\u{feff}", rest),
-        None => ("", text),
-    };
+    let (bom, text) = text.strip_prefix(marks::BOM).map_or(("", text), |rest| (marks::BOM, rest));
     let original = match marks::remove(text) {
         Ok(original) => original,
         Err(broken) => {
@@ -95,7 +92,7 @@ fn edited(original: &str, options: &Options, findings: &mut Findings) -> Option<
         findings.refuse(at, format!("{:?} is no namespace", options.namespace), "use a-z, 0-9 and '-'");
     }
     let document = yaml::read(original).map_err(|error| findings.unreadable(error)).ok()?;
-    let services_field = layout::services(&document.root, original, findings)?;
+    let services_field = layout::services(&document, findings)?;
     let services = service::read(&services_field.value, options, findings);
     if !findings.refused() && !services.iter().any(|service| service.injected) {
         let at = At { service: "", field: "services", place: services_field.place };
@@ -108,7 +105,14 @@ fn edited(original: &str, options: &Options, findings: &mut Findings) -> Option<
         return None;
     }
     let draft = edit::Draft { text: original, document: &document, services_field, services: &services, options };
-    Some((draft.finish(findings)?, secrets))
+    let text = draft.finish(findings)?;
+    if text.len() > MOST_FILE_BYTES {
+        let message = format!("with the sidecars the file would have more than {MOST_FILE_BYTES} bytes");
+        let at = At { service: "", field: "services", place: services_field.place };
+        findings.refuse(at, message, "split it");
+        return None;
+    }
+    Some((text, secrets))
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The marks that make an injection reversible: what is added stands between two comments, and a line that is replaced is kept
 //! behind one. Whoever reads the file sees what was done, and [`remove`] needs nothing but the file to undo it.
 
+use std::collections::BTreeMap;
+
+/// What some editors put at a file's start.
+pub const BOM: &str = "\u{feff}";
 /// Begins what was added.
 const BEGIN: &str = "# leno:begin";
 /// Ends what was added.
@@ -82,7 +86,10 @@ pub fn kept(text: &str) -> Vec<u32> {
 /// A begin has no end, or the other way round: what is the user's cannot be told from what was added.
 pub fn remove(text: &str) -> Result<String, Broken> {
     let broken = |line, message: &str, hint| Broken { line, message: message.to_owned(), hint };
+    // The first line may be one that was replaced, and the mark is before that line's text.
+    let (bom, text) = text.strip_prefix(BOM).map_or(("", text), |rest| (BOM, rest));
     let mut out = String::with_capacity(text.len());
+    out.push_str(bom);
     let mut open: Option<u32> = None;
     let mut cut = false;
     for (number, line) in (1..).zip(lines(text)) {
@@ -127,26 +134,26 @@ pub fn remove(text: &str) -> Result<String, Broken> {
 /// Changes of a text by whole lines.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// Before which line, from 1, and what.
-    added: Vec<(u32, Vec<String>)>,
-    /// Lines that are replaced: first, last, and the column of the mark.
-    replaced: Vec<(u32, u32, usize)>,
+    /// What stands before a line, counted from 1.
+    added: BTreeMap<u32, Vec<Vec<String>>>,
+    /// Lines that are replaced, and how far the mark is indented.
+    replaced: BTreeMap<u32, usize>,
 }
 
 impl Edits {
     /// Adds `lines`, without their ends, before the line `at`. Added twice at one place, they stand in the order of the calls.
     pub fn add(&mut self, at: u32, lines: Vec<String>) {
-        self.added.push((at, lines));
+        self.added.entry(at).or_default().push(lines);
     }
 
     /// Takes the lines `first` to `last` out of force, keeping them as comments indented by `indent`.
     pub fn replace(&mut self, first: u32, last: u32, indent: usize) {
-        self.replaced.push((first, last, indent));
+        self.replaced.extend((first..=last).map(|line| (line, indent)));
     }
 
     /// Whether the line is taken out of force.
     pub fn replaces(&self, line: u32) -> bool {
-        self.replaced.iter().any(|(first, last, _)| (*first..=*last).contains(&line))
+        self.replaced.contains_key(&line)
     }
 
     /// The text with the changes in it.
@@ -156,7 +163,7 @@ impl Edits {
         let mut number = 1;
         for line in lines(text) {
             self.added_before(number, end, &mut out);
-            if let Some((_, _, indent)) = self.replaced.iter().find(|(f, l, _)| (*f..=*l).contains(&number)) {
+            if let Some(indent) = self.replaced.get(&number) {
                 out.push_str(&" ".repeat(*indent));
                 out.push_str(WAS);
             }
@@ -176,7 +183,7 @@ impl Edits {
     }
 
     fn added_before(&self, number: u32, end: &str, out: &mut String) {
-        for (_, added) in self.added.iter().filter(|(at, _)| *at == number) {
+        for added in self.added.get(&number).into_iter().flatten() {
             let first = added.first().map_or("", String::as_str);
             let indent = &first[..first.len() - first.trim_start().len()];
             let begin =

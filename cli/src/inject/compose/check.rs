@@ -8,8 +8,8 @@ use super::yaml;
 /// What is wrong with an edited file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// This service is not what it was meant to be.
-    Service(usize),
+    /// These services are not what they were meant to be.
+    Services(Vec<usize>),
     /// Something else, in words.
     Other(String),
 }
@@ -26,11 +26,12 @@ pub fn compare(text: &str, original: &str, expected: &Node, services: &[Service<
     if found == expected {
         return Ok(());
     }
-    let service = services.iter().position(|service| {
-        let of = |tree: &Meaning| get(tree, "services").and_then(|tree| get(tree, service.name())).cloned();
+    let differs = |service: &Service<'_>| {
+        let of = |tree| get(tree, "services").and_then(|tree| get(tree, service.name()));
         of(&found) != of(&expected)
-    });
-    Err(service.map_or_else(|| Wrong::Other(difference(&found, &expected)), Wrong::Service))
+    };
+    let wrong: Vec<usize> = (0..services.len()).filter(|index| services.get(*index).is_some_and(differs)).collect();
+    Err(if wrong.is_empty() { Wrong::Other(difference(&found, &expected)) } else { Wrong::Services(wrong) })
 }
 
 fn get<'a>(tree: &'a Meaning, key: &str) -> Option<&'a Meaning> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::findings::{At, Findings};
 use super::layout::{begins_line, is_editable};
 use super::marks::Edits;
-use super::node::{Field, Node};
+use super::node::{Field, Node, Place};
 use super::service::Service;
 use super::yaml::Document;
 use super::{Options, check, generate, render};
@@ -15,7 +15,7 @@ use super::{Options, check, generate, render};
 pub struct Draft<'a> {
     /// Without anything that was injected.
     pub text: &'a str,
-    pub document: &'a Document,
+    pub document: &'a Document<'a>,
     /// The top-level field `services`.
     pub services_field: &'a Field,
     pub services: &'a [Service<'a>],
@@ -28,30 +28,28 @@ impl Draft<'_> {
     pub fn finish(self, findings: &mut Findings) -> Option<String> {
         let meshed = self.services.iter().enumerate().filter(|(_, service)| service.injected);
         let mut rewritten: BTreeSet<usize> =
-            meshed.filter(|(_, service)| !is_editable(self.text, service.field)).map(|(index, _)| index).collect();
+            meshed.filter(|(_, service)| !is_editable(self.document, service.field)).map(|(index, _)| index).collect();
         let expected = self.expected();
-        // Each round rewrites one service more, or ends.
+        // Each round rewrites more services, or ends.
         loop {
             let edits = self.edits(&rewritten);
-            if let Some((place, anchor)) = self.dangling(&edits) {
-                match self.service_at(place.line) {
-                    Some(index) if rewritten.insert(index) => continue,
-                    _ => {
-                        let at = At { service: "", field: "", place };
-                        let message = format!("the anchor of line {anchor} is in a part that moves to another service");
-                        findings.refuse(
-                            at,
-                            message,
-                            "write the value out here, or define the anchor in a field x-… at the top",
-                        );
-                        return None;
-                    }
+            let dangling = self.dangling(&edits);
+            if !dangling.is_empty() {
+                let users: Vec<Option<usize>> = dangling.iter().map(|(place, _)| self.service_at(place.line)).collect();
+                let before = rewritten.len();
+                rewritten.extend(users.iter().flatten());
+                if users.contains(&None) || rewritten.len() == before {
+                    self.refuse_aliases(&dangling, findings);
+                    return None;
                 }
+                continue;
             }
             let text = edits.apply(self.text);
             match check::compare(&text, self.text, &expected, self.services) {
                 Ok(()) => return Some(text),
-                Err(check::Wrong::Service(index)) if rewritten.insert(index) => {}
+                Err(check::Wrong::Services(indices)) if indices.iter().any(|index| !rewritten.contains(index)) => {
+                    rewritten.extend(indices);
+                }
                 Err(wrong) => {
                     self.refuse(&wrong, findings);
                     return None;
@@ -60,11 +58,20 @@ impl Draft<'_> {
         }
     }
 
+    fn refuse_aliases(&self, aliases: &[(Place, u32)], findings: &mut Findings) {
+        for (place, anchor) in aliases {
+            let message = format!("the anchor of line {anchor} is in a part that moves to another service");
+            let hint = "write the value out here, or define the anchor in a field x-… at the top";
+            findings.refuse(At { service: "", field: "", place: *place }, message, hint);
+        }
+    }
+
     fn refuse(&self, wrong: &check::Wrong, findings: &mut Findings) {
         let (service, place, what) = match wrong {
-            check::Wrong::Service(index) => {
-                let service = &self.services[*index];
-                (service.name(), service.field.place, "this service".to_owned())
+            check::Wrong::Services(indices) => {
+                let service = indices.first().and_then(|index| self.services.get(*index));
+                let place = service.map_or(self.services_field.place, |service| service.field.place);
+                (service.map_or("", |service| service.name()), place, "this service".to_owned())
             }
             check::Wrong::Other(what) => ("", self.services_field.place, what.clone()),
         };
@@ -76,10 +83,10 @@ impl Draft<'_> {
         );
     }
 
-    /// The first alias that stays while its anchor is taken out.
-    fn dangling(&self, edits: &Edits) -> Option<(super::node::Place, u32)> {
-        let aliases = self.document.aliases.iter();
-        aliases.copied().find(|(place, anchor)| !edits.replaces(place.line) && edits.replaces(*anchor))
+    /// The aliases that stay while their anchors are taken out.
+    fn dangling(&self, edits: &Edits) -> Vec<(Place, u32)> {
+        let aliases = self.document.aliases.iter().copied();
+        aliases.filter(|(place, anchor)| !edits.replaces(place.line) && edits.replaces(*anchor)).collect()
     }
 
     fn service_at(&self, line: u32) -> Option<usize> {
@@ -109,7 +116,7 @@ impl Draft<'_> {
     fn indents(&self) -> (usize, usize) {
         let column = |field: &Field| field.place.column.saturating_sub(1) as usize;
         let services = self.services.first().map_or(2, |service| column(service.field));
-        let inner = self.services.iter().find(|service| is_editable(self.text, service.field));
+        let inner = self.services.iter().find(|service| is_editable(self.document, service.field));
         let inner = inner.and_then(|service| service.field.value.written().first()).map(column);
         (
             services,
@@ -173,11 +180,11 @@ impl Draft<'_> {
         };
         let column = |field: &Field| field.place.column.saturating_sub(1) as usize;
         match written {
-            Some(field) if is_editable(self.text, field) => {
+            Some(field) if is_editable(self.document, field) => {
                 let indent = field.value.written().first().map_or(step, column);
                 edits.add(field.last() + 1, render(&self.our_secrets(), indent));
             }
-            Some(field) if begins_line(self.text, field.place) => {
+            Some(field) if begins_line(self.document, field.place) => {
                 edits.replace(field.place.line, field.last(), column(field));
                 edits.add(field.last() + 1, render(&[self.all_secrets()], column(field)));
             }

@@ -48,7 +48,14 @@ fn list(items: Vec<Node>) -> Node {
     node(Content::List { items, flow: false })
 }
 
+/// A list in one line.
 fn texts<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Node {
+    let items = items.into_iter().map(|item| text(item.as_ref())).collect();
+    node(Content::List { items, flow: true })
+}
+
+/// A list with a line for each.
+fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Node {
     list(items.into_iter().map(|item| text(item.as_ref())).collect())
 }
 
@@ -79,7 +86,7 @@ pub fn replaces(service: &Service<'_>, key: &str) -> bool {
 
 /// What it waited for already, and its sidecar.
 fn depends_on(service: &Service<'_>, services: &[Service<'_>]) -> Node {
-    let started = || map(vec![field("condition", plain("service_started"))]);
+    let started = || condition("service_started");
     let mut fields: Vec<Field> = Vec::new();
     let own = service.get("depends_on");
     for item in own.and_then(Node::items).unwrap_or_default() {
@@ -99,8 +106,12 @@ fn depends_on(service: &Service<'_>, services: &[Service<'_>]) -> Node {
             fields.push(field(target, started()));
         }
     }
-    fields.push(field(&service.sidecar(), map(vec![field("condition", plain("service_healthy"))])));
+    fields.push(field(&service.sidecar(), condition("service_healthy")));
     map(fields)
+}
+
+fn condition(word: &str) -> Node {
+    node(Content::Map { fields: vec![field("condition", plain(word))], flow: true })
 }
 
 /// The container that holds the namespaces.
@@ -171,17 +182,18 @@ fn networks(service: &Service<'_>) -> Node {
         let settings = own.and_then(|node| node.get(&key.text));
         let mut names = vec![text(service.name())];
         if let Some(name) = service.get("container_name") {
-            names.push(name.clone());
+            names.push(text(name.text().unwrap_or_default()));
         }
         let mut inner = Vec::new();
         for field in settings.iter().flat_map(|node| node.fields()) {
             if field.key.text == "aliases" {
-                names.extend(field.value.items().unwrap_or_default().iter().cloned());
+                let own = field.value.items().unwrap_or_default().iter();
+                names.extend(own.map(|name| text(name.text().unwrap_or_default())));
             } else {
                 inner.push(field.clone());
             }
         }
-        inner.push(field("aliases", list(unique(names))));
+        inner.push(field("aliases", node(Content::List { items: unique(names), flow: true })));
         Field { key, place: Place::default(), value: map(inner) }
     });
     map(fields.collect())
@@ -201,11 +213,10 @@ fn unique(items: Vec<Node>) -> Vec<Node> {
 /// The sidecar.
 pub fn sidecar(service: &Service<'_>, options: &Options) -> Field {
     let pod = format!("service:{}", service.pod());
-    let healthy = map(vec![field("condition", plain("service_healthy"))]);
-    let started = map(vec![field("condition", plain("service_started"))]);
+    let (healthy, started) = (condition("service_healthy"), condition("service_started"));
     let mut fields = vec![
         field("image", text(PROXY_IMAGE)),
-        field("command", texts(flags(service, options))),
+        field("command", lines(flags(service, options))),
         field("depends_on", map(vec![field(CONTROL_PLANE, healthy), field(&service.pod(), started)])),
         field("network_mode", text(&pod)),
         field("pid", text(&pod)),
@@ -225,7 +236,7 @@ pub fn sidecar(service: &Service<'_>, options: &Options) -> Field {
 fn flags(service: &Service<'_>, options: &Options) -> Vec<String> {
     let labels = &service.labels;
     let mut flags: Vec<String> = Vec::new();
-    let mut flag = |name: &str, value: &str| flags.extend([name.to_owned(), value.to_owned()]);
+    let mut flag = |name: &str, value: &str| flags.push(format!("{name}={value}"));
     flag("--control-plane", &format!("{CONTROL_PLANE}:15010"));
     flag("--token-file", &format!("/run/secrets/{}", secret_name(options, &service.account)));
     flag("--state-dir", "/var/lib/leno");
@@ -259,22 +270,20 @@ fn healthcheck(test: &[&str]) -> Node {
 
 /// The control plane of the project.
 pub fn control_plane(services: &[Service<'_>], root: &Node, options: &Options) -> Field {
-    let mut command: Vec<String> = ["--state-dir", "/var/lib/leno", "--xds-addr", ":15010", "--api-addr", ":15012"]
-        .into_iter()
-        .chain(["--advertise-api-addr", "127.0.0.1:${LENO_API_PORT:-15012}", "--join-secrets", "/run/secrets"])
-        .map(str::to_owned)
-        .collect();
+    let mut command = vec!["--state-dir=/var/lib/leno", "--xds-addr=:15010", "--api-addr=:15012"];
+    // The address on the host, which stands in the credential that people use.
+    command.extend(["--advertise-api-addr=127.0.0.1:${LENO_API_PORT:-15012}", "--join-secrets=/run/secrets"]);
     let mut volumes = vec!["./.leno/control-plane:/var/lib/leno"];
     if options.mesh_folder {
-        command.extend(["--config-dir", "/etc/leno/mesh"].map(str::to_owned));
+        command.push("--config-dir=/etc/leno/mesh");
         volumes.push("./mesh:/etc/leno/mesh:ro");
     }
     let (uid, gid) = options.owner;
     let mut fields = vec![
         field("image", text(CONTROL_PLANE_IMAGE)),
-        field("command", texts(command)),
+        field("command", lines(command)),
         field("user", text(format!("{uid}:{gid}"))),
-        field("volumes", texts(volumes)),
+        field("volumes", lines(volumes)),
         field("secrets", texts(secrets(services, options))),
         field("ports", texts([format!("127.0.0.1:${{LENO_API_PORT:-{API_PORT}}}:15012")])),
         field("networks", list(control_plane_networks(services, root))),

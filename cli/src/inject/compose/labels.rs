@@ -26,8 +26,8 @@ const KNOWN: &[&str] = &[
 pub struct Labels {
     /// `leno.dev/inject`, when it is there.
     pub inject: Option<bool>,
-    /// As `--port` takes them, without the host: name, and port with its protocol.
-    pub ports: Vec<(String, String)>,
+    /// Ports of the app by name.
+    pub ports: Vec<(String, u16)>,
     /// The name in the mesh, when it is not the service's.
     pub service: Option<String>,
     /// The identity's last part, when it is not the service's name.
@@ -145,33 +145,32 @@ fn port_list(value: &str) -> Result<String, (String, String)> {
     Ok(parts.join(","))
 }
 
-/// `http=8080,grpc=9090/h2c`; a port without a name is named by its number.
-fn app_ports(value: &str) -> Result<Vec<(String, String)>, (String, String)> {
-    let hint = || "write ports as in \"http=8080,grpc=9090/h2c\"".to_owned();
-    let mut found: Vec<(String, String)> = Vec::new();
+/// `http=8080,grpc=9090`; a port without a name is named by its number.
+fn app_ports(value: &str) -> Result<Vec<(String, u16)>, (String, String)> {
+    let hint = || "write ports as in \"http=8080,grpc=9090\"".to_owned();
+    let mut found: Vec<(String, u16)> = Vec::new();
     for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (name, rest) = part.split_once('=').unwrap_or((part.split('/').next().unwrap_or(part), part));
-        let (port, protocol) = rest.split_once('/').map_or((rest, None), |(port, p)| (port, Some(p)));
-        let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
-        let Some(number) = number else { return Err((format!("{part:?} has no port"), hint())) };
+        let (name, port) = part.split_once('=').map_or((part, part), |(name, port)| (name.trim(), port.trim()));
+        if port.contains('/') {
+            let hint = "it is detected, or stands in a Service's appProtocol (in ./mesh)";
+            return Err((format!("{part:?} names a protocol"), hint.to_owned()));
+        }
+        let Some(number) = port.parse::<u16>().ok().filter(|port| *port > 0) else {
+            return Err((format!("{part:?} has no port"), hint()));
+        };
         if ports::OWN.contains(&number) {
             return Err((
                 format!("{number} is a port of the sidecar itself"),
                 "let the app use another one".to_owned(),
             ));
         }
-        if !is_dns_label(name.trim()) {
-            return Err((format!("{:?} is no name of a port", name.trim()), hint()));
+        if !is_dns_label(name) {
+            return Err((format!("{name:?} is no name of a port"), hint()));
         }
-        if let Some(protocol) = protocol.filter(|p| !["http", "h2c", "grpc", "tcp"].contains(p)) {
-            let hint = "protocols are http, h2c, grpc and tcp; without one it is detected".to_owned();
-            return Err((format!("the protocol {protocol:?} is not known"), hint));
+        if found.iter().any(|(known, _)| known == name) {
+            return Err((format!("the name {name:?} is here twice"), hint()));
         }
-        if found.iter().any(|(known, _)| known == name.trim()) {
-            return Err((format!("the name {:?} is here twice", name.trim()), hint()));
-        }
-        let protocol = protocol.map(|p| format!("/{p}")).unwrap_or_default();
-        found.push((name.trim().to_owned(), format!("{number}{protocol}")));
+        found.push((name.to_owned(), number));
     }
     if found.is_empty() { Err(("no port is named".to_owned(), hint())) } else { Ok(found) }
 }

@@ -2,29 +2,30 @@
 
 use super::findings::{At, Findings};
 use super::node::{Content, Field, Node, Place};
+use super::yaml::Document;
 use super::{marks, yaml};
 
 /// What to do with a file that is all in brackets.
 const BLOCK: &str = "write it in block style, as docker-compose config prints it";
 
 /// Whether nothing stands before `place` in its line.
-pub fn begins_line(text: &str, place: Place) -> bool {
-    let line = marks::lines(text).nth(place.line.saturating_sub(1) as usize).unwrap_or_default();
+pub fn begins_line(document: &Document<'_>, place: Place) -> bool {
+    let line = document.lines.get(place.line.saturating_sub(1) as usize).copied().unwrap_or_default();
     line.chars().take(place.column.saturating_sub(1) as usize).all(|c| c == ' ')
 }
 
 /// Whether the fields of a map can be taken out and others put in, by lines.
-pub fn is_editable(text: &str, field: &Field) -> bool {
+pub fn is_editable(document: &Document<'_>, field: &Field) -> bool {
     let Content::Map { fields, flow: false } = &field.value.content else { return false };
     let below = fields.first().is_some_and(|first| first.place.line > field.place.line);
-    below && !field.value.alias && fields.iter().all(|field| begins_line(text, field.place))
+    below && !field.value.alias && fields.iter().all(|field| begins_line(document, field.place))
 }
 
 /// The field `services` of a file that can be edited.
-pub fn services<'a>(root: &'a Node, text: &str, findings: &mut Findings) -> Option<&'a Field> {
+pub fn services<'a>(document: &'a Document<'_>, findings: &mut Findings) -> Option<&'a Field> {
     let top = Place { line: 1, column: 1 };
     let whole = |field| At { service: "", field, place: top };
-    let Content::Map { fields, flow } = &root.content else {
+    let Content::Map { fields, flow } = &document.root.content else {
         findings.refuse(whole(""), "a compose file must be a map", "write `services:` and the services below it");
         return None;
     };
@@ -47,7 +48,7 @@ pub fn services<'a>(root: &'a Node, text: &str, findings: &mut Findings) -> Opti
         findings.refuse(at, "a merge key (<<) brings whole services in", "write each service here, as `name: *anchor`");
         return None;
     }
-    if !is_editable(text, found) || !begins_line(text, found.place) {
+    if !is_editable(document, found) || !begins_line(document, found.place) {
         findings.refuse(at, "services is in flow style, an alias or behind another mark", BLOCK);
         return None;
     }

@@ -1,7 +1,7 @@
 //! A YAML tree that knows where each part of it stands in the file and how it was written, so that it can be moved without
 //! being changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Line and column, both from 1; the end of a node's text is a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,13 +114,14 @@ impl Node {
     /// earlier merged map over a later one.
     pub fn fields(&self) -> Vec<&Field> {
         let mut found: Vec<&Field> = self.written().iter().filter(|field| !field.is_merge()).collect();
+        let mut known: HashSet<&str> = found.iter().map(|field| field.key.text.as_str()).collect();
         for merge in self.written().iter().filter(|field| field.is_merge()) {
             let merged = match &merge.value.content {
                 Content::List { items, .. } => items.iter().collect(),
                 _ => vec![&merge.value],
             };
             for field in merged.into_iter().flat_map(Node::fields) {
-                if !found.iter().any(|known| known.key.text == field.key.text) {
+                if known.insert(&field.key.text) {
                     found.push(field);
                 }
             }

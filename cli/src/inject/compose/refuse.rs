@@ -130,8 +130,10 @@ fn warn_of_plaintext(
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
             let at = At { service: service.name(), field: "ports", place: *place };
             let message =
-                format!("port {ports} is published, but the mesh is strict: who has no sidecar is refused there");
-            let hint = format!("the label leno.dev/exclude-inbound-ports: \"{ports}\" leaves it open, in plaintext");
+                format!("port {ports} is published, but by default (mtls: STRICT) who has no sidecar is refused there");
+            let hint = format!(
+                "leno.dev/exclude-inbound-ports: \"{ports}\" leaves it open, and so does a TrafficPolicy with mtls: PERMISSIVE"
+            );
             findings.warn(at, message, hint);
         }
     }

@@ -1,7 +1,7 @@
 //! Writes a part of a tree anew, in block style. Every scalar keeps its spelling as far as it matters: `22:22` without quotes is
 //! one thing to one reader and another to the next, so what had no quotes gets none.
 
-use super::node::{Content, Node, Scalar};
+use super::node::{Content, Node, Place, Scalar};
 
 /// The lines of `key: value`, indented by `indent`, `step` more for what is inside. Aliases and merges are written out.
 pub fn field(key: &Scalar, value: &Node, indent: usize, step: usize) -> Vec<String> {
@@ -13,6 +13,9 @@ pub fn field(key: &Scalar, value: &Node, indent: usize, step: usize) -> Vec<Stri
 /// Writes `value` behind `head`, which is `key:` or `-`.
 fn after(head: &str, value: &Node, indent: usize, step: usize, lines: &mut Vec<String>) {
     let tag = value.tag.as_ref().map(|tag| format!(" {tag}")).unwrap_or_default();
+    if let Some(text) = flow(value) {
+        return lines.push(format!("{head}{tag} {text}"));
+    }
     match &value.content {
         Content::Scalar(s) if s.plain && s.text.is_empty() => lines.push(format!("{head}{tag}")),
         Content::Scalar(s) => lines.push(format!("{head}{tag} {}", scalar(s))),
@@ -34,6 +37,35 @@ fn after(head: &str, value: &Node, indent: usize, step: usize, lines: &mut Vec<S
                 lines.extend(field(&inner.key, &inner.value, indent, step));
             }
         }
+    }
+}
+
+/// What we made ourselves to be in one line. What was written in flow style is written in block style all the same: an alias in it
+/// may have brought in what is not right between brackets.
+fn flow(value: &Node) -> Option<String> {
+    if value.place != Place::default() {
+        return None;
+    }
+    match &value.content {
+        Content::List { items, flow: true } => {
+            let items: Option<Vec<String>> = items.iter().map(flow_scalar).collect();
+            items.map(|items| format!("[{}]", items.join(", ")))
+        }
+        Content::Map { fields, flow: true } => {
+            let fields: Option<Vec<String>> = fields
+                .iter()
+                .map(|f| flow_scalar(&f.value).map(|value| format!("{}: {value}", scalar(&f.key))))
+                .collect();
+            fields.map(|fields| format!("{{{}}}", fields.join(", ")))
+        }
+        _ => None,
+    }
+}
+
+fn flow_scalar(value: &Node) -> Option<String> {
+    match &value.content {
+        Content::Scalar(s) => Some(scalar(s)),
+        _ => None,
     }
 }
 

@@ -10,6 +10,9 @@ use super::node::{Field, Node, Place};
 /// The control plane's service.
 pub const CONTROL_PLANE: &str = "leno-control-plane";
 
+/// Most services of one file.
+pub const MOST_SERVICES: usize = 500;
+
 /// One service of the user's.
 #[derive(Debug)]
 pub struct Service<'a> {
@@ -60,6 +63,11 @@ impl Service<'_> {
 /// The services of the map `services`, each with its labels read and its names chosen.
 pub fn read<'a>(services: &'a Node, options: &Options, findings: &mut Findings) -> Vec<Service<'a>> {
     let mut found = Vec::new();
+    if services.written().len() > MOST_SERVICES {
+        let at = At { service: "", field: "services", place: services.place };
+        findings.refuse(at, format!("more than {MOST_SERVICES} services"), "split the file");
+        return found;
+    }
     for field in services.written() {
         let at = At { service: &field.key.text, field: "", place: field.place };
         if !field.value.is_map() {

@@ -26,9 +26,11 @@ pub struct SyntaxError {
 
 /// A file with its anchors.
 #[derive(Debug)]
-pub struct Document {
+pub struct Document<'a> {
     /// The one document of the file.
     pub root: Node,
+    /// Without their ends' line feeds.
+    pub lines: Vec<&'a str>,
     /// Where each alias stands, and the line of the anchor that it means.
     pub aliases: Vec<(Place, u32)>,
     /// The lines that texts of several lines cover: a mark in them is text and no comment.
@@ -39,7 +41,7 @@ pub struct Document {
 ///
 /// # Errors
 /// It is no YAML that we take, or not one document.
-pub fn read(text: &str) -> Result<Document, SyntaxError> {
+pub fn read(text: &str) -> Result<Document<'_>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(error) = unreadable(text) {
         return Err(error);
@@ -56,7 +58,7 @@ pub fn read(text: &str) -> Result<Document, SyntaxError> {
     };
     let root = reader.document()?;
     let aliases = std::mem::take(&mut reader.found).into_values().collect();
-    Ok(Document { root, aliases, texts: reader.texts })
+    Ok(Document { root, lines: reader.lines, aliases, texts: reader.texts })
 }
 
 /// Control characters are no part of YAML (1.2, 5.1); a lone carriage return is a line's end to some readers and not to others.
