@@ -28,6 +28,7 @@ fn tell(compose: Option<Compose>, which: &str, heal: fn(&Project<'_>)) {
     let Some((docker, compose)) = docker_and(compose, which) else { return };
     let before = host::traces(&docker);
     let project = Project::of_folder(&docker, &compose, &tools::repository().join("examples/compose"));
+    publish_elsewhere(&project);
     let plain_file = std::fs::read(project.file()).unwrap();
 
     project.compose(&["up", "-d"]);
@@ -55,9 +56,18 @@ fn tell(compose: Option<Compose>, which: &str, heal: fn(&Project<'_>)) {
     assert_eq!(host::traces(&docker), before, "the project has left traces on the host");
 }
 
+/// The example's port 8080 may be somebody's on this machine.
+fn publish_elsewhere(project: &Project<'_>) {
+    let text = std::fs::read_to_string(project.file()).unwrap();
+    let port = format!("127.0.0.1:{}:8080", project.free_port());
+    assert!(text.contains("127.0.0.1:8080:8080"));
+    std::fs::write(project.file(), text.replace("127.0.0.1:8080:8080", &port)).unwrap();
+}
+
 fn inject(project: &Project<'_>) {
+    project.compose(&["down", "--timeout", "20"]);
     project.leno(&["inject", "--write", "docker-compose.yml"]);
-    project.compose(&["up", "-d", "--remove-orphans"]);
+    project.compose(&["up", "-d"]);
     project.settled(UP);
     let status = project.leno(&["status"]);
     for service in SERVICES {

@@ -57,6 +57,11 @@ impl<'a> Project<'a> {
         Self { docker, compose: compose.clone(), dir, name, api_port: free_port() }
     }
 
+    /// A port of the host that nobody has now.
+    pub fn free_port(&self) -> u16 {
+        free_port()
+    }
+
     /// The project's folder.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -192,12 +197,6 @@ impl Drop for Project<'_> {
     }
 }
 
-/// A port that nobody has now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    listener.expect("a free port").port()
-}
-
 fn container(inspected: &Value) -> Container {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let state = &inspected["State"];
@@ -209,6 +208,11 @@ fn container(inspected: &Value) -> Container {
         health: text(&state["Health"]["Status"]),
         restarts: inspected["RestartCount"].as_u64().unwrap_or_default(),
     }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("a free port").port()
 }
 
 /// Copies a folder with what is in it.
