@@ -14,10 +14,12 @@ const PROXY: &[&[&str]] = &[
     &["state"],
     &["upstream"],
     &["routing"],
+    // Answers with what routing names and state holds.
+    &["dns"],
     &["http", "tcp"],
     &["listener", "xds"],
-    // Shows what the stream holds.
-    &["admin"],
+    // Shows what the stream holds; answers kubelet.
+    &["admin", "probes"],
     &["app"],
     &["main"],
 ];

@@ -52,9 +52,12 @@ pub struct Settings {
     output: Output,
 }
 
+/// Form of a report.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
+pub enum Output {
+    /// For people.
     Table,
+    /// For machines.
     Json,
 }
 
@@ -162,7 +165,7 @@ fn measure(generator: &Generator, settings: &Settings, contestant: &Contestant) 
 }
 
 /// Makes the release build of the three programs, which is quick when they are fresh.
-fn build() -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let status = Command::new(cargo)

@@ -1,11 +1,12 @@
 //! Leno measured beside its peers: every contestant does the same work in turns, in one run on one machine, and only ratios
-//! within a run are claims. `cargo run --release -p leno-bench -- http1`.
+//! within a run are claims. `cargo run --release -p leno-bench -- http1`, and `-- first-byte` (as root).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backend;
 mod certificates;
 mod contestant;
 mod cpu;
+mod first_byte;
 mod http1;
 mod load;
 mod process;
@@ -29,6 +30,8 @@ struct Args {
 enum Kind {
     /// Small HTTP/1.1 requests over keep-alive connections, through a pair of proxies with mutual TLS between them.
     Http1(http1::Settings),
+    /// The wait for the first byte of a server that speaks first, directly and through intercepting sidecars. Needs root.
+    FirstByte(first_byte::Settings),
     /// The server behind every contestant.
     #[command(hide = true)]
     Backend,
@@ -44,11 +47,28 @@ enum Kind {
         #[arg(long)]
         seconds: u64,
     },
+    /// A server that speaks first.
+    #[command(hide = true)]
+    Greet {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Its client.
+    #[command(hide = true)]
+    WaitForGreeting {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        count: u32,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().kind {
         Kind::Http1(settings) => http1::run(&settings),
+        Kind::FirstByte(settings) => first_byte::run(&settings),
+        Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
+        Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),
         Kind::Backend => backend::run().map(|()| true),
         Kind::Load { target, host, connections, seconds } => {
             load::generate(target, &host, connections, seconds).map(|()| true)

@@ -172,3 +172,29 @@ fn a_pipe_is_injected_and_taken_out_again() {
     assert!(injected.contains("web-sidecar:\r\n"));
     assert_eq!(run("uninject", &injected), text);
 }
+
+#[test]
+fn a_manifest_is_told_from_a_compose_file() {
+    let pods = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/pods");
+    let dir = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(pods.join("01-deployment.yaml")).unwrap();
+    let file = dir.path().join("deployment.yaml");
+    fs::write(&file, &text).unwrap();
+    let printed = good(leno(dir.path(), &["inject", "-f", "deployment.yaml", "--image", "registry/proxy:1"]));
+    assert!(printed.contains("leno-sidecar") && printed.contains("registry/proxy:1"), "{printed}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    good(leno(dir.path(), &["inject", "-f", "deployment.yaml", "--write"]));
+    good(leno(dir.path(), &["uninject", "-f", "deployment.yaml", "--write"]));
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+    // JSON cannot hold the marks.
+    let json = good(leno(&pods, &["inject", "08-json.json"]));
+    assert!(json.contains("leno-sidecar"), "{json}");
+    fs::write(&file, json).unwrap();
+    let output = leno(dir.path(), &["uninject", "deployment.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("made from"));
+
+    fs::write(&file, "services:\n  web: {image: web}\n").unwrap();
+    assert_eq!(leno(dir.path(), &["inject", "deployment.yaml", "--image", "x"]).status.code(), Some(2));
+}

@@ -9,6 +9,7 @@ mod serve;
 mod workers;
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 
 use leno_runtime::drain::{self, Drain};
 use leno_runtime::failure::{Failure, exit};
@@ -24,9 +25,9 @@ use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
 use crate::xds::identity::{self, Credentials, RenewRpc};
 use crate::xds::metrics::XdsMetrics;
-use crate::{admin, state, xds};
+use crate::{admin, dns, probes, state, xds};
 
-pub use bind::{Listeners, Shared};
+pub use bind::{Capture, Listeners, Shared};
 
 /// A sidecar whose ports are taken and whose identity is there.
 pub struct Bound {
@@ -85,7 +86,8 @@ impl Bound {
         let (writer, reader) = state::channel();
         let (demands, demand_receiver) = state::demand::channel();
         let ready_line = ready_line(&listeners);
-        let Listeners { mesh, http_proxy, upstreams, admin: admin_listener } = listeners;
+        let Listeners { mesh, http_proxy, mut capture, upstreams, admin: admin_listener, health } = listeners;
+        let dns = capture.as_mut().and_then(|capture| capture.dns.take());
 
         let parts = Parts {
             control_plane: settings.control_plane.clone(),
@@ -99,13 +101,27 @@ impl Bound {
         };
         let control = Control::start(parts, &settings, &credentials, clock);
         let (admin_drain, admin_watch) = drain::channel();
+        let dns_watch = admin_watch.clone();
+        if let Some(listener) = health {
+            tokio::spawn(probes::serve(listener, health_of(&settings, &readiness, &registry), admin_watch.clone()));
+        }
         let dump = admin::admin(workload, readiness, registry.clone(), credentials, control.handle.clone(), Vec::new());
         let admin_task = tokio::spawn(admin_port::serve(admin_listener, dump, admin_watch));
 
+        if let Some(dns) = dns {
+            let parts = dns::Parts {
+                namespace: settings.namespace.clone(),
+                reader: reader.clone(),
+                demands: demands.clone(),
+                registry: registry.clone(),
+            };
+            tokio::spawn(dns::serve(dns, parts, dns_watch));
+        }
         let workers = workers::start(workers::Parts {
             settings: &settings,
             mesh,
             http_proxy,
+            capture,
             upstreams,
             tls,
             reader,
@@ -166,15 +182,28 @@ impl Control {
     }
 }
 
+/// What kubelet is answered from. The app is asked where the workload is reached, as kubelet itself would ask it.
+fn health_of(settings: &Settings, readiness: &Readiness, registry: &Registry) -> probes::Health {
+    let own = settings.advertise_addr.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let checks = probes::Checks::new(settings.probes.clone().unwrap_or_default(), own, registry);
+    probes::Health { checks, readiness: readiness.clone() }
+}
+
 /// The fields of the ready line, as the contract has them.
 fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
     let text = |addr: std::net::SocketAddr| Value::from(addr.to_string());
     let upstreams = listeners.upstreams.iter().map(|(spec, shared)| (spec.asked(), text(shared.addr)));
     let admin = listeners.admin.local_addr().map(text).unwrap_or_default();
-    vec![
+    let mut line = vec![
         ("mesh", text(listeners.mesh.addr)),
         ("http_proxy", text(listeners.http_proxy.addr)),
         ("admin", admin),
         ("upstreams", Value::Object(upstreams.collect::<Map<_, _>>())),
-    ]
+    ];
+    if let Some(capture) = &listeners.capture {
+        line.push(("inbound", text(capture.inbound.addr)));
+        line.extend(capture.dns.as_ref().map(|dns| ("dns", text(dns.addr))));
+    }
+    line.extend(listeners.health.as_ref().and_then(|h| h.local_addr().ok()).map(|addr| ("health", text(addr))));
+    line
 }

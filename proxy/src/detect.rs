@@ -1,5 +1,8 @@
 //! What a connection speaks, from its first bytes. Nothing is consumed: what was read is given back in front of the rest.
 
+pub mod client_hello;
+mod sniff;
+
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
@@ -10,23 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What HTTP/2 clients send first (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest request line that is waited for. What is longer is not taken for HTTP.
-const MOST_LINE: usize = 16 * 1024;
-/// Longest method name. All registered ones are shorter.
-const MOST_METHOD: usize = 24;
-
-/// What a connection speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detected {
-    /// HTTP/1.0 or 1.1.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-    /// Anything else.
-    Opaque,
-}
+pub use sniff::{Detected, sniff};
 
 /// For how long it is remembered what a destination speaks. A service that changes its protocol is understood again after this.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -57,30 +44,6 @@ impl Learned {
     }
 }
 
-/// Looks at the first bytes. None: more are needed.
-pub fn sniff(bytes: &[u8]) -> Option<Detected> {
-    if bytes.len() >= PREFACE.len() && bytes.starts_with(PREFACE) {
-        return Some(Detected::Http2);
-    }
-    if PREFACE.starts_with(bytes) {
-        return None;
-    }
-    if let Some(end) = bytes.iter().take(MOST_LINE).position(|b| *b == b'\n') {
-        let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-        let http = line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0");
-        return Some(if http && may_be_request_line(line) { Detected::Http1 } else { Detected::Opaque });
-    }
-    if bytes.len() < MOST_LINE && may_be_request_line(bytes) { None } else { Some(Detected::Opaque) }
-}
-
-/// Whether a line could go on to be a request line: a method, and after a space no control characters.
-fn may_be_request_line(line: &[u8]) -> bool {
-    let method = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
-    let (method, rest) = line.split_at(method);
-    let method_fits = method.len() <= MOST_METHOD && method.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
-    method_fits && !method.is_empty() && rest.iter().all(|b| *b >= b' ' && *b != 0x7f || *b == b'\r')
-}
-
 /// Reads until [`sniff`] decides. A connection that ends first is opaque.
 ///
 /// # Errors
@@ -93,7 +56,7 @@ pub async fn read<I: AsyncRead + Unpin>(io: &mut I, read: &mut BytesMut) -> io::
             return Ok(detected);
         }
         if io.read_buf(read).await? == 0 {
-            return Ok(Detected::Opaque);
+            return Ok(Detected::Unknown);
         }
     }
 }
@@ -164,30 +127,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Prefixed<I> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_first_bytes_tell() {
-        for (bytes, detected) in [
-            (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], Some(Detected::Http1)),
-            (b"M-SEARCH * HTTP/1.0\n", Some(Detected::Http1)),
-            (b"GET / HT", None),
-            (b"", None),
-            (b"PRI * HT", None),
-            (PREFACE, Some(Detected::Http2)),
-            (b"PRI * HTTP/2.0\r\n\r\nXX", Some(Detected::Opaque)),
-            (b"*1\r\n$4\r\nPING\r\n", Some(Detected::Opaque)),
-            (b"PING\r\n", Some(Detected::Opaque)),
-            (b"GET foo\r\n", Some(Detected::Opaque)),
-            (b"\x16\x03\x01", Some(Detected::Opaque)),
-            (b"\0", Some(Detected::Opaque)),
-            (b" GET / HTTP/1.1\r\n", Some(Detected::Opaque)),
-        ] {
-            assert_eq!(sniff(bytes), detected, "{:?}", bytes.escape_ascii().to_string());
-        }
-        assert_eq!(sniff(&[b'a'; MOST_METHOD + 1]), Some(Detected::Opaque));
-        let endless: Vec<u8> = b"GET /".iter().copied().chain(std::iter::repeat_n(b'a', MOST_LINE)).collect();
-        assert_eq!(sniff(&endless), Some(Detected::Opaque));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_was_learned_is_forgotten_after_a_while() {
         let learned = Learned::default();
@@ -207,7 +146,7 @@ mod tests {
         tokio::io::AsyncWriteExt::write_all(&mut client, b"*1\r\nrest").await.unwrap();
         drop(client);
         let mut read_so_far = BytesMut::new();
-        assert_eq!(read(&mut server, &mut read_so_far).await.unwrap(), Detected::Opaque);
+        assert_eq!(read(&mut server, &mut read_so_far).await.unwrap(), Detected::Unknown);
         let mut all = Vec::new();
         Prefixed::new(read_so_far, server).read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"*1\r\nrest");

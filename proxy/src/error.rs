@@ -93,6 +93,14 @@ reasons! {
     UpstreamProtocol = "upstream_protocol_error", BAD_GATEWAY, Upstream, unseen: false;
     /// The route's timeout passed.
     Timeout = "timeout", GATEWAY_TIMEOUT, Upstream, unseen: false;
+    /// The connection leads out of the mesh, and the namespace reaches only what is in it (REGISTRY_ONLY).
+    EgressDenied = "egress_denied", FORBIDDEN, Configuration, unseen: true;
+    /// The connection leads to one of the sidecar's own ports, and so back to where it came from.
+    LoopRefused = "loop_refused", LOOP_DETECTED, Downstream, unseen: true;
+    /// Plaintext from outside the mesh, and the namespace takes none (STRICT).
+    PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
+    /// Neither the client nor the server said anything for ten minutes.
+    Silent = "silent", REQUEST_TIMEOUT, Downstream, unseen: true;
     /// The caller broke its request off while it was sent.
     DownstreamReset = "downstream_reset", BAD_REQUEST, Downstream, unseen: false;
 }

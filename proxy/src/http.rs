@@ -10,6 +10,6 @@ mod respond;
 mod server;
 
 pub use body::ResponseBody;
-pub use inbound::{AppPort, Inbound};
+pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
 pub use server::{Protocol, Server};

@@ -1,10 +1,14 @@
-//! Accepting connections: the mesh port, the HTTP proxy port and the local ports that lead to one service. Here a connection
-//! becomes HTTP or opaque bytes.
+//! Accepting connections: the mesh port, the ports that the local app is configured for, and redirected connections. Here a
+//! connection becomes HTTP or opaque bytes.
 
 mod accept;
+mod capture;
+mod forward;
 mod local;
 mod mesh;
 
 pub use accept::accept_loop;
+pub use capture::{CaptureListener, InboundListener};
+pub use forward::Forwarder;
 pub use local::{LocalListener, ProxyListener};
 pub use mesh::MeshListener;

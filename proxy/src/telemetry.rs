@@ -116,6 +116,29 @@ pub struct Metrics {
     failures: Vec<[Counter; 2]>,
     handshake_failures: Counter,
     handshakes: Counter,
+    egress: [Counter; 2],
+    plaintext: Counter,
+    detected: Vec<Counter>,
+}
+
+/// What a connection turned out to speak, where nobody had said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// TLS, begun by the client.
+    Tls,
+    /// Something else, begun by the client.
+    ClientFirst,
+    /// Something that the server began.
+    ServerFirst,
+}
+
+impl Found {
+    /// In the order of their numbers, with the words of the metric.
+    const WORDS: [&str; 5] = ["http1", "http2", "tls", "client_first", "server_first"];
 }
 
 impl Metrics {
@@ -132,7 +155,28 @@ impl Metrics {
         let handshakes = |result: &str| {
             registry.counter("leno_tls_handshakes_total", "TLS handshakes on the mesh port.", &[("result", result)])
         };
+        let egress = |verdict: &str| {
+            registry.counter(
+                "leno_egress_connections_total",
+                "Captured connections to what is not in the mesh.",
+                &[("verdict", verdict)],
+            )
+        };
+        let detected = |word: &&str| {
+            registry.counter(
+                "leno_detected_connections_total",
+                "Connections by what they turned out to speak, where nobody had said it.",
+                &[("protocol", word)],
+            )
+        };
         Self {
+            detected: Found::WORDS.iter().map(detected).collect(),
+            egress: [egress("denied"), egress("allowed")],
+            plaintext: registry.counter(
+                "leno_plaintext_connections_total",
+                "Captured connections from outside the mesh that were let in (PERMISSIVE).",
+                &[],
+            ),
             registry: registry.clone(),
             failures: Reason::ALL
                 .iter()
@@ -151,6 +195,21 @@ impl Metrics {
     /// A request or connection failed here.
     pub fn failed(&self, direction: Direction, reason: Reason) {
         self.failures[reason as usize][usize::from(direction == Direction::Inbound)].inc();
+    }
+
+    /// A connection has shown what it speaks.
+    pub fn detected(&self, found: Found) {
+        self.detected[found as usize].inc();
+    }
+
+    /// A captured connection leads out of the mesh.
+    pub fn egress(&self, allowed: bool) {
+        self.egress[usize::from(allowed)].inc();
+    }
+
+    /// A connection from outside the mesh was let in.
+    pub fn plaintext(&self) {
+        self.plaintext.inc();
     }
 
     /// A TLS handshake on the mesh port ended.

@@ -1,7 +1,7 @@
-//! Binding TCP listeners with errors that say which flag is meant.
+//! Binding listeners with errors that say which flag is meant.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -9,6 +9,8 @@ use crate::failure::{Failure, exit};
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
+/// Bytes of datagrams that the kernel holds until they are read; it may grant less.
+const DATAGRAMS: usize = 1024 * 1024;
 
 /// Binds `addr`, `IP:PORT` or `:PORT` (every address, IPv4 and IPv6). The socket is non-blocking. With `reuse_port` several
 /// workers may bind the same address, and the kernel spreads connections over them.
@@ -21,6 +23,22 @@ pub fn tcp(addr: &str, flag: &str, reuse_port: bool) -> Result<TcpListener, Fail
     for address in addresses {
         match bind(address, reuse_port) {
             Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable));
+    Err(refused(addr, flag, &error))
+}
+
+/// Binds `addr`, `IP:PORT` or `:PORT`, for datagrams. The socket is non-blocking.
+///
+/// # Errors
+/// As [`tcp`].
+pub fn udp(addr: &str, flag: &str) -> Result<UdpSocket, Failure> {
+    let mut last = None;
+    for address in resolve(addr, flag)? {
+        match bind_udp(address) {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
     }
@@ -65,13 +83,25 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    // A burst of queries shall not be lost. What the kernel does not grant is lost as it would be elsewhere.
+    let _ = socket.set_recv_buffer_size(DATAGRAMS);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 fn refused(addr: &str, flag: &str, error: &io::Error) -> Failure {
     let what = format!("cannot listen on {addr} ({flag}): {error}");
     let port = addr.rsplit(':').next().unwrap_or(addr);
     let todo = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "stop the program that has it (`ss -ltnp 'sport = :{port}'` names it) or give {flag} another port, 0 for any"
+                "stop the program that has it (`ss -lntup 'sport = :{port}'` names it) or give {flag} another port, 0 for any"
             )
         }
         io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; give {flag} a higher port"),
@@ -92,7 +122,17 @@ mod tests {
         let failure = tcp(&address, "--admin-addr", false).unwrap_err();
         assert_eq!(failure.code(), exit::UNAVAILABLE);
         let line = failure.to_string();
-        assert!(line.contains("--admin-addr") && line.contains(&address) && line.contains("ss -ltnp"), "{line}");
+        assert!(line.contains("--admin-addr") && line.contains(&address) && line.contains("ss -lntup"), "{line}");
+    }
+
+    #[test]
+    fn a_port_in_use_for_datagrams_is_named_likewise() {
+        let taken = udp("127.0.0.1:0", "--dns-addr").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let failure = udp(&address, "--dns-addr").unwrap_err();
+        assert_eq!(failure.code(), exit::UNAVAILABLE);
+        assert!(failure.to_string().contains("--dns-addr"), "{failure}");
+        assert_eq!(udp("nowhere", "--dns-addr").unwrap_err().code(), exit::USAGE);
     }
 
     #[test]

@@ -81,7 +81,11 @@ impl std::error::Error for Reset {}
 impl HttpApp {
     /// Starts an app that answers with `name`.
     pub async fn start(name: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), name)
+    }
+
+    /// An app on a listener that was made elsewhere, for example in another network namespace.
+    pub fn on(listener: TcpListener, name: &str) -> Self {
         let addr = listener.local_addr().expect("its address");
         let state =
             Arc::new(State { name: name.to_owned(), behaviour: Mutex::new(Behaviour::Answer), seen: Mutex::default() });

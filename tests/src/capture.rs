@@ -1,13 +1,15 @@
-//! Packets on the loopback interface, and what TLS says about itself in them (RFC 8446, 5.1 and 4.1.3).
+//! Packets on an interface, and what TLS says about itself in them (RFC 8446, 5.1 and 4.1.3).
 
 mod pcap;
 mod record;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::netns::Namespace;
 use crate::{Process, tools, wait};
 
 pub use pcap::Flow;
@@ -22,13 +24,24 @@ pub struct Capture {
 impl Capture {
     /// Captures everything on loopback from and to the TCP `ports`. Needs root.
     pub async fn start(dir: &Path, ports: &[u16]) -> Self {
-        let file = dir.join("mesh.pcap");
         let filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
-        let mut command = Command::new(tools::find("tcpdump").expect("tcpdump"));
+        let tcpdump = Command::new(tools::find("tcpdump").expect("tcpdump"));
+        Self::run(dir, tcpdump, "lo", &filter.join(" or "), ports).await
+    }
+
+    /// Captures every packet that passes the bridge of a network, where TLS is expected on the TCP `ports` and nothing else is.
+    pub async fn wire(dir: &Path, bridge: &Namespace, ports: &[u16]) -> Self {
+        Self::run(dir, bridge.command(tools::find("tcpdump").expect("tcpdump")), "br0", "", ports).await
+    }
+
+    async fn run(dir: &Path, mut tcpdump: Command, interface: &str, filter: &str, ports: &[u16]) -> Self {
+        let file = dir.join("mesh.pcap");
         // -Z root: else it gives up its rights before it opens the file in our folder. -U: packet by packet.
-        command.args(["-i", "lo", "-U", "-Z", "root", "-s", "0", "-B", "65536", "-w"]).arg(&file);
-        command.arg(filter.join(" or "));
-        let process = Process::spawn("tcpdump", &mut command, dir);
+        tcpdump
+            .args(["-i", interface, "-n", "-U", "-Z", "root", "-s", "0", "-B", "65536", "-w"])
+            .arg(&file)
+            .arg(filter);
+        let process = Process::spawn("tcpdump", &mut tcpdump, dir);
         wait::until("tcpdump listens", wait::DEADLINE, || process.log().contains("listening on")).await;
         Self { process, file, ports: ports.to_vec() }
     }
@@ -47,7 +60,8 @@ impl Capture {
         self.process.wait(wait::DEADLINE).await;
         assert!(self.process.log().contains("0 packets dropped by kernel"), "{}", self.process.tail());
         let bytes = std::fs::read(&self.file).expect("the capture");
-        Packets { flows: pcap::flows(&bytes), ports: self.ports }
+        let contents = pcap::read(&bytes);
+        Packets { flows: contents.flows, others: contents.others, ports: self.ports }
     }
 }
 
@@ -55,6 +69,8 @@ impl Capture {
 pub struct Packets {
     /// One a direction of a connection.
     pub flows: Vec<Flow>,
+    /// What is neither TCP nor what any network has (ARP, ICMP, ICMPv6), in words.
+    pub others: BTreeSet<String>,
     ports: Vec<u16>,
 }
 
@@ -72,9 +88,13 @@ pub struct Summary {
 impl Packets {
     /// Reads every byte of every flow as TLS 1.3.
     pub fn summary(&self) -> Summary {
-        let mut summary = Summary::default();
+        let mut summary = Summary { wrong: self.others.iter().cloned().collect(), ..Summary::default() };
         for flow in &self.flows {
             let from_server = self.ports.contains(&flow.from.port());
+            if !from_server && !self.ports.contains(&flow.to.port()) {
+                summary.wrong.push(format!("{} to {}: {} bytes past the mesh", flow.from, flow.to, flow.bytes.len()));
+                continue;
+            }
             match record::tls13(&flow.bytes, from_server) {
                 Ok(encrypted) => summary.encrypted += encrypted,
                 Err(what) => summary.wrong.push(format!("{} to {}: {what}", flow.from, flow.to)),

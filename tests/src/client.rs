@@ -45,7 +45,11 @@ pub struct ProxyConnection {
 impl ProxyConnection {
     /// Connects to `addr`.
     pub async fn open(addr: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?;
+        Self::over(TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?).await
+    }
+
+    /// Speaks over `stream`.
+    pub async fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -92,7 +96,16 @@ pub async fn get(proxy: SocketAddr, uri: &str) -> Result<Reply> {
 
 /// GET `path` from `addr` itself, in origin form.
 pub async fn get_direct(addr: SocketAddr, path: &str) -> Result<Reply> {
+    send(addr, origin_form(addr, path)?).await
+}
+
+/// [`get_direct`] over a connection that was made elsewhere, for example in another network namespace.
+pub async fn get_over(stream: TcpStream, path: &str) -> Result<Reply> {
+    let request = origin_form(stream.peer_addr()?, path)?;
+    ProxyConnection::over(stream).await?.send(request).await
+}
+
+fn origin_form(addr: SocketAddr, path: &str) -> Result<Request<Full<Bytes>>> {
     ensure!(path.starts_with('/'), "{path} is no path");
-    let request = Request::get(path).header(header::HOST, addr.to_string()).body(Full::new(Bytes::new()))?;
-    send(addr, request).await
+    Ok(Request::get(path).header(header::HOST, addr.to_string()).body(Full::new(Bytes::new()))?)
 }

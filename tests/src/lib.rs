@@ -16,6 +16,7 @@ pub mod light;
 pub mod load;
 pub mod mesh;
 pub mod metrics;
+pub mod netns;
 pub mod peers;
 pub mod process;
 pub mod sidecar;

@@ -1,10 +1,11 @@
 //! Taking every port before anything else happens: a port in use is found before the join token is used up.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::listen;
 
+use crate::dns;
 use crate::settings::{Settings, UpstreamSpec};
 
 /// One address, bound once for each worker.
@@ -21,12 +22,45 @@ pub struct Shared {
 pub struct Listeners {
     /// For other sidecars.
     pub mesh: Shared,
-    /// For the app's HTTP.
+    /// For the app's HTTP, and for what it connects to when that is redirected.
     pub http_proxy: Shared,
+    /// For redirected traffic.
+    pub capture: Option<Capture>,
     /// For the app, one for each `--upstream`.
     pub upstreams: Vec<(UpstreamSpec, Shared)>,
     /// On the control thread.
     pub admin: TcpListener,
+    /// For kubelet, on the control thread; only when there are checks to answer.
+    pub health: Option<TcpListener>,
+}
+
+/// What is bound only when traffic is redirected.
+#[derive(Debug)]
+pub struct Capture {
+    /// What the app connects to by IPv6: that is redirected to the other loopback address. None: there is no IPv6.
+    pub outbound_v6: Option<Shared>,
+    /// What others connect to.
+    pub inbound: Shared,
+    /// What the app asks of DNS, unless that is left alone. On the control thread.
+    pub dns: Option<dns::Bound>,
+}
+
+impl Capture {
+    fn bind(settings: &Settings, http_proxy: &Shared) -> Result<Self, Failure> {
+        let v6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), http_proxy.addr.port());
+        // A machine without IPv6 has no ::1, and nothing to redirect there.
+        let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        let outbound_v6 = match http_proxy.addr.is_ipv4() && has_v6 {
+            true => Some(shared(&v6.to_string(), "--http-proxy-addr", settings.workers)?),
+            false => None,
+        };
+        let with_dns = settings.interception.as_ref().is_some_and(|i| i.redirection.dns_port.is_some());
+        Ok(Self {
+            outbound_v6,
+            inbound: shared(&settings.inbound_addr, "--inbound-addr", settings.workers)?,
+            dns: if with_dns { Some(dns::bind(&settings.dns_addr)?) } else { None },
+        })
+    }
 }
 
 impl Listeners {
@@ -36,14 +70,25 @@ impl Listeners {
     /// The first address that cannot be taken, with its flag.
     pub fn bind(settings: &Settings) -> Result<Self, Failure> {
         let n = settings.workers;
+        let http_proxy = shared(&settings.http_proxy_addr, "--http-proxy-addr", n)?;
+        let capture = match &settings.interception {
+            Some(_) => Some(Capture::bind(settings, &http_proxy)?),
+            None => None,
+        };
         let upstream = |spec: &UpstreamSpec| Ok((spec.clone(), shared(&spec.listen, "--upstream", n)?));
         Ok(Self {
             mesh: shared(&settings.mesh_addr, "--mesh-addr", n)?,
-            http_proxy: shared(&settings.http_proxy_addr, "--http-proxy-addr", n)?,
+            http_proxy,
+            capture,
             upstreams: settings.upstreams.iter().map(upstream).collect::<Result<_, _>>()?,
             admin: listen::tcp(&settings.admin_addr, "--admin-addr", false)?,
+            health: health(settings)?,
         })
     }
+}
+
+fn health(settings: &Settings) -> Result<Option<TcpListener>, Failure> {
+    settings.probes.as_ref().map(|_| listen::tcp(&settings.health_addr, "--health-addr", false)).transpose()
 }
 
 /// With several workers each has a socket of its own on the same port (`SO_REUSEPORT`).

@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use leno_runtime::drain::{self, DrainWatch};
-use leno_runtime::metrics::Registry;
 
 use super::workers::Worker;
-use crate::http::{AppPort, Inbound, Outbound, Server};
-use crate::listener::{LocalListener, MeshListener, ProxyListener, accept_loop};
+use crate::http::{AppPort, AppPorts, Inbound, Outbound, Server};
+use crate::listener::{
+    CaptureListener, Forwarder, InboundListener, LocalListener, MeshListener, ProxyListener, accept_loop,
+};
 use crate::routing::{Router, ServiceAddress, parse_authority};
-use crate::settings::{PortSpec, UpstreamSpec};
+use crate::settings::{OwnPorts, PortSpec, UpstreamSpec};
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::upstream::{Clusters, Dialer};
 
@@ -19,6 +20,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// After the mesh was told that this sidecar drains: how long requests are still taken, since the news takes a moment to
 /// reach everybody.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// The name under which connections out of the mesh are counted; no service can have it.
+const OUTSIDE: &str = "outside";
 
 impl Worker {
     /// Serves until the drain, and then until every connection has ended.
@@ -31,37 +35,52 @@ impl Worker {
         let router = Router::new(self.namespace.clone(), reader, demands, clusters.clone(), self.workers);
         let dialer = Rc::new(Dialer::new(self.tls.clone()));
         let outbound = Rc::new(Outbound::new(router.clone(), dialer.clone(), metrics.clone()));
-        let server = Server::new(stopping.clone());
-        let ports = app_ports(&self.ports, &self.service, registry);
+        let own = OwnPorts::new(self.own_ports);
+        let app = Rc::new(ServiceMetrics::new(registry, Direction::Inbound, &self.service));
+        let named = app_ports(&self.ports, &app);
+        let ports = Rc::new(match &self.capture {
+            Some(_) => AppPorts::any(named, own.clone(), app.clone()),
+            None => AppPorts::named(named),
+        });
 
         let inbound = Rc::new(Inbound::new(metrics.clone()));
         let peers = Server::for_peers(stopping.clone());
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let proxy = ProxyListener { outbound: outbound.clone(), server: server.clone() };
-        spawn_listener(self.http_proxy, &stopping, move |stream, _| proxy.clone().serve(stream));
+        let server = Server::new(stopping.clone());
+        let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
+        let proxy = ProxyListener { forwarder: forwarder.clone() };
+        match self.capture {
+            None => spawn_listener(self.http_proxy, &stopping, move |stream, _| proxy.clone().serve(stream)),
+            Some(captured) => {
+                let outside = Rc::new(ServiceMetrics::new(registry, Direction::Outbound, OUTSIDE));
+                let (router, forwarder) = (router.clone(), forwarder.clone());
+                let capture = CaptureListener { router: router.clone(), forwarder, proxy, own: own.clone(), outside };
+                let sockets = [Some(self.http_proxy), captured.outbound_v6];
+                for socket in sockets.into_iter().flatten() {
+                    let capture = capture.clone();
+                    spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
+                }
+                let inbound = InboundListener { router, own, metrics, app };
+                spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
+            }
+        }
 
         for (spec, socket) in self.upstreams {
             let Some(address) = address_of(&spec, &self.namespace) else { continue };
-            let local = LocalListener {
-                address: Rc::new(address),
-                router: router.clone(),
-                dialer: dialer.clone(),
-                outbound: outbound.clone(),
-                server: server.clone(),
-                metrics: metrics.clone(),
-            };
+            let (router, forwarder) = (router.clone(), forwarder.clone());
+            let local = LocalListener { address: Rc::new(address), router, forwarder };
             spawn_listener(socket, &stopping, move |stream, _| local.clone().serve(stream));
         }
-        drop((stopping, server, outbound, dialer));
+        drop((stopping, forwarder));
 
         let housekeeping = async {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 router.sweep();
                 clusters.sweep();
-                ports.iter().for_each(|port| port.sweep());
+                ports.sweep();
             }
         };
         let until_drained = async {
@@ -88,8 +107,7 @@ fn spawn_listener<F>(
     tokio::task::spawn_local(async move { accept_loop(socket, stopping, serve).await });
 }
 
-fn app_ports(specs: &[PortSpec], service: &str, registry: &Registry) -> Vec<Rc<AppPort>> {
-    let metrics = Rc::new(ServiceMetrics::new(registry, Direction::Inbound, service));
+fn app_ports(specs: &[PortSpec], metrics: &Rc<ServiceMetrics>) -> Vec<Rc<AppPort>> {
     specs.iter().map(|spec| AppPort::new(spec.name.clone(), spec.host.clone(), spec.port, metrics.clone())).collect()
 }
 

@@ -9,7 +9,7 @@ use leno_runtime::drain::{self, Drain, DrainWatch};
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::metrics::Registry;
 
-use super::Shared;
+use super::{Capture, Shared};
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
 use crate::state::demand::Demands;
@@ -23,6 +23,8 @@ pub struct Parts<'a> {
     pub mesh: Shared,
     /// Sockets for the app's HTTP, one for each worker.
     pub http_proxy: Shared,
+    /// Sockets for redirected traffic, one of each kind for each worker.
+    pub capture: Option<Capture>,
     /// Sockets that lead to one service each, one for each worker.
     pub upstreams: Vec<(UpstreamSpec, Shared)>,
     /// Configurations for both ends.
@@ -53,12 +55,21 @@ pub(super) struct Worker {
     pub(super) ports: Vec<PortSpec>,
     pub(super) mesh: TcpListener,
     pub(super) http_proxy: TcpListener,
+    pub(super) capture: Option<Captured>,
+    /// Ports on which this sidecar itself listens.
+    pub(super) own_ports: Vec<u16>,
     pub(super) upstreams: Vec<(UpstreamSpec, TcpListener)>,
     pub(super) tls: MeshTls,
     pub(super) reader: Reader,
     pub(super) demands: Demands,
     pub(super) registry: Registry,
     pub(super) drain: DrainWatch,
+}
+
+/// A worker's sockets for redirected traffic.
+pub(super) struct Captured {
+    pub(super) outbound_v6: Option<TcpListener>,
+    pub(super) inbound: TcpListener,
 }
 
 /// Starts the threads. They serve at once.
@@ -73,7 +84,11 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 
 /// Deals out the sockets.
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
-    let Parts { settings, mesh, http_proxy, upstreams, tls, reader, demands, registry } = parts;
+    let Parts { settings, mesh, http_proxy, capture, upstreams, tls, reader, demands, registry } = parts;
+    let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
+    let mut capture = capture.map(|capture| {
+        (capture.outbound_v6.map(|shared| shared.sockets.into_iter()), capture.inbound.sockets.into_iter())
+    });
     let mut upstreams: Vec<_> =
         upstreams.into_iter().map(|(spec, shared)| (spec, shared.sockets.into_iter())).collect();
     let sockets = mesh.sockets.into_iter().zip(http_proxy.sockets);
@@ -85,6 +100,11 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         ports: settings.ports.clone(),
         mesh,
         http_proxy,
+        capture: capture.as_mut().and_then(|(outbound_v6, inbound)| {
+            let outbound_v6 = outbound_v6.as_mut().and_then(Iterator::next);
+            Some(Captured { outbound_v6, inbound: inbound.next()? })
+        }),
+        own_ports: own_ports.clone(),
         upstreams: upstreams.iter_mut().filter_map(|(spec, sockets)| Some((spec.clone(), sockets.next()?))).collect(),
         tls: tls.clone(),
         reader: reader.clone(),
@@ -93,6 +113,15 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         drain: drain.clone(),
     };
     sockets.enumerate().map(worker).collect()
+}
+
+fn own_ports(settings: &Settings, mesh: &Shared, http_proxy: &Shared, capture: Option<&Capture>) -> Vec<u16> {
+    let configured = settings.interception.iter().flat_map(|interception| {
+        let to = &interception.redirection;
+        [Some(to.outbound_port), Some(to.inbound_port), Some(to.mesh_port), Some(to.health_port), to.dns_port]
+    });
+    let bound = [Some(mesh.addr.port()), Some(http_proxy.addr.port()), capture.map(|c| c.inbound.addr.port())];
+    configured.chain(bound).flatten().collect()
 }
 
 fn spawn(worker: Worker) -> Result<JoinHandle<()>, Failure> {

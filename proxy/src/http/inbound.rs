@@ -1,5 +1,8 @@
 //! From the mesh to the local app: what happens to a request that a peer's sidecar sent.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::{headers, respond};
 use crate::error::{REASON_HEADER, Reason};
 use crate::resilience::replay::RequestBody;
+use crate::settings::OwnPorts;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
@@ -70,6 +74,64 @@ impl AppPort {
         }
         let (host, number) = (self.host.clone(), self.number);
         Box::pin(self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), 0)) })).await
+    }
+}
+
+/// The ports of the local app, for one worker.
+#[derive(Debug)]
+pub struct AppPorts {
+    /// Those that were given by name.
+    named: Vec<Rc<AppPort>>,
+    any: Option<AnyPort>,
+}
+
+/// Every other port, when the sidecar takes all.
+#[derive(Debug)]
+struct AnyPort {
+    /// Not the app's.
+    own: OwnPorts,
+    metrics: Rc<ServiceMetrics>,
+    /// Those that peers asked for, by the address that they came to.
+    used: RefCell<HashMap<(IpAddr, u16), Rc<AppPort>>>,
+}
+
+/// Ports that one worker remembers. An app has a handful; peers that ask for more make the unused ones be forgotten.
+const MOST_PORTS: usize = 256;
+
+impl AppPorts {
+    /// The ports that were given by name, and no other.
+    pub fn named(named: Vec<Rc<AppPort>>) -> Self {
+        Self { named, any: None }
+    }
+
+    /// The ports that were given by name, and every other but the sidecar's own.
+    pub fn any(named: Vec<Rc<AppPort>>, own: OwnPorts, metrics: Rc<ServiceMetrics>) -> Self {
+        Self { named, any: Some(AnyPort { own, metrics, used: RefCell::default() }) }
+    }
+
+    /// The port that a peer asks for which came to the address `at`. One that was not given is sought there: an app that
+    /// listens on loopback alone means not to be reached from elsewhere.
+    pub fn get(&self, name: &str, at: IpAddr) -> Option<Rc<AppPort>> {
+        if let Some(named) = self.named.iter().find(|port| port.name == name) {
+            return Some(named.clone());
+        }
+        let any = self.any.as_ref()?;
+        let number = name.parse().ok().filter(|number| *number != 0 && !any.own.contains(*number))?;
+        let mut used = any.used.borrow_mut();
+        if !used.contains_key(&(at, number)) && used.len() >= MOST_PORTS {
+            used.retain(|_, port| Rc::strong_count(port) > 1);
+            if used.len() >= MOST_PORTS {
+                return None;
+            }
+        }
+        let made = || AppPort::new(number.to_string(), at.to_string(), number, any.metrics.clone());
+        Some(used.entry((at, number)).or_insert_with(made).clone())
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self) {
+        self.named.iter().for_each(|port| port.sweep());
+        self.any.iter().for_each(|any| any.used.borrow().values().for_each(|port| port.sweep()));
     }
 }
 

@@ -77,6 +77,12 @@ impl Outbound {
         response
     }
 
+    /// The answer to a request of a connection that is refused as a whole.
+    pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
+        self.metrics.failed(Direction::Outbound, reason);
+        respond::error(reason, headers::is_grpc(request.headers()))
+    }
+
     /// The layers, outermost first.
     async fn serve(&self, via: &Via, request: Request<Incoming>, grpc: bool) -> Result<Response<ResponseBody>, Reason> {
         let start = Instant::now();

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
-use crate::http::{AppPort, Inbound, Protocol, Server};
+use crate::http::{AppPort, AppPorts, Inbound, Protocol, Server};
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
@@ -29,7 +29,7 @@ const MOST_HANDSHAKES: usize = 256;
 #[derive(Debug)]
 pub struct MeshListener {
     tls: MeshTls,
-    ports: Vec<Rc<AppPort>>,
+    ports: Rc<AppPorts>,
     inbound: Rc<Inbound>,
     server: Server,
     metrics: Rc<Metrics>,
@@ -40,7 +40,7 @@ impl MeshListener {
     /// Serves these ports of the local app.
     pub fn new(
         tls: MeshTls,
-        ports: Vec<Rc<AppPort>>,
+        ports: Rc<AppPorts>,
         inbound: Rc<Inbound>,
         server: Server,
         metrics: Rc<Metrics>,
@@ -50,6 +50,7 @@ impl MeshListener {
 
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
+        let at = stream.local_addr().map(|at| at.ip().to_canonical()).ok();
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -68,7 +69,7 @@ impl MeshListener {
         let opaque = tls.alpn_protocol() == Some(ALPN_TCP);
         let asked = tls.server_name().and_then(port_name::decode);
         let (name, app) = asked.unwrap_or(("", AppHttp::H1));
-        let port = self.ports.iter().find(|port| port.name == name).cloned();
+        let port = at.and_then(|at| self.ports.get(name, at));
         tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
         if opaque {
             self.tcp(port, stream).await;

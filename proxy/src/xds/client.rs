@@ -373,6 +373,7 @@ impl Client {
 
     fn connected(&self) {
         self.parts.metrics.connected.set(1.0);
+        self.parts.writer.set_away(false);
         let now = (self.parts.clock)();
         self.status.send_modify(|status| {
             status.connected = true;
@@ -388,6 +389,10 @@ impl Client {
         self.parts.metrics.connected.set(0.0);
         let now = (self.parts.clock)();
         let was = self.status.borrow().connected;
+        // One that was just lost may be back in a moment; one that could not be reached again is away.
+        if !was && matches!(ended, Ended::Error { .. }) {
+            self.parts.writer.set_away(true);
+        }
         self.status.send_modify(|status| {
             if was || status.since.is_none() {
                 status.since = Some(now);

@@ -1,22 +1,22 @@
-//! Reads what tcpdump wrote: little-endian pcap, Ethernet, IPv4, TCP; and puts each direction's bytes together.
+//! Reads what tcpdump wrote: little-endian pcap, Ethernet, IPv4 and IPv6, TCP; and puts each direction's bytes together.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What one end of a connection sent, from its SYN on.
 #[derive(Debug)]
 pub struct Flow {
     /// Who sent it.
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
     /// To whom.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// The bytes, as far as they were captured without a gap.
     pub bytes: Vec<u8>,
 }
 
 struct Segment<'a> {
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: SocketAddr,
+    to: SocketAddr,
     sequence: u32,
     syn: bool,
     payload: &'a [u8],
@@ -25,11 +25,28 @@ struct Segment<'a> {
 /// Sequence number of a SYN, and the payloads by their offset behind it.
 type Pieces<'a> = (Option<u32>, BTreeMap<u32, &'a [u8]>);
 
-/// Every flow of a capture.
-pub fn flows(capture: &[u8]) -> Vec<Flow> {
-    let mut flows: BTreeMap<(SocketAddrV4, SocketAddrV4), Pieces<'_>> = BTreeMap::new();
+/// What a capture holds.
+#[derive(Debug)]
+pub struct Contents {
+    /// Every TCP flow.
+    pub flows: Vec<Flow>,
+    /// Everything that is neither TCP nor what any network has (ARP, ICMP, ICMPv6), in words.
+    pub others: BTreeSet<String>,
+}
+
+/// Reads a capture.
+pub fn read(capture: &[u8]) -> Contents {
+    let mut flows: BTreeMap<(SocketAddr, SocketAddr), Pieces<'_>> = BTreeMap::new();
+    let mut others = BTreeSet::new();
     for frame in frames(capture) {
-        let Some(segment) = segment(frame) else { continue };
+        let segment = match packet(frame) {
+            Packet::Tcp(segment) => segment,
+            Packet::Neighbourhood => continue,
+            Packet::Other(what) => {
+                others.insert(what);
+                continue;
+            }
+        };
         let (start, pieces) = flows.entry((segment.from, segment.to)).or_default();
         if segment.syn {
             *start = Some(segment.sequence);
@@ -43,7 +60,8 @@ pub fn flows(capture: &[u8]) -> Vec<Flow> {
             }
         }
     }
-    flows.into_iter().map(|((from, to), (_, pieces))| Flow { from, to, bytes: join(pieces) }).collect()
+    let flows = flows.into_iter().map(|((from, to), (_, pieces))| Flow { from, to, bytes: join(pieces) }).collect();
+    Contents { flows, others }
 }
 
 fn join(pieces: BTreeMap<u32, &[u8]>) -> Vec<u8> {
@@ -75,26 +93,72 @@ fn frames(capture: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The TCP segment of an Ethernet frame, when it is one over IPv4.
-fn segment(frame: &[u8]) -> Option<Segment<'_>> {
-    let ip = frame.strip_prefix(&frame[..12])?.strip_prefix(&[8, 0])?;
+enum Packet<'a> {
+    Tcp(Segment<'a>),
+    /// ARP, ICMP and ICMPv6.
+    Neighbourhood,
+    Other(String),
+}
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+/// The header of IPv6 that says 'look at this, router'; multicast listeners' reports carry it.
+const HOP_BY_HOP: u8 = 0;
+
+/// What an Ethernet frame carries.
+fn packet(frame: &[u8]) -> Packet<'_> {
+    match (&frame[12..14], &frame[14..]) {
+        ([0x08, 0x00], ip) => ipv4(ip),
+        ([0x86, 0xdd], ip) => ipv6(ip),
+        ([0x08, 0x06], _) => Packet::Neighbourhood,
+        (kind, _) => Packet::Other(format!("Ethernet frames of type {kind:02x?}")),
+    }
+}
+
+fn ipv4(ip: &[u8]) -> Packet<'_> {
     let header = usize::from(ip[0] & 15) * 4;
     // Zero where the kernel handed tcpdump more than fits: then the frame has nothing behind the packet.
     let total = match number(&ip[2..4]) {
         0 => ip.len(),
         total => total,
     };
-    let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
-    let tcp = &ip[header..total];
-    let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
-    let payload = &tcp[usize::from(tcp[12] >> 4) * 4..];
-    Some(Segment {
-        from: SocketAddrV4::new(address(12), port(0)),
-        to: SocketAddrV4::new(address(16), port(2)),
-        sequence: number(&tcp[4..8]) as u32,
-        syn: tcp[13] & 2 != 0,
-        payload,
-    })
+    let address = |at: usize| IpAddr::from(Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]));
+    transport(ip[9], address(12), address(16), &ip[header..total])
+}
+
+fn ipv6(ip: &[u8]) -> Packet<'_> {
+    let end = match number(&ip[4..6]) {
+        0 => ip.len(),
+        length => 40 + length,
+    };
+    let address = |at: usize| {
+        let bytes: [u8; 16] = ip[at..at + 16].try_into().expect("16 bytes");
+        IpAddr::from(Ipv6Addr::from(bytes))
+    };
+    let (mut protocol, mut rest) = (ip[6], &ip[40..end]);
+    if protocol == HOP_BY_HOP {
+        protocol = rest[0];
+        rest = &rest[8 + usize::from(rest[1]) * 8..];
+    }
+    transport(protocol, address(8), address(24), rest)
+}
+
+fn transport(protocol: u8, from: IpAddr, to: IpAddr, packet: &[u8]) -> Packet<'_> {
+    let port = |at: usize| number(&packet[at..at + 2]) as u16;
+    match protocol {
+        TCP => Packet::Tcp(Segment {
+            from: SocketAddr::new(from, port(0)),
+            to: SocketAddr::new(to, port(2)),
+            sequence: number(&packet[4..8]) as u32,
+            syn: packet[13] & 2 != 0,
+            payload: &packet[usize::from(packet[12] >> 4) * 4..],
+        }),
+        ICMP | ICMPV6 => Packet::Neighbourhood,
+        UDP => Packet::Other(format!("UDP from {from} to port {} of {to}", port(2))),
+        other => Packet::Other(format!("IP protocol {other} from {from} to {to}")),
+    }
 }
 
 #[cfg(test)]
@@ -107,15 +171,47 @@ mod tests {
         assert_eq!(join(pieces), b"abcdefg");
     }
 
+    fn segment<'a>(frame: &'a [u8]) -> Segment<'a> {
+        match packet(frame) {
+            Packet::Tcp(segment) => segment,
+            _ => panic!("no TCP in {frame:02x?}"),
+        }
+    }
+
+    /// From port 15008 to port 80.
+    const TCP_PACKET: [u8; 23] =
+        [0x3a, 0xa0, 0, 80, 0, 0, 1, 0, 0, 0, 0, 0, 0x50, 0x18, 0, 0, 0, 0, 0, 0, b'a', b'b', b'c'];
+
     #[test]
     fn a_segment_is_found_in_its_frame() {
         let mut frame = vec![0; 12];
         frame.extend([8, 0]);
         frame.extend([0x45, 0, 0, 43, 0, 0, 0, 0, 64, 6, 0, 0, 127, 0, 0, 1, 127, 0, 0, 2]);
-        frame.extend([0x3a, 0xa0, 0, 80, 0, 0, 1, 0, 0, 0, 0, 0, 0x50, 0x18, 0, 0, 0, 0, 0, 0]);
-        frame.extend(b"abc-padding");
-        let segment = segment(&frame).expect("a segment");
+        frame.extend(TCP_PACKET);
+        frame.extend(b"-padding");
+        let segment = segment(&frame);
         assert_eq!((segment.from, segment.to), ("127.0.0.1:15008".parse().unwrap(), "127.0.0.2:80".parse().unwrap()));
         assert_eq!((segment.sequence, segment.syn, segment.payload), (256, false, &b"abc"[..]));
+    }
+
+    /// An Ethernet frame with an IPv6 packet from ::1 to ::2.
+    fn ipv6_frame(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, payload.len() as u8, next, 64]);
+        frame.extend(["::1", "::2"].map(|addr| addr.parse::<Ipv6Addr>().unwrap().octets()).concat());
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn ipv6_is_read_too_and_what_is_not_tcp_is_named() {
+        let frame = [ipv6_frame(TCP, &TCP_PACKET), b"padding".to_vec()].concat();
+        let segment = segment(&frame);
+        assert_eq!((segment.from, segment.to), ("[::1]:15008".parse().unwrap(), "[::2]:80".parse().unwrap()));
+        assert_eq!(segment.payload, b"abc");
+        let report = ipv6_frame(HOP_BY_HOP, &[ICMPV6, 0, 5, 2, 0, 0, 0, 0, 143, 0]);
+        assert!(matches!(packet(&report), Packet::Neighbourhood));
+        let query = ipv6_frame(UDP, &[0x90, 0, 0, 53, 0, 8, 0, 0]);
+        assert!(matches!(packet(&query), Packet::Other(what) if what == "UDP from ::1 to port 53 of ::2"));
     }
 }

@@ -15,6 +15,23 @@ pub struct Registrant {
     fixed: bool,
 }
 
+/// Further addresses that are told, at most.
+const MOST_ADDRESSES: usize = 16;
+
+/// The addresses of this network namespace at which others may look for the app. They are read at each connection: a container
+/// may get another network while it runs.
+fn addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the addresses of this machine cannot be read; it is found by one of them only");
+        Vec::new()
+    });
+    let reachable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    interfaces.iter().map(|interface| interface.ip()).filter(reachable).take(MOST_ADDRESSES).collect()
+}
+
 impl Registrant {
     /// `name` is the workload's; `mesh` is where its mesh port is really bound.
     pub fn new(settings: &Settings, name: String, mesh: std::net::SocketAddr) -> Self {
@@ -29,7 +46,7 @@ impl Registrant {
             address: address.map(|ip| ip.to_string()).unwrap_or_default(),
             mesh_port: mesh.port(),
             more_addresses: Vec::new(),
-            any_port: false,
+            any_port: settings.interception.is_some(),
             ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
             state: WorkloadState::Ready,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,6 +58,9 @@ impl Registrant {
     pub(super) fn reached_from(&mut self, local: IpAddr) {
         if !self.fixed {
             self.registration.address = local.to_string();
+        }
+        if self.registration.any_port {
+            self.registration.more_addresses = addresses().iter().map(ToString::to_string).collect();
         }
     }
 

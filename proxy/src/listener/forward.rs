@@ -1,0 +1,247 @@
+//! What happens to a connection of the local app once it is known which destination it is for: what it speaks is found out
+//! without ever making it wait, and then its requests are routed, or it is carried as it is.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::detect::{self, Detected, Manner, Prefixed};
+use crate::error::Reason;
+use crate::http::{Outbound, Protocol, Server, Via};
+use crate::model::AppProtocol;
+use crate::routing::{LocalPort, ServiceAddress};
+use crate::tcp::{self, Abort, Reached};
+use crate::telemetry::{Direction, Found, Metrics};
+use crate::upstream::SharedDialer;
+
+/// How long a connection may take to show what it speaks, where only HTTP is served.
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(60);
+/// What an app that was refused may take to show that it speaks HTTP, and can be told why.
+const REFUSED: Duration = Duration::from_secs(1);
+/// Where the last client spoke HTTP: one that is silent for this long may speak something else, so its server is dialled.
+const SILENT: Duration = Duration::from_millis(20);
+/// When neither end has said anything for this long, the connection is closed.
+const MOST_SILENT: Duration = Duration::from_secs(600);
+/// What is read of a server that speaks first, before it is passed on.
+const FIRST_READ: usize = 4096;
+
+/// Carries the local app's connections, for one worker.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// Reaches endpoints.
+    pub dialer: SharedDialer,
+    /// Serves HTTP requests.
+    pub outbound: Rc<Outbound>,
+    /// Serves HTTP connections.
+    pub server: Server,
+    /// Counts failures.
+    pub metrics: Rc<Metrics>,
+}
+
+/// What came first.
+enum First {
+    Client(std::io::Result<Detected>),
+    Reached(Result<Reached, Reason>),
+}
+
+impl Forwarder {
+    /// Carries a connection to its end.
+    ///
+    /// # Errors
+    /// Why it could not be carried; it is broken off then.
+    pub async fn carry(
+        &self,
+        address: &Rc<ServiceAddress>,
+        port: &LocalPort,
+        mut stream: TcpStream,
+    ) -> Result<(), Reason> {
+        let mut read = BytesMut::with_capacity(1024);
+        match port.protocol {
+            AppProtocol::Tcp => self.opaque(port, Prefixed::new(read, stream)).await,
+            AppProtocol::Http1 | AppProtocol::Http2 => {
+                let detected = tokio::time::timeout(FIRST_BYTES, detect::read(&mut stream, &mut read)).await;
+                let Ok(Ok(detected)) = detected else { return Ok(()) };
+                self.http(address, detected, Prefixed::new(read, stream)).await;
+                Ok(())
+            }
+            AppProtocol::Detect => self.detect(address, port, stream, read).await,
+        }
+    }
+
+    /// Tells an HTTP client why it is refused; anything else is broken off.
+    ///
+    /// # Errors
+    /// The same reason, for whoever counts it, unless it was told.
+    pub async fn refuse(&self, mut stream: TcpStream, mut read: BytesMut, reason: Reason) -> Result<(), Reason> {
+        let detected = tokio::time::timeout(REFUSED, detect::read(&mut stream, &mut read)).await;
+        match detected {
+            Ok(Ok(http)) if http.is_http() => {
+                let outbound = self.outbound.clone();
+                let handler = move |request| {
+                    let outbound = outbound.clone();
+                    async move { outbound.refuse(&request, reason) }
+                };
+                self.server.serve(Prefixed::new(read, stream), protocol(http), handler).await;
+                Ok(())
+            }
+            _ => {
+                stream.abort();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Notes a connection that failed.
+    pub fn failed(&self, reason: Reason, to: &dyn std::fmt::Debug) {
+        self.metrics.failed(Direction::Outbound, reason);
+        tracing::debug!(reason = reason.code(), ?to, "connection failed");
+    }
+
+    /// Serves the requests of a connection through the HTTP proxy port.
+    pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
+        self.serve(Via::Proxy, detected, io).await;
+    }
+
+    async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
+        self.serve(Via::Upstream(address.clone()), detected, io).await;
+    }
+
+    async fn serve(&self, via: Via, detected: Detected, io: Prefixed<TcpStream>) {
+        let outbound = self.outbound.clone();
+        let handler = move |request| {
+            let (outbound, via) = (outbound.clone(), via.clone());
+            async move { outbound.handle(&via, request).await }
+        };
+        self.server.serve(io, protocol(detected), handler).await;
+    }
+
+    async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
+        // Whoever is refused here must not take it for an empty answer.
+        let reached = tcp::dial(port, &self.dialer).await.inspect_err(|_| io.abort())?;
+        copy(io, BytesMut::new(), reached).await;
+        Ok(())
+    }
+
+    /// Nobody said what the service speaks. The client's first bytes decide; meanwhile the server is dialled already, since it
+    /// may be the one to speak first. Only where the last client spoke HTTP is it not: such a connection would be in vain.
+    async fn detect(
+        &self,
+        address: &Rc<ServiceAddress>,
+        port: &LocalPort,
+        mut stream: TcpStream,
+        mut read: BytesMut,
+    ) -> Result<(), Reason> {
+        if port.learned.manner() == Some(Manner::Http)
+            && let Ok(Ok(http)) = tokio::time::timeout(SILENT, detect::read(&mut stream, &mut read)).await
+            && http.is_http()
+        {
+            self.metrics.detected(Found::of(http));
+            self.http(address, http, Prefixed::new(read, stream)).await;
+            return Ok(());
+        }
+        // Boxed: most connections do not come so far, and their futures shall be small.
+        Box::pin(self.race(address, port, stream, read)).await
+    }
+
+    async fn race(
+        &self,
+        address: &Rc<ServiceAddress>,
+        port: &LocalPort,
+        mut stream: TcpStream,
+        mut read: BytesMut,
+    ) -> Result<(), Reason> {
+        let mut dialling = pin!(tcp::dial(port, &self.dialer));
+        let first = tokio::select! {
+            biased;
+            detected = detect::read(&mut stream, &mut read) => First::Client(detected),
+            reached = &mut dialling => First::Reached(reached),
+        };
+        let reached = match first {
+            First::Client(detected) => match detected.map_err(|_| Reason::DownstreamReset)? {
+                opaque @ (Detected::Tls | Detected::Unknown) => {
+                    self.metrics.detected(Found::of(opaque));
+                    dialling.await.inspect_err(|_| stream.abort())?
+                }
+                http => {
+                    self.metrics.detected(Found::of(http));
+                    port.learned.learn(Manner::Http);
+                    self.http(address, http, Prefixed::new(read, stream)).await;
+                    return Ok(());
+                }
+            },
+            First::Reached(Ok(reached)) => return self.listen(address, port, stream, read, reached).await,
+            First::Reached(Err(reason)) => return self.refuse(stream, read, reason).await,
+        };
+        port.learned.learn(Manner::Opaque);
+        copy(Prefixed::new(read, stream), BytesMut::new(), reached).await;
+        Ok(())
+    }
+
+    /// Both ends are there; whoever speaks first decides.
+    async fn listen(
+        &self,
+        address: &Rc<ServiceAddress>,
+        port: &LocalPort,
+        mut stream: TcpStream,
+        mut read: BytesMut,
+        mut reached: Reached,
+    ) -> Result<(), Reason> {
+        let mut greeting = BytesMut::with_capacity(FIRST_READ);
+        tokio::select! {
+            biased;
+            detected = detect::read(&mut stream, &mut read) => {
+                let detected = detected.map_err(|_| Reason::DownstreamReset)?;
+                self.metrics.detected(Found::of(detected));
+                if detected.is_http() {
+                    // The server did not speak: the connection was dialled in vain.
+                    drop(reached);
+                    port.learned.learn(Manner::Http);
+                    self.http(address, detected, Prefixed::new(read, stream)).await;
+                    return Ok(());
+                }
+            }
+            spoke = reached.io.read_buf(&mut greeting) => {
+                spoke.map_err(|_| Reason::UpstreamReset).inspect_err(|_| stream.abort())?;
+                self.metrics.detected(Found::ServerFirst);
+            }
+            () = tokio::time::sleep(MOST_SILENT) => {
+                stream.abort();
+                reached.io.abort();
+                return Err(Reason::Silent);
+            }
+        }
+        port.learned.learn(Manner::Opaque);
+        copy(Prefixed::new(read, stream), greeting, reached).await;
+        Ok(())
+    }
+}
+
+impl Found {
+    fn of(detected: Detected) -> Self {
+        match detected {
+            Detected::Http1 => Self::Http1,
+            Detected::Http2 => Self::Http2,
+            Detected::Tls => Self::Tls,
+            Detected::Unknown => Self::ClientFirst,
+        }
+    }
+}
+
+/// What is not HTTP gets HTTP/1.1's own answer to that, a 400.
+fn protocol(detected: Detected) -> Protocol {
+    if detected == Detected::Http2 { Protocol::Http2 } else { Protocol::Http1 }
+}
+
+async fn copy(io: Prefixed<TcpStream>, greeting: BytesMut, reached: Reached) {
+    let Reached { io: upstream, metrics, in_flight } = reached;
+    if greeting.is_empty() {
+        tcp::copy(io, upstream, &metrics).await;
+    } else {
+        tcp::copy(io, Prefixed::new(greeting, upstream), &metrics).await;
+    }
+    drop(in_flight);
+}
