@@ -158,9 +158,7 @@ fn probe(written: Written) -> Result<Probe, String> {
     let action = match (written.http_get, written.tcp_socket, written.grpc) {
         (Some(get), None, None) => Action::Http(http_get(get)?),
         (None, Some(tcp), None) => Action::Tcp { host: host(tcp.host)?, port: port(tcp.port)? },
-        (None, None, Some(grpc)) => {
-            Action::Grpc { port: port(grpc.port)?, service: grpc.service.unwrap_or_default() }
-        }
+        (None, None, Some(grpc)) => Action::Grpc { port: port(grpc.port)?, service: grpc.service.unwrap_or_default() },
         _ => return Err("exactly one of httpGet, tcpSocket and grpc is needed".to_owned()),
     };
     Ok(Probe { action, timeout })
@@ -270,8 +268,7 @@ mod tests {
     #[test]
     fn more_probes_than_the_bound_are_refused() {
         let text = |n: usize| {
-            let all: Vec<String> =
-                (0..n).map(|i| format!(r#""c{i}/liveness":{{"tcpSocket":{{"port":1}}}}"#)).collect();
+            let all: Vec<String> = (0..n).map(|i| format!(r#""c{i}/liveness":{{"tcpSocket":{{"port":1}}}}"#)).collect();
             format!("{{{}}}", all.join(","))
         };
         assert_eq!(Probes::parse(&text(MOST_PROBES)).unwrap().0.len(), MOST_PROBES);

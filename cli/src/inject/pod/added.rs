@@ -71,7 +71,12 @@ fn labels(unit: &Unit<'_>, report: &mut Report) -> Vec<String> {
     let bad = |field: &&Field| field.key.is_empty() || field.key.len() > 317 || !field.key.chars().all(good);
     for field in fields.iter().filter(bad) {
         let message = format!("{:?} is no key of a label", clip(&field.key, 80));
-        report.error(field.place, &unit.field("metadata.labels"), message, "use letters, digits, '-', '_', '.' and one '/'");
+        report.error(
+            field.place,
+            &unit.field("metadata.labels"),
+            message,
+            "use letters, digits, '-', '_', '.' and one '/'",
+        );
     }
     let mut keys: Vec<String> = fields.iter().map(|field| field.key.clone()).collect();
     if unit.kind.name == "StatefulSet" {
@@ -179,7 +184,10 @@ impl Sidecar<'_> {
             ("startupProbe", startup()),
             ("resources", resources(self.settings)),
             ("securityContext", security(SIDECAR_USER, &[])),
-            ("volumeMounts", Item::List(vec![mount(TOKEN_VOLUME, TOKEN_FOLDER, true), mount(STATE_VOLUME, STATE_FOLDER, false)])),
+            (
+                "volumeMounts",
+                Item::List(vec![mount(TOKEN_VOLUME, TOKEN_FOLDER, true), mount(STATE_VOLUME, STATE_FOLDER, false)]),
+            ),
         ])
     }
 

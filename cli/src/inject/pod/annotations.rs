@@ -60,7 +60,8 @@ impl Settings {
     pub(super) fn leaves_inbound(&self, port: u16) -> bool {
         let ranges = self.exclude_inbound.iter().flat_map(|list| list.split(','));
         let ends = ranges.map(|range| range.split_once('-').unwrap_or((range, range)));
-        ends.filter_map(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?)).any(|range| range.contains(&port))
+        ends.filter_map(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?))
+            .any(|range| range.contains(&port))
     }
 }
 
@@ -114,7 +115,9 @@ fn unknown(word: &str) -> Refusal {
     let todo = match word {
         "service-account" => "the account is the pod's own: set spec.serviceAccountName".to_owned(),
         "labels" => "the labels are the pod's own: metadata.labels".to_owned(),
-        "job" => "remove it: Kubernetes ends a native sidecar by itself when the job's containers have ended".to_owned(),
+        "job" => {
+            "remove it: Kubernetes ends a native sidecar by itself when the job's containers have ended".to_owned()
+        }
         "share-pid" => "remove it: a pod's sidecar needs no common process namespace".to_owned(),
         word => match nearest(word) {
             Some(near) => format!("did you mean {PREFIX}{near}?"),
@@ -167,11 +170,7 @@ fn refuse(unit: &Unit<'_>, field: &Field, report: &mut Report, what: String, tod
 /// A name as Kubernetes takes it for services (RFC 1123 label).
 pub(super) fn is_name(text: &str) -> bool {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(good)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(good) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn name(text: &str) -> Result<String, Refusal> {
@@ -239,7 +238,8 @@ fn port_list(text: &str) -> Result<String, Refusal> {
 fn amount(text: &str) -> Result<String, Refusal> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &text[digits.len()..];
-    let number = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.parse::<f64>().is_ok_and(|n| n > 0.0);
+    let number =
+        digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.parse::<f64>().is_ok_and(|n| n > 0.0);
     if number && ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"].contains(&unit) {
         return Ok(text.to_owned());
     }

@@ -97,7 +97,12 @@ pub(super) fn refusals(unit: &Unit<'_>, pod: &Pod<'_>, settings: &Settings, repo
         let name = volume.get("name").and_then(Node::text).unwrap_or_default();
         if [TOKEN_VOLUME, STATE_VOLUME].contains(&name) {
             let field = unit.field(&format!("spec.volumes[{index}].name"));
-            report.error(place(volume, "name"), &field, format!("{name} is the name of a volume of the sidecar's"), "rename it");
+            report.error(
+                place(volume, "name"),
+                &field,
+                format!("{name} is the name of a volume of the sidecar's"),
+                "rename it",
+            );
         }
     }
 }
@@ -219,7 +224,8 @@ fn privileges(unit: &Unit<'_>, container: &Container<'_>, report: &mut Report) {
     let strong = ["NET_ADMIN", "CAP_NET_ADMIN", "SYS_ADMIN", "CAP_SYS_ADMIN", "ALL"];
     for node in added.iter().filter(|node| node.text().is_some_and(|text| strong.contains(&text))) {
         let field = unit.field(&format!("{}.securityContext.capabilities.add", container.path));
-        let message = format!("with {} a container can undo the interception of its pod", node.text().unwrap_or_default());
+        let message =
+            format!("with {} a container can undo the interception of its pod", node.text().unwrap_or_default());
         report.warning(node.place, &field, message, todo);
     }
 }

@@ -11,13 +11,7 @@ use super::report::Report;
 use super::tree::{Field, Node};
 
 /// Plans every change of one pod.
-pub(super) fn plan(
-    pod: &Pod<'_>,
-    added: &Added,
-    probes: &[Rewritten<'_>],
-    edits: &mut Edits<'_>,
-    report: &mut Report,
-) {
+pub(super) fn plan(pod: &Pod<'_>, added: &Added, probes: &[Rewritten<'_>], edits: &mut Edits<'_>, report: &mut Report) {
     let mut planner = Planner { pod, edits, report };
     planner.lists(&[("initContainers", &added.init_containers), ("volumes", &added.volumes)]);
     for probe in probes {
@@ -48,8 +42,10 @@ impl Planner<'_, '_, '_> {
             return;
         }
         if spec.is_flow() {
-            let fields: Vec<String> =
-                absent.iter().map(|(key, items)| format!("\"{key}\": {}, ", Item::List(items.to_vec()).flow())).collect();
+            let fields: Vec<String> = absent
+                .iter()
+                .map(|(key, items)| format!("\"{key}\": {}, ", Item::List(items.to_vec()).flow()))
+                .collect();
             let at = spec.span.start + 1;
             return self.within(at..at, fields.concat());
         }

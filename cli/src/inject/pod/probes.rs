@@ -56,7 +56,12 @@ pub(super) fn read<'a>(pod: &Pod<'a>, report: &mut Report) -> Vec<Rewritten<'a>>
             let [handler] = handlers[..] else {
                 if let Some(second) = handlers.get(1) {
                     let field = format!("{}.{key}", container.path);
-                    report.error(second.place, &field, "a probe has one of httpGet, tcpSocket and grpc", "remove the other");
+                    report.error(
+                        second.place,
+                        &field,
+                        "a probe has one of httpGet, tcpSocket and grpc",
+                        "remove the other",
+                    );
                 }
                 continue;
             };
@@ -73,13 +78,7 @@ pub(super) fn read<'a>(pod: &Pod<'a>, report: &mut Report) -> Vec<Rewritten<'a>>
     found
 }
 
-fn original(
-    container: &Container<'_>,
-    key: &str,
-    probe: &Node,
-    handler: &Field,
-    report: &mut Report,
-) -> Option<Value> {
+fn original(container: &Container<'_>, key: &str, probe: &Node, handler: &Field, report: &mut Report) -> Option<Value> {
     let path = format!("{}.{key}.{}", container.path, handler.key);
     if !super::annotations::is_name(container.name) {
         report.error(container.node.place, &container.path, "the container has no name", "add a name");
@@ -94,7 +93,12 @@ fn original(
         Some(field) => match port(container, &field.value) {
             Ok(port) => port,
             Err(why) => {
-                report.error(field.place, &format!("{path}.port"), why, "write the number, or name the port in `ports`");
+                report.error(
+                    field.place,
+                    &format!("{path}.port"),
+                    why,
+                    "write the number, or name the port in `ports`",
+                );
                 return None;
             }
         },
@@ -133,12 +137,20 @@ fn fields_are_good(handler: &Field, path: &str, report: &mut Report) -> bool {
             ("httpGet", "scheme") => refuse(field, format!("{:?} is no scheme", clip(text, 80)), "write HTTP or HTTPS"),
             ("httpGet" | "tcpSocket", "host") if is_host(text) => {}
             ("httpGet" | "tcpSocket", "host") => {
-                refuse(field, format!("{:?} is no host", clip(text, 80)), "write a name or an address, or leave it out");
+                refuse(
+                    field,
+                    format!("{:?} is no host", clip(text, 80)),
+                    "write a name or an address, or leave it out",
+                );
             }
             ("httpGet", "httpHeaders") => {
                 let headers = field.value.items();
                 if headers.len() > MOST_HEADERS || !headers.iter().all(is_header) {
-                    refuse(field, "these headers cannot be sent".to_owned(), "write at most 64, each value in one line");
+                    refuse(
+                        field,
+                        "these headers cannot be sent".to_owned(),
+                        "write at most 64, each value in one line",
+                    );
                 }
             }
             _ => refuse(field, "unknown field of a probe".to_owned(), "remove it, or write the probe as exec"),

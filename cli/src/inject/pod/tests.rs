@@ -188,7 +188,8 @@ fn the_sidecar_understands_what_it_is_told() {
             let expand = |text: &str| {
                 env.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
             };
-            let args: Vec<String> = sidecar["args"].as_array().unwrap().iter().map(|a| expand(a.as_str().unwrap())).collect();
+            let args: Vec<String> =
+                sidecar["args"].as_array().unwrap().iter().map(|a| expand(a.as_str().unwrap())).collect();
             let probes = env["LENO_PROBES"].replace("$$", "$");
             let line = std::iter::once("leno-proxy".to_owned()).chain(args).chain([format!("--probes={probes}")]);
             let args = leno_proxy::settings::Args::try_parse_from(line).unwrap_or_else(|why| panic!("{name}: {why}"));

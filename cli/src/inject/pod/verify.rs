@@ -12,9 +12,9 @@ use super::tree;
 
 /// Makes of a document's value what it has to be when the unit is injected.
 pub(super) fn expect(unit: &Unit<'_>, added: &Added, probes: &[Rewritten<'_>], document: &mut Value) {
-    let template = unit.object_in(document).and_then(|object| {
-        unit.kind.template.iter().try_fold(object, |value, key| value.get_mut(*key))
-    });
+    let template = unit
+        .object_in(document)
+        .and_then(|object| unit.kind.template.iter().try_fold(object, |value, key| value.get_mut(*key)));
     let Some(template) = template else { return };
     for probe in probes {
         let container = container(template, &probe.container);
@@ -46,7 +46,9 @@ pub(super) fn same(text: &str, file: &str, expected: &[Value]) -> Result<(), Vec
     let wrong = |message: String| Err(vec![Problem::of_file(file, message, hint)]);
     match tree::documents(text) {
         Err(why) => wrong(format!("the file cannot be edited as it is written ({}, line {})", why.message, why.line)),
-        Ok(documents) if documents.iter().map(|document| document.node.to_value()).eq(expected.iter().cloned()) => Ok(()),
+        Ok(documents) if documents.iter().map(|document| document.node.to_value()).eq(expected.iter().cloned()) => {
+            Ok(())
+        }
         Ok(_) => wrong("the file cannot be edited as it is written".to_owned()),
     }
 }

@@ -85,7 +85,9 @@ pub(super) fn environment(container: &Value) -> BTreeMap<String, String> {
 fn restore(object: &mut Value) {
     let Some(spec) = template(object).and_then(|template| template.get_mut("spec")) else { return };
     let mut told = json!({});
-    if let Some(sidecar) = spec["initContainers"].as_array().and_then(|all| all.iter().find(|c| c["name"] == "leno-sidecar")) {
+    if let Some(sidecar) =
+        spec["initContainers"].as_array().and_then(|all| all.iter().find(|c| c["name"] == "leno-sidecar"))
+    {
         told = serde_json::from_str(&environment(sidecar)["LENO_PROBES"].replace("$$", "$")).unwrap();
     }
     for key in ["initContainers", "volumes"] {
@@ -97,7 +99,8 @@ fn restore(object: &mut Value) {
     }
     for container in containers(spec) {
         let name = container["name"].as_str().unwrap_or_default().to_owned();
-        for (key, word) in [("livenessProbe", "liveness"), ("readinessProbe", "readiness"), ("startupProbe", "startup")] {
+        for (key, word) in [("livenessProbe", "liveness"), ("readinessProbe", "readiness"), ("startupProbe", "startup")]
+        {
             let path = format!("/probe/{name}/{word}");
             let Some(probe) = container.get_mut(key).and_then(Value::as_object_mut) else { continue };
             if probe.get("httpGet") == Some(&json!({"path": path, "port": 15020})) {
@@ -135,7 +138,11 @@ fn resolve(object: &mut Value) {
 }
 
 fn containers(spec: &mut Value) -> Vec<&mut Value> {
-    let lists = spec.as_object_mut().unwrap().iter_mut().filter(|(key, _)| ["initContainers", "containers"].contains(&key.as_str()));
+    let lists = spec
+        .as_object_mut()
+        .unwrap()
+        .iter_mut()
+        .filter(|(key, _)| ["initContainers", "containers"].contains(&key.as_str()));
     lists.filter_map(|(_, list)| list.as_array_mut()).flatten().collect()
 }
 
@@ -177,7 +184,11 @@ fn lost(path: &str, object: &Value, back: &Value) {
         }
         (Value::Array(items), Value::Array(others)) => {
             assert_eq!(items.len(), others.len(), "{path}");
-            items.iter().zip(others).enumerate().for_each(|(n, (item, other))| lost(&format!("{path}[{n}]"), item, other));
+            items
+                .iter()
+                .zip(others)
+                .enumerate()
+                .for_each(|(n, (item, other))| lost(&format!("{path}[{n}]"), item, other));
         }
         _ => assert_eq!(object, back, "{path} is lost on the way through Kubernetes' types"),
     }

@@ -12,7 +12,9 @@ fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> T {
 
 fn probe(rng: &mut Rng) -> Value {
     let mut probe = match rng.u8(..4) {
-        0 => json!({"httpGet": {"path": pick(rng, &["/", "/a b", "/é", "/$(X)?y={z}", "#"]), "port": pick(rng, &[json!(80), json!("http")])}}),
+        0 => {
+            json!({"httpGet": {"path": pick(rng, &["/", "/a b", "/é", "/$(X)?y={z}", "#"]), "port": pick(rng, &[json!(80), json!("http")])}})
+        }
         1 => json!({"tcpSocket": {"port": 5432, "host": "db"}}),
         2 => json!({"grpc": {"port": 9000}}),
         _ => json!({"exec": {"command": ["true"]}}),
@@ -61,10 +63,14 @@ fn object(rng: &mut Rng) -> Value {
     }
     let template = json!({"metadata": {"labels": {"app": "web", "x.y/z": "e9"}}, "spec": spec});
     match rng.u8(..5) {
-        0 => json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"app": "p"}}, "spec": template["spec"]}),
+        0 => {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"app": "p"}}, "spec": template["spec"]})
+        }
         1 => json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c"},
             "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}}),
-        2 => json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "# leno:begin\nb\n"}}),
+        2 => {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "# leno:begin\nb\n"}})
+        }
         3 => json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": template}}]}),
         _ => json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
@@ -103,7 +109,8 @@ impl Hand<'_> {
         let space = pick(self.rng, &["", " "]);
         match value {
             Value::Object(fields) => {
-                let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key:?}: {}", self.in_brackets(value))).collect();
+                let fields: Vec<String> =
+                    fields.iter().map(|(key, value)| format!("{key:?}: {}", self.in_brackets(value))).collect();
                 format!("{{{space}{}{space}}}", fields.join(", "))
             }
             Value::Array(items) => {
@@ -124,7 +131,8 @@ impl Hand<'_> {
     }
 
     fn is_flow(&mut self, value: &Value) -> bool {
-        let empty = value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+        let empty =
+            value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
         !value.is_object() && !value.is_array() || empty || self.rng.u32(..self.flow) == 0
     }
 

@@ -20,34 +20,99 @@ fn refusal(text: &str) -> String {
 #[test]
 fn what_a_sidecar_cannot_live_with_is_refused_with_its_line_and_what_to_do() {
     let table = [
-        ("hostNetwork: true\ncontainers:\n- {name: a}", "f.yaml:9:", "spec.template.spec.hostNetwork", "leno.dev/inject"),
+        (
+            "hostNetwork: true\ncontainers:\n- {name: a}",
+            "f.yaml:9:",
+            "spec.template.spec.hostNetwork",
+            "leno.dev/inject",
+        ),
         ("containers:\n- name: a\n  ports:\n  - containerPort: 15008", "f.yaml:12:", "for the mesh", "another port"),
-        ("containers:\n- name: a\n  ports: [{containerPort: 15053, protocol: UDP}]", "f.yaml:11:", "DNS", "another port"),
-        ("initContainers:\n- {name: b, ports: [{containerPort: 15020}]}\ncontainers:\n- {name: a}", "f.yaml:10:", "health", "port"),
+        (
+            "containers:\n- name: a\n  ports: [{containerPort: 15053, protocol: UDP}]",
+            "f.yaml:11:",
+            "DNS",
+            "another port",
+        ),
+        (
+            "initContainers:\n- {name: b, ports: [{containerPort: 15020}]}\ncontainers:\n- {name: a}",
+            "f.yaml:10:",
+            "health",
+            "port",
+        ),
         ("containers:\n- name: leno-sidecar", "f.yaml:10:", "containers[0].name", "rename"),
         ("containers:\n- {name: a}\nvolumes:\n- name: leno-state", "f.yaml:12:", "volumes[0].name", "rename"),
-        ("securityContext: {runAsUser: 15008}\ncontainers:\n- {name: a}", "f.yaml:9:", "not intercepted", "another user"),
-        ("containers:\n- name: a\n  securityContext:\n    runAsUser: 15008", "f.yaml:12:", "containers[0]", "another user"),
+        (
+            "securityContext: {runAsUser: 15008}\ncontainers:\n- {name: a}",
+            "f.yaml:9:",
+            "not intercepted",
+            "another user",
+        ),
+        (
+            "containers:\n- name: a\n  securityContext:\n    runAsUser: 15008",
+            "f.yaml:12:",
+            "containers[0]",
+            "another user",
+        ),
         ("os: {name: windows}\ncontainers:\n- {name: a}", "f.yaml:9:", "Windows", "leno.dev/inject"),
-        ("nodeSelector: {kubernetes.io/os: windows}\ncontainers:\n- {name: a}", "f.yaml:9:", "Windows", "leno.dev/inject"),
+        (
+            "nodeSelector: {kubernetes.io/os: windows}\ncontainers:\n- {name: a}",
+            "f.yaml:9:",
+            "Windows",
+            "leno.dev/inject",
+        ),
         ("serviceAccountName: a.b\ncontainers:\n- {name: a}", "f.yaml:9:", "identity", "63"),
-        ("containers:\n- name: a\n  livenessProbe:\n    tcpSocket:\n      port: http", "f.yaml:13:", "no port \"http\"", "number"),
+        (
+            "containers:\n- name: a\n  livenessProbe:\n    tcpSocket:\n      port: http",
+            "f.yaml:13:",
+            "no port \"http\"",
+            "number",
+        ),
         ("containers:\n- name: a\n  livenessProbe:\n    httpGet: {path: /}", "f.yaml:12:", "no port", "add"),
-        ("containers:\n- name: a\n  livenessProbe: {httpGet: {port: 1}, grpc: {port: 2}}", "f.yaml:11:", "one of", "remove"),
+        (
+            "containers:\n- name: a\n  livenessProbe: {httpGet: {port: 1}, grpc: {port: 2}}",
+            "f.yaml:11:",
+            "one of",
+            "remove",
+        ),
         (
             "containers:\n- name: a\n  livenessProbe:\n    httpGet:\n      port: 1\n      httpHeaders: [{name: a, value: \"x\\ny\"}]",
             "f.yaml:14:",
             "cannot be sent",
             "one line",
         ),
-        ("containers:\n- name: a\n  livenessProbe: {httpGet: {port: 1, scheme: FTP}}", "f.yaml:11:", "no scheme", "HTTPS"),
-        ("containers:\n- name: a\n  livenessProbe: {tcpSocket: {port: 1, host: a b}}", "f.yaml:11:", "no host", "address"),
-        ("containers:\n- name: a\n  livenessProbe: {tcpSocket: {port: 1, new: 2}}", "f.yaml:11:", "unknown field", "exec"),
-        ("containers:\n- name: a\n  livenessProbe: {grpc: {port: 1}, timeoutSeconds: 4000}", "f.yaml:11:", "4000", "3600"),
+        (
+            "containers:\n- name: a\n  livenessProbe: {httpGet: {port: 1, scheme: FTP}}",
+            "f.yaml:11:",
+            "no scheme",
+            "HTTPS",
+        ),
+        (
+            "containers:\n- name: a\n  livenessProbe: {tcpSocket: {port: 1, host: a b}}",
+            "f.yaml:11:",
+            "no host",
+            "address",
+        ),
+        (
+            "containers:\n- name: a\n  livenessProbe: {tcpSocket: {port: 1, new: 2}}",
+            "f.yaml:11:",
+            "unknown field",
+            "exec",
+        ),
+        (
+            "containers:\n- name: a\n  livenessProbe: {grpc: {port: 1}, timeoutSeconds: 4000}",
+            "f.yaml:11:",
+            "4000",
+            "3600",
+        ),
         ("containers:\n- name: a\n  lifecycle: {preStop: {httpGet: {port: 1}}}", "f.yaml:11:", "hook", "exec"),
         ("restartPolicy: Always", "f.yaml:9:", "no containers", "add"),
         ("containers: web", "f.yaml:9:", "invalid type", "list"),
-        ("containers:\n- name: a\n  ports:\n  - containerPort: \"80\"", "f.yaml:12:", "containerPort", "without quotes"),
+        (
+            "containers:\n- name: a\n  ports:\n  - containerPort: \"80\"",
+            "f.yaml:12:",
+            "containerPort",
+            "without quotes",
+        ),
         ("hostNetwork: yes\ncontainers:\n- {name: a}", "f.yaml:9:", "hostNetwork", "true or false"),
         ("containers:\n- name: a\n  name: b", "f.yaml:11:", "twice", "remove"),
         ("containers:\n- <<: {name: a}", "f.yaml:10:", "merge keys", "write the fields out"),
@@ -94,15 +159,19 @@ fn annotations_that_nobody_understands_are_refused_with_a_hint() {
         let said = refusal(&text);
         assert!(said.starts_with("f.yaml:7:") && said.contains(what) && said.contains(todo), "{annotation}: {said}");
     }
-    let around = deployment("containers:\n- {name: a}").replace("{name: web}", "{name: web, annotations: {leno.dev/inject: 'false'}}");
+    let around = deployment("containers:\n- {name: a}")
+        .replace("{name: web}", "{name: web, annotations: {leno.dev/inject: 'false'}}");
     assert!(refusal(&around).contains("move it to spec.template.metadata.annotations"), "{}", refusal(&around));
-    let label = deployment("containers:\n- {name: a}").replace("{labels: {app: web}}", "{labels: {app: web, leno.dev/inject: x}}");
+    let label = deployment("containers:\n- {name: a}")
+        .replace("{labels: {app: web}}", "{labels: {app: web, leno.dev/inject: x}}");
     assert!(refusal(&label).contains("has no effect here"));
 }
 
 #[test]
 fn a_pod_that_says_no_service_is_refused() {
-    let text = |metadata: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec: {{containers: [{{name: a}}]}}\n");
+    let text = |metadata: &str| {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec: {{containers: [{{name: a}}]}}\n")
+    };
     let said = refusal(&text("{name: p}"));
     assert!(said.starts_with("f.yaml:3:") && said.contains("label app") && said.contains("leno.dev/service"), "{said}");
     assert!(refusal(&text("{name: p, labels: {app: My_App}}")).contains("leno.dev/service"));
@@ -127,7 +196,9 @@ fn all_problems_of_a_file_are_told_at_once_and_nothing_is_injected() {
 fn files_that_are_no_manifest_are_refused_in_bounded_time() {
     let laughs = (1..20).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
         let last = n - 1;
-        text + &format!("a{n}: &a{n} [*a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}]\n")
+        text + &format!(
+            "a{n}: &a{n} [*a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}, *a{last}]\n"
+        )
     });
     let table = [
         ("a: &a [*a]\n".to_owned(), "alias"),
@@ -166,7 +237,9 @@ fn a_result_that_does_not_mean_what_was_asked_for_never_leaves() {
 fn marks_without_their_other_half_are_named_with_their_line() {
     let text = injected(&deployment("containers:\n- {name: a}")).text;
     let lines: Vec<&str> = text.lines().collect();
-    let without = |word: &str| lines.iter().filter(|line| !line.contains(word)).fold(String::new(), |all, line| all + line + "\n");
+    let without = |word: &str| {
+        lines.iter().filter(|line| !line.contains(word)).fold(String::new(), |all, line| all + line + "\n")
+    };
     let said = refusal(&without("leno:end"));
     assert!(said.contains("has no end") && said.contains("restore"), "{said}");
     assert!(refusal(&without("leno:begin")).contains("without a begin"));

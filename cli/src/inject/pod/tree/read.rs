@@ -113,7 +113,10 @@ impl Reader<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.tag(tag.as_deref(), at);
                 let value = value(&text, style, tag.as_deref());
-                (anchor, Node { span: self.scalar(span, style), place: at, shared: false, content: Content::Scalar(value) })
+                (
+                    anchor,
+                    Node { span: self.scalar(span, style), place: at, shared: false, content: Content::Scalar(value) },
+                )
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), at);
