@@ -69,13 +69,7 @@ fn request(to: &Target, service: &str, agent: &HeaderValue) -> Result<Request<Fu
     Ok(request)
 }
 
-fn judge(
-    to: &Target,
-    service: &str,
-    head: &HeaderMap,
-    trailers: &HeaderMap,
-    body: &[u8],
-) -> Result<(), Reason> {
+fn judge(to: &Target, service: &str, head: &HeaderMap, trailers: &HeaderMap, body: &[u8]) -> Result<(), Reason> {
     let shown = if service.is_empty() { "the server" } else { service };
     // In the head when the answer has no body.
     let code = trailers.get("grpc-status").or_else(|| head.get("grpc-status")).map(HeaderValue::as_bytes);

@@ -160,11 +160,7 @@ mod tests {
 
     #[test]
     fn a_redirect_is_followed_as_a_browser_reads_it() {
-        let from = Step {
-            to: Target { host: "::1".into(), port: 8080 },
-            https: false,
-            path: "/a/b?x".into(),
-        };
+        let from = Step { to: Target { host: "::1".into(), port: 8080 }, https: false, path: "/a/b?x".into() };
         for (location, to, path) in [
             ("/c", "[::1]:8080", "/c"),
             ("c?y=1", "[::1]:8080", "/a/c?y=1"),

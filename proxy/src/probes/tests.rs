@@ -259,9 +259,8 @@ async fn many_who_ask_at_once_share_one_check() {
             });
         }
     });
-    let health = Arc::new(Port::with(&format!(
-        r#"{{"app/liveness":{{"timeoutSeconds":30,"httpGet":{{"port":{port}}}}}}}"#
-    )));
+    let health =
+        Arc::new(Port::with(&format!(r#"{{"app/liveness":{{"timeoutSeconds":30,"httpGet":{{"port":{port}}}}}}}"#)));
     let first = tokio::spawn({
         let health = health.clone();
         async move { health.verdict().await.0 }

@@ -158,9 +158,7 @@ fn probe(written: Written) -> Result<Probe, String> {
     let action = match (written.http_get, written.tcp_socket, written.grpc) {
         (Some(get), None, None) => Action::Http(http_get(get)?),
         (None, Some(tcp), None) => Action::Tcp { host: host(tcp.host)?, port: port(tcp.port)? },
-        (None, None, Some(grpc)) => {
-            Action::Grpc { port: port(grpc.port)?, service: grpc.service.unwrap_or_default() }
-        }
+        (None, None, Some(grpc)) => Action::Grpc { port: port(grpc.port)?, service: grpc.service.unwrap_or_default() },
         _ => return Err("exactly one of httpGet, tcpSocket and grpc is needed".to_owned()),
     };
     Ok(Probe { action, timeout })
@@ -178,7 +176,7 @@ fn http_get(written: WrittenHttp) -> Result<HttpGet, String> {
     let header = |WrittenHeader { name, value }| {
         let bad = || format!("the header {name:?} cannot be sent");
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
-        Ok((parsed, HeaderValue::from_str(&value).map_err(|_| bad())?))
+        Ok((parsed, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?))
     };
     Ok(HttpGet {
         host: host(written.host)?,
@@ -270,8 +268,7 @@ mod tests {
     #[test]
     fn more_probes_than_the_bound_are_refused() {
         let text = |n: usize| {
-            let all: Vec<String> =
-                (0..n).map(|i| format!(r#""c{i}/liveness":{{"tcpSocket":{{"port":1}}}}"#)).collect();
+            let all: Vec<String> = (0..n).map(|i| format!(r#""c{i}/liveness":{{"tcpSocket":{{"port":1}}}}"#)).collect();
             format!("{{{}}}", all.join(","))
         };
         assert_eq!(Probes::parse(&text(MOST_PROBES)).unwrap().0.len(), MOST_PROBES);

@@ -103,7 +103,8 @@ fn service(dice: &mut Dice, n: usize, step: usize, out: &mut String) {
     for _ in 0..dice.below(8) {
         let field = dice.of(FIELDS);
         let key = field.split(':').next().unwrap_or_default();
-        if !keys.contains(&key) && !(field.contains("s0") && n == 0) {
+        let of_itself = field.contains("s0") && n == 0;
+        if !keys.contains(&key) && !of_itself {
             keys.push(key);
             lines.push(field.replace('@', &indent));
         }
