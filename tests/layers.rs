@@ -18,8 +18,8 @@ const PROXY: &[&[&str]] = &[
     &["dns"],
     &["http", "tcp"],
     &["listener", "xds"],
-    // Shows what the stream holds.
-    &["admin"],
+    // Shows what the stream holds; answers kubelet.
+    &["admin", "probes"],
     &["app"],
     &["main"],
 ];

@@ -4,6 +4,7 @@
 pub mod compose;
 pub mod files;
 pub mod marks;
+pub mod pod;
 
 use leno_control_plane::config::Problem;
 use saphyr_parser::{Event, Parser};

@@ -9,6 +9,7 @@ mod serve;
 mod workers;
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 
 use leno_runtime::drain::{self, Drain};
 use leno_runtime::failure::{Failure, exit};
@@ -24,7 +25,7 @@ use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
 use crate::xds::identity::{self, Credentials, RenewRpc};
 use crate::xds::metrics::XdsMetrics;
-use crate::{admin, dns, state, xds};
+use crate::{admin, dns, probes, state, xds};
 
 pub use bind::{Capture, Listeners, Shared};
 
@@ -85,7 +86,7 @@ impl Bound {
         let (writer, reader) = state::channel();
         let (demands, demand_receiver) = state::demand::channel();
         let ready_line = ready_line(&listeners);
-        let Listeners { mesh, http_proxy, mut capture, upstreams, admin: admin_listener } = listeners;
+        let Listeners { mesh, http_proxy, mut capture, upstreams, admin: admin_listener, health } = listeners;
         let dns = capture.as_mut().and_then(|capture| capture.dns.take());
 
         let parts = Parts {
@@ -101,6 +102,9 @@ impl Bound {
         let control = Control::start(parts, &settings, &credentials, clock);
         let (admin_drain, admin_watch) = drain::channel();
         let dns_watch = admin_watch.clone();
+        if let Some(listener) = health {
+            tokio::spawn(probes::serve(listener, health_of(&settings, &readiness, &registry), admin_watch.clone()));
+        }
         let dump = admin::admin(workload, readiness, registry.clone(), credentials, control.handle.clone(), Vec::new());
         let admin_task = tokio::spawn(admin_port::serve(admin_listener, dump, admin_watch));
 
@@ -178,6 +182,13 @@ impl Control {
     }
 }
 
+/// What kubelet is answered from. The app is asked where the workload is reached, as kubelet itself would ask it.
+fn health_of(settings: &Settings, readiness: &Readiness, registry: &Registry) -> probes::Health {
+    let own = settings.advertise_addr.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let checks = probes::Checks::new(settings.probes.clone().unwrap_or_default(), own, registry);
+    probes::Health { checks, readiness: readiness.clone() }
+}
+
 /// The fields of the ready line, as the contract has them.
 fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
     let text = |addr: std::net::SocketAddr| Value::from(addr.to_string());
@@ -193,5 +204,6 @@ fn ready_line(listeners: &Listeners) -> Vec<(&'static str, Value)> {
         line.push(("inbound", text(capture.inbound.addr)));
         line.extend(capture.dns.as_ref().map(|dns| ("dns", text(dns.addr))));
     }
+    line.extend(listeners.health.as_ref().and_then(|h| h.local_addr().ok()).map(|addr| ("health", text(addr))));
     line
 }

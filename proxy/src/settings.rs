@@ -7,6 +7,7 @@ mod args;
 mod interception;
 mod own_ports;
 mod parse;
+mod probes;
 mod state_dir;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use args::{Args, Cli, HoldArgs, WaitArgs};
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
 pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
+pub use probes::{Action, HttpGet, Probe, Probes};
 pub use state_dir::StateDir;
 
 /// What one sidecar was asked to be.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub dns_addr: String,
     /// Where health checks of the app are answered.
     pub health_addr: String,
+    /// The app's health checks; None: the health port is not served.
+    pub probes: Option<Probes>,
     /// How traffic is intercepted; none in explicit use.
     pub interception: Option<Interception>,
     /// End when the app's processes have ended.

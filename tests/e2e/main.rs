@@ -11,6 +11,7 @@ mod identity;
 mod lifecycle;
 mod many_sidecars;
 mod observe;
+mod probes;
 mod real_peers;
 mod renewal;
 mod retries;

@@ -8,7 +8,7 @@ use super::report::print_problems;
 use crate::args::Global;
 use crate::client;
 use crate::failure::{Exit, Failure};
-use crate::inject::{Kind, compose, files, kind};
+use crate::inject::{Kind, compose, files, kind, pod};
 use crate::output::{self, count};
 use crate::sources::Sources;
 
@@ -24,6 +24,12 @@ pub struct Args {
     /// Only what is labelled leno.dev/inject: "true", instead of everything that is not labelled "false"
     #[arg(long)]
     pub only_labelled: bool,
+    /// Image of the sidecar in pods [default: leno-proxy:latest]; compose files take the variable LENO_PROXY_IMAGE
+    #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub image: Option<String>,
+    /// Where sidecars in pods reach the control plane [default: leno-control-plane.leno-system:15010]
+    #[arg(long, value_name = "HOST:PORT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub control_plane: Option<String>,
 }
 
 /// The file that a command edits.
@@ -104,11 +110,33 @@ impl Text {
 /// Something in the file would not work in the mesh, or it cannot be written.
 pub fn run(args: Args, global: &Global) -> Result<(), Failure> {
     let (write, only_labelled) = (args.write, args.only_labelled);
+    let of_pods = args.image.is_some() || args.control_plane.is_some();
+    let default = pod::Options::default();
+    let options = pod::Options {
+        image: args.image.unwrap_or(default.image),
+        control_plane: args.control_plane.unwrap_or(default.control_plane),
+        only_labelled,
+    };
     let input = args.input.read(write)?;
     match kind(&input.text, &input.name).map_err(refused)? {
+        Kind::Compose if of_pods => {
+            let what = "--image and --control-plane are for Kubernetes manifests, and this is a compose file";
+            let hint = "leave them out; set LENO_PROXY_IMAGE where docker-compose runs to choose the image";
+            Err(Failure::new(Exit::Usage, what, hint))
+        }
         Kind::Compose => inject_compose(&input, write, only_labelled, global),
-        Kind::Kubernetes => Err(Failure::new(Exit::Failed, "this is a Kubernetes manifest", "")),
+        Kind::Kubernetes => inject_pods(&input, write, options),
     }
+}
+
+fn inject_pods(input: &Text, write: bool, options: pod::Options) -> Result<(), Failure> {
+    let injected = pod::inject(&input.text, &input.name, &options).map_err(refused)?;
+    show(&injected.warnings);
+    input.put(&injected.text, write)?;
+    if injected.pods == 0 {
+        eprintln!("{}: there is no pod to inject", input.name);
+    }
+    Ok(())
 }
 
 fn inject_compose(input: &Text, write: bool, only_labelled: bool, global: &Global) -> Result<(), Failure> {
@@ -149,7 +177,8 @@ fn show(problems: &[Problem]) -> u64 {
     print_problems(&shown)
 }
 
-fn refused(problems: Vec<Problem>) -> Failure {
+/// The failure of a file that was refused; its problems are printed.
+pub fn refused(problems: Vec<Problem>) -> Failure {
     let errors = show(&problems);
     Failure::new(Exit::Failed, format!("{}; nothing was written", count(errors, "problem")), "")
 }

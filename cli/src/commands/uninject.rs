@@ -1,8 +1,8 @@
 //! `leno uninject`: the file as it was before `leno inject`.
 
-use super::inject::Input;
+use super::inject::{Input, refused};
 use crate::failure::{Exit, Failure};
-use crate::inject::marks;
+use crate::inject::{Kind, kind, marks, pod};
 
 /// Take out what leno inject put into a file: what was there before comes back byte for byte, later changes stay
 #[derive(Debug, clap::Args)]
@@ -25,9 +25,17 @@ const EXAMPLES: &str = "Examples:
 /// The marks of the injection are damaged, or the file cannot be read or written.
 pub fn run(args: Args) -> Result<(), Failure> {
     let input = args.input.read(args.write)?;
-    let text = marks::remove(&input.text).map_err(|broken| {
-        Failure::new(Exit::Failed, format!("{}:{}: {}", input.name, broken.line, broken.message), broken.hint)
-    })?;
+    let text = match kind(&input.text, &input.name) {
+        Ok(Kind::Kubernetes) => pod::uninject(&input.text, &input.name).map_err(refused)?,
+        // Whatever else it is: the marks are comments.
+        _ => marks::remove(&input.text).map_err(|broken| {
+            Failure::new(Exit::Failed, format!("{}:{}: {}", input.name, broken.line, broken.message), broken.hint)
+        })?,
+    };
+    if pod::is_unmarked(&text, &input.name) {
+        let what = format!("{}: what was injected into JSON or brackets cannot be told from the rest", input.name);
+        return Err(Failure::new(Exit::Failed, what, "go back to the file that it was made from"));
+    }
     if text == input.text {
         eprintln!("{}: nothing was injected", input.name);
     }

@@ -30,6 +30,8 @@ pub struct Listeners {
     pub upstreams: Vec<(UpstreamSpec, Shared)>,
     /// On the control thread.
     pub admin: TcpListener,
+    /// For kubelet, on the control thread; only when there are checks to answer.
+    pub health: Option<TcpListener>,
 }
 
 /// What is bound only when traffic is redirected.
@@ -80,8 +82,13 @@ impl Listeners {
             capture,
             upstreams: settings.upstreams.iter().map(upstream).collect::<Result<_, _>>()?,
             admin: listen::tcp(&settings.admin_addr, "--admin-addr", false)?,
+            health: health(settings)?,
         })
     }
+}
+
+fn health(settings: &Settings) -> Result<Option<TcpListener>, Failure> {
+    settings.probes.as_ref().map(|_| listen::tcp(&settings.health_addr, "--health-addr", false)).transpose()
 }
 
 /// With several workers each has a socket of its own on the same port (`SO_REUSEPORT`).

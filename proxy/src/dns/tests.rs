@@ -48,8 +48,12 @@ async fn bench() -> Bench {
     file.write_all(b"nameserver 127.0.0.53\n").unwrap();
     let (writer, reader) = state::channel();
     let (demands, receiver) = state::demand::channel();
-    let web =
-        Destination { name: "default/web".into(), addresses: vec!["240.240.0.7".parse().unwrap()], ports: Vec::new(), any_port: None };
+    let web = Destination {
+        name: "default/web".into(),
+        addresses: vec!["240.240.0.7".parse().unwrap()],
+        ports: Vec::new(),
+        any_port: None,
+    };
     let mut snapshot = Snapshot::default();
     snapshot.services.insert("default/web".into(), Some(Arc::new(web)));
     writer.publish(Arc::new(snapshot));

@@ -65,6 +65,9 @@ pub struct Args {
     /// A port of the local app, by its name (or number) in the Service's targetPort; may be given again.
     #[arg(long = "port", value_name = "NAME=HOST:PORT", help_heading = "Workload")]
     pub ports: Vec<String>,
+    /// The app's health checks, which are then answered on --health-addr; JSON, written by `leno inject`.
+    #[arg(long, value_name = "JSON", env = "LENO_PROBES", hide_env_values = true, help_heading = "Workload")]
+    pub probes: Option<String>,
 
     /// A local port that leads to a service of the mesh; may be given again.
     #[arg(long = "upstream", value_name = "HOST:PORT=LISTEN", help_heading = "Listeners")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leno_runtime::Output;
 
-use super::{Args, HostPort, Interception, PortSpec, Settings, TokenSource, UpstreamSpec};
+use super::{Args, HostPort, Interception, PortSpec, Probes, Settings, TokenSource, UpstreamSpec};
 
 /// Most labels, and most ports, that a registration carries (`leno_proto::Registration`).
 const MOST: usize = 64;
@@ -80,6 +80,7 @@ impl TryFrom<Args> for Settings {
             inbound_addr: p.take("--inbound-addr", listen(&args.inbound_addr)),
             dns_addr: p.take("--dns-addr", loopback(&args.dns_addr)),
             health_addr: p.take("--health-addr", listen(&args.health_addr)),
+            probes: p.take("--probes", args.probes.as_deref().map(Probes::parse).transpose()),
             interception: Interception::read(&args, p),
             exit_with_app: args.exit_with_app,
             advertise_addr: p.take("--advertise-addr", args.advertise_addr.as_deref().map(advertised).transpose()),
@@ -132,7 +133,7 @@ fn host_port(text: &str) -> Result<HostPort, String> {
 }
 
 /// A DNS name or an IPv4 address.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !host.is_empty() && host.len() <= 253 && host.chars().all(good)
 }

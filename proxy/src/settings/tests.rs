@@ -15,6 +15,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(s.mesh_addr, ":15008");
     assert_eq!(s.http_proxy_addr, "127.0.0.1:15001");
     assert_eq!(s.admin_addr, "127.0.0.1:15000");
+    assert_eq!((s.health_addr.as_str(), s.probes), (":15020", None));
     assert_eq!((s.workers, s.drain_timeout, s.join_timeout), (1, Duration::from_secs(30), Duration::from_secs(10)));
 }
 
@@ -63,6 +64,10 @@ fn all_problems_are_told_at_once() {
         "0.0.0.0",
         "--output",
         "xml",
+        "--probes",
+        "{",
+        "--health-addr",
+        "everywhere",
     ])
     .unwrap_err()
     .to_string();
@@ -76,6 +81,8 @@ fn all_problems_are_told_at_once() {
         "--workers",
         "--advertise-addr",
         "--output",
+        "--probes",
+        "--health-addr",
     ];
     for flag in flags {
         assert!(problems.contains(&format!("{flag}: ")), "{flag} in {problems}");

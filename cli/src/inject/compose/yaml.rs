@@ -112,9 +112,21 @@ impl<'a> Reader<'a> {
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => {
                 let message: String = error.info().chars().take(300).collect();
-                Err(refuse(place(*error.marker()), format!("this is not YAML: {message}"), hint(error.info())))
+                let at = self.tab(error.info(), place(*error.marker()));
+                Err(refuse(at, format!("this is not YAML: {message}"), hint(error.info())))
             }
             None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    /// The parser blames a tab on the scalar before it; the tab itself is what has to go.
+    fn tab(&self, error: &str, at: Place) -> Place {
+        let lines = (1..).zip(&self.lines).skip(at.line.saturating_sub(1) as usize).take(100);
+        let indented = |text: &str| text.len() - text.trim_start().len();
+        let mut tabs = lines.filter(|(_, text)| text[..indented(text)].contains('\t'));
+        match tabs.next().filter(|_| error.contains("tab")) {
+            Some((line, text)) => Place { line, column: number(text.find('\t').unwrap_or(0) + 1) },
+            None => at,
         }
     }
 
