@@ -30,10 +30,14 @@ audit:
 
 # Every example is valid
 examples:
-    cargo run --quiet -p leno-cli -- validate -f examples
+    for file in examples/*.yaml examples/compose/mesh examples/compose/steps/*.yaml; do cargo run --quiet -p leno-cli -- validate -f $file || exit 1; done
 
 build:
     cargo build --release -p leno-cli -p leno-proxy -p leno-control-plane
+
+# The images leno-proxy, leno-control-plane and leno, for docker-compose and Kubernetes; `just images --quick` for tests
+images *ARGS:
+    images/build {{ARGS}}
 
 demo:
     cargo run --release -- demo

@@ -8,6 +8,7 @@ pub mod csr;
 mod error;
 mod identity;
 mod key;
+mod secret;
 mod spiffe;
 pub mod tls;
 pub mod verify;
@@ -17,6 +18,7 @@ pub use ca::Authority;
 pub use error::CertError;
 pub use identity::Identity;
 pub use key::Key;
+pub use secret::{InvalidSecret, JoinSecret, NONCE_BYTES};
 pub use spiffe::{InvalidSpiffeId, SpiffeId};
 pub use zeroize::Zeroizing;
 

@@ -107,6 +107,22 @@ pub fn pinned_client(root_sha256: [u8; 32], alpn: &[&[u8]]) -> Result<ClientConf
     Ok(config)
 }
 
+/// For a sidecar that holds a join secret and knows no root yet. Whoever answers is taken, so nothing that such a connection
+/// brings may be believed but what a [`crate::JoinSecret`] proves; and nothing secret may be sent over it.
+///
+/// # Errors
+/// None in practice; the provider knows TLS 1.3.
+pub fn unproven_client(alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(client::UnprovenVerifier::new(provider())))
+        .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}
+
 /// For people and tools: ordinary verification of the server's name or address against these roots.
 ///
 /// # Errors

@@ -69,6 +69,8 @@ pub enum Command {
     History(commands::history::Args),
     Rollback(commands::rollback::Args),
     Token(commands::token::Args),
+    Inject(commands::inject::Args),
+    Uninject(commands::uninject::Args),
     Context(commands::context::Args),
     Completion(commands::completion::Args),
     /// Parts of the demo, each a process of its own.

@@ -7,9 +7,11 @@ pub mod delete;
 pub mod demo;
 pub mod get;
 pub mod history;
+pub mod inject;
 pub mod rollback;
 pub mod status;
 pub mod token;
+pub mod uninject;
 pub mod validate;
 
 mod report;
@@ -36,6 +38,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::History(args) => block_on(history::run(args, &global)),
         Command::Rollback(args) => block_on(rollback::run(args, &global)),
         Command::Token(args) => block_on(token::run(args, &global)),
+        Command::Inject(args) => inject::run(args, &global),
+        Command::Uninject(args) => uninject::run(args),
         Command::Context(args) => context::run(args, &global),
         Command::Completion(args) => completion::run(args),
         Command::DemoApp(args) => crate::demo::app::run(args),

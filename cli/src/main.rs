@@ -7,7 +7,6 @@ mod commands;
 mod context;
 mod demo;
 mod failure;
-#[allow(dead_code, reason = "called by the command `inject`")]
 mod inject;
 mod output;
 mod progress;

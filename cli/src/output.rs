@@ -22,12 +22,17 @@ pub enum Format {
 
 /// Writes one line to standard output. A reader that went away (`leno get … | head`) ends the command quietly.
 pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    print(&[text.as_ref(), "\n"])
+}
+
+/// Writes a file to standard output, with the line ends that it has.
+pub fn exactly(text: &str) -> Result<(), Failure> {
+    print(&[text])
+}
+
+fn print(parts: &[&str]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_ref().as_bytes())
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush())
-    {
+    match parts.iter().try_for_each(|part| stdout.write_all(part.as_bytes())).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reported(Exit::Failed)),
         Err(e) => Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {e}"), "")),

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::api;
-use crate::ca::{self, AdminToken, CertificateAuthority, Context, Passphrase, Refusals, ServerIdentity};
+use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -73,6 +73,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         .map_err(|why| Failure::new(exit::USAGE, format!("--trust-domain: {why}"), "give the mesh another name"))?;
     loopback(&settings.admin_addr)?;
     let passphrase = passphrase(settings)?;
+    let secrets = join_secrets(settings)?;
     let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
     let opened_at = store.committed().revision;
     let (listeners, addresses) = bind(settings)?;
@@ -83,12 +84,18 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     drop(passphrase);
     let metrics = Metrics::new();
     let authority = CertificateAuthority::new(store.clone(), authority, settings.leaf_ttl, &metrics);
-    let tls = ServerIdentity::new(authority.clone(), &[addresses.xds, addresses.api])
+    let advertised = settings.advertise_api_addr.as_ref();
+    let names = advertised.map(|address| address.host.as_str());
+    let tls = ServerIdentity::new(authority.clone(), &[addresses.xds, addresses.api], names)
         .map_err(|why| failure::of_ca(&ca::OpenError::Certificate(why)))?;
     let token = AdminToken::open(&store).map_err(|why| failure::of_store(&why))?;
-    Context::new(addresses.api, addresses.xds, &authority.trust_bundle(), &token)
-        .write(&settings.state_dir)
-        .map_err(|why| failure::of_context(&settings.state_dir, &why))?;
+    let context = Context::new(addresses.api, addresses.xds, &authority.trust_bundle(), &token);
+    match advertised {
+        Some(address) => context.served_at(&address.to_string()),
+        None => context,
+    }
+    .write(&settings.state_dir)
+    .map_err(|why| failure::of_context(&settings.state_dir, &why))?;
 
     let (drain, watch) = drain::channel();
     let follower = follow(settings, &store).await?;
@@ -110,7 +117,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     Ok(Bound {
         addresses,
         listeners,
-        parts: xds::Parts { authority, tls, registry, worlds, sessions, refusals, metrics },
+        parts: xds::Parts { authority, secrets, tls, registry, worlds, sessions, refusals, metrics },
         store,
         opened_at,
         token: Arc::new(token),
@@ -223,6 +230,18 @@ fn bind(settings: &Settings) -> Result<(Listeners, Addresses), Failure> {
     let (api, api_at) = bind(&settings.api_addr, "--api-addr")?;
     let (admin, admin_at) = bind(&settings.admin_addr, "--admin-addr")?;
     Ok((Listeners { xds, api, admin }, Addresses { xds: xds_at, api: api_at, admin: admin_at }))
+}
+
+fn join_secrets(settings: &Settings) -> Result<Option<Arc<JoinSecrets>>, Failure> {
+    let Some(dir) = &settings.join_secrets else { return Ok(None) };
+    match JoinSecrets::open(dir, &settings.trust_domain) {
+        Ok(secrets) => Ok(Some(Arc::new(secrets))),
+        Err(why) => Err(Failure::new(
+            exit::CONFIG,
+            format!("--join-secrets {}: {why}", dir.display()),
+            "give the folder that `leno inject` put the secrets into, readable for this user",
+        )),
+    }
 }
 
 async fn follow(settings: &Settings, store: &Store) -> Result<Option<Follower>, Failure> {

@@ -5,6 +5,7 @@ mod limit;
 mod refusal;
 mod root;
 mod seal;
+mod secrets;
 mod server;
 mod token;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::csr::Csr;
-use leno_certs::{Authority, CertError, SpiffeId, TrustBundle};
+use leno_certs::{Authority, CertError, NONCE_BYTES, SpiffeId, TrustBundle};
 use leno_runtime::metrics::{Counter, Registry as Metrics};
 use time::OffsetDateTime;
 
@@ -20,6 +21,7 @@ pub use context::{AdminToken, Context};
 pub use limit::JoinLimit;
 pub use refusal::{Refusal, Refusals};
 pub use root::{OpenError, Passphrase, open};
+pub use secrets::JoinSecrets;
 pub use server::ServerIdentity;
 pub use token::{MOST_TOKEN_TTL, NewToken, TokenError};
 
@@ -40,6 +42,7 @@ struct Inner {
     authority: Authority,
     leaf_ttl: Duration,
     joins: Counter,
+    secret_joins: Counter,
     renewals: Counter,
 }
 
@@ -72,8 +75,8 @@ impl CertificateAuthority {
         metrics
             .gauge("leno_root_not_after_seconds", "When the root certificate expires, seconds since 1970.", &[])
             .set(authority.not_after().unix_timestamp() as f64);
-        let (joins, renewals) = (signings("join"), signings("renew"));
-        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, renewals }))
+        let (joins, secret_joins, renewals) = (signings("join"), signings("join_secret"), signings("renew"));
+        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, secret_joins, renewals }))
     }
 
     /// The roots that vouch for the trust domain.
@@ -128,6 +131,39 @@ impl CertificateAuthority {
         let id = SpiffeId::parse(&record.identity).map_err(|why| Refusal::Internal(why.to_string()))?;
         let signed = self.sign(&csr, &id, now)?;
         self.0.joins.inc();
+        Ok(signed)
+    }
+
+    /// Proves to whoever holds the join secret of this id that we know it, too, and which root is ours: the hash of the root, and
+    /// the proof. Reads a file.
+    ///
+    /// # Errors
+    /// There is no such secret, or the nonce is none.
+    pub fn prove(&self, secrets: &JoinSecrets, id: &str, nonce: &[u8]) -> Result<([u8; 32], Vec<u8>), Refusal> {
+        let nonce: &[u8; NONCE_BYTES] = nonce.try_into().map_err(|_| Refusal::ProofMalformed)?;
+        let (secret, _) = secrets.find(id)?;
+        let root = self.trust_bundle().root_hash();
+        Ok((root, secret.prove_root(nonce, &root)))
+    }
+
+    /// Signs a leaf for the identity that a join secret is bound to; `mac` proves that the caller knows the secret. Reads a file.
+    ///
+    /// # Errors
+    /// The secret is not known, the proof is wrong, or the request is refused.
+    pub fn join_by_secret(
+        &self,
+        secrets: &JoinSecrets,
+        id: &str,
+        mac: &[u8],
+        csr: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<Signed, Refusal> {
+        let (secret, identity) = secrets.find(id)?;
+        if !secret.request_is_proven(csr, mac) {
+            return Err(Refusal::SecretWrong);
+        }
+        let signed = self.sign(&parse_csr(csr)?, &identity, now)?;
+        self.0.secret_joins.inc();
         Ok(signed)
     }
 

@@ -16,6 +16,7 @@ mod yaml;
 
 pub use field::FieldPath;
 pub use folder::{Folder, FolderError, read as read_folder};
+pub use hint::nearest as nearest_word;
 pub use kinds::{UnknownKind, api_version, kind_from_word};
 pub use node::Node;
 pub use object::{Object, Parsed, Spec, parse};

@@ -1,20 +1,47 @@
 //! The command line of the control plane: what is read once, at the start. Everything else comes through the configuration.
 
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use leno_runtime::announce::Output;
 
-/// The command line.
+/// The command line: a control plane, or one of the small commands beside it.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "leno-control-plane",
     version,
     about = "Leno's control plane: hands every sidecar its routes, endpoints, policy and certificates.",
     after_help = EXAMPLES,
-    max_term_width = 110
+    max_term_width = 110,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
 )]
+pub struct Args {
+    /// None: serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to serve; there unless there is a command.
+    #[command(flatten)]
+    pub settings: Option<Settings>,
+}
+
+/// What the binary does besides serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Exits 0 when the control plane on this machine is ready, and 69 when it is not: a container's health check.
+    Health {
+        /// Its --admin-addr.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
+        admin_addr: SocketAddr,
+    },
+}
+
+/// What a control plane is started with.
+#[derive(Debug, Clone, Parser)]
 pub struct Settings {
     /// Folder for the state: objects, history, tokens, the certificate authority and admin.yaml. Made when it is missing.
     #[arg(long, value_name = "DIR")]
@@ -32,9 +59,17 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012")]
     pub api_addr: String,
 
+    /// Where people reach the API, when it is not where it listens: stands in admin.yaml and in the certificate.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub advertise_api_addr: Option<HostPort>,
+
     /// Where /ready, /live, /metrics and /config_dump are served. Without authentication, so keep it on loopback.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: String,
+
+    /// Folder with join secrets made by `leno inject`: a file an identity, named NAMESPACE.SERVICE-ACCOUNT. Read on demand.
+    #[arg(long, value_name = "DIR")]
+    pub join_secrets: Option<PathBuf>,
 
     /// Name of the mesh in every identity, spiffe://TRUST-DOMAIN/... It is fixed at the first start.
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
@@ -66,7 +101,41 @@ Examples:
   LENO_CA_PASSPHRASE=... leno-control-plane --state-dir ./state
       Encrypts the CA key with a passphrase instead of a key file.
 
+  leno-control-plane health
+      Is it ready? Exits 0 or 69; for a container's health check.
+
 Environment: LENO_CA_PASSPHRASE (see above), LENO_LOG (log filter, for example debug or leno_control_plane=debug).";
+
+/// A host, by name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A DNS name or an IP address, without brackets.
+    pub host: String,
+    /// Not zero.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{open}{}{close}:{}", self.host, self.port)
+    }
+}
+
+fn host_port(text: &str) -> Result<HostPort, String> {
+    let wrong = || "write HOST:PORT, for example mesh.example.org:15012 or [2001:db8::1]:15012".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let fits = match bracketed {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            (1..=253).contains(&host.len()) && host.chars().all(label)
+        }
+    };
+    if fits { Ok(HostPort { host: bracketed.unwrap_or(host).to_owned(), port }) } else { Err(wrong()) }
+}
 
 /// Reads `10s`, `5m`, `24h`, `7d`, `500ms` or a plain number of seconds.
 ///
@@ -123,12 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn a_command_needs_nothing_of_what_a_control_plane_does() {
+        let args = Args::try_parse_from(["leno-control-plane", "health"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Health { admin_addr }) if admin_addr.port() == 15014));
+        assert!(args.settings.is_none());
+        assert!(Args::try_parse_from(["leno-control-plane", "--state-dir", "s", "health"]).is_err());
+    }
+
+    #[test]
+    fn an_advertised_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:15012", "mesh.example.org:443", "[2001:db8::1]:15012"] {
+            assert_eq!(host_port(good).unwrap().to_string(), good);
+        }
+        for bad in
+            ["", "mesh", ":15012", "mesh:0", "mesh:x", "2001:db8::1:15012", "[mesh]:1", "https://mesh:1", "a b:1"]
+        {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_command_line_of_the_contract_is_taken() {
         let line = "leno-control-plane --config-dir c --state-dir s --xds-addr 127.0.0.1:0 --api-addr 127.0.0.1:0 \
                     --admin-addr 127.0.0.1:0 --trust-domain example.org --output json --leaf-ttl 10s";
         let settings = Settings::try_parse_from(line.split_whitespace()).unwrap();
         assert_eq!((settings.output, settings.leaf_ttl), (Output::Json, Duration::from_secs(10)));
-        assert!(Settings::try_parse_from(["leno-control-plane"]).is_err(), "the state folder has no default");
+        assert!(Args::try_parse_from(["leno-control-plane"]).is_err(), "the state folder has no default");
+        assert!(Args::try_parse_from(line.split_whitespace()).unwrap().settings.is_some());
         assert!(Settings::try_parse_from(["x", "--state-dir", "s", "--leaf-ttl", "1s"]).is_err());
     }
 }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub use sessions::{Ack, Nack, Nacked, Sessions, SidecarStatus, WaitOutcome};
 
-use crate::ca::{CertificateAuthority, Refusals, ServerIdentity};
+use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity};
 use crate::discovery::World;
 use crate::registry::Registry;
 
@@ -41,6 +41,8 @@ const PING_ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Parts {
     pub authority: CertificateAuthority,
+    /// None: nobody can join by a secret.
+    pub secrets: Option<Arc<JoinSecrets>>,
     pub tls: Arc<ServerIdentity>,
     pub registry: Registry,
     pub worlds: watch::Receiver<Arc<World>>,
@@ -58,7 +60,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, drain: DrainWatch) -> Re
     let discovery = AggregatedDiscoveryServiceServer::new(discovery)
         .max_decoding_message_size(MOST_REQUEST_BYTES)
         .max_encoding_message_size(MOST_RESPONSE_BYTES);
-    let identity = identity::IdentityService::new(parts.authority.clone(), parts.refusals.clone());
+    let identity = identity::IdentityService::new(&parts);
     let identity = IdentityServer::new(identity).max_decoding_message_size(64 * 1024);
     let incoming = accept::incoming(listener, parts.tls, parts.refusals, drain.clone());
     tonic::transport::Server::builder()

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod probe;
 pub mod ready;
 pub mod signals;
 

@@ -4,6 +4,7 @@
 mod abuse;
 mod bad_config;
 mod cli;
+mod compose;
 mod control_plane_loss;
 mod demo;
 mod identity;

@@ -87,7 +87,7 @@ pub async fn join_raw(
         Err(error) => Err(error.into()),
     };
     let channel = channel.map_err(|error| Status::unavailable(format!("{error:#}")))?;
-    let request = JoinRequest { token: token.to_owned(), csr };
+    let request = JoinRequest { token: token.to_owned(), csr, secret: None };
     Ok(IdentityClient::new(channel).join(request).await?.into_inner())
 }
 

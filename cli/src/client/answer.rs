@@ -2,6 +2,7 @@
 //! control plane.
 
 use http::StatusCode;
+use leno_control_plane::config;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -63,6 +64,21 @@ impl Problem {
     /// Whether something is refused because of it.
     pub fn is_error(&self) -> bool {
         self.severity != "warning"
+    }
+}
+
+impl From<&config::Problem> for Problem {
+    fn from(found: &config::Problem) -> Self {
+        Self {
+            file: found.file.clone(),
+            line: found.line.into(),
+            column: found.column.into(),
+            object: found.object.clone(),
+            field: found.field.clone(),
+            message: found.message.clone(),
+            hint: Some(found.hint.clone()),
+            severity: if found.is_error() { "error" } else { "warning" }.to_owned(),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Api {
         let metrics = Metrics::new();
         let root = ca::open(&store, dir.path(), "cluster.local", &None, OffsetDateTime::now_utc()).unwrap();
         let authority = CertificateAuthority::new(store.clone(), root, Duration::from_secs(3600), &metrics);
-        let tls = ServerIdentity::new(authority.clone(), &[]).unwrap();
+        let tls = ServerIdentity::new(authority.clone(), &[], None).unwrap();
         let registry = Registry::restore(store.clone(), Duration::from_secs(60));
         let sessions = Sessions::new(registry.clone());
         let token = AdminToken::open(&store).unwrap();

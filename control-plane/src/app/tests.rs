@@ -58,6 +58,32 @@ async fn it_serves_the_configuration_of_its_folder_and_ends_when_told_so() {
     drop(again);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_advertised_address_stands_in_the_context_and_in_the_certificate() {
+    let state = tempfile::tempdir().unwrap();
+    let bound = build(&settings(state.path(), &["--advertise-api-addr", "mesh.example.org:8443"])).await.unwrap();
+    let api = bound.addresses().api;
+    let running = tokio::spawn(bound.run(std::future::pending()));
+    let text = std::fs::read_to_string(state.path().join("admin.yaml")).unwrap();
+    let context: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
+    assert_eq!(context["server"], "https://mesh.example.org:8443");
+    let roots = context["certificateAuthority"].as_str().unwrap();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(leno_certs::tls::pem_client(roots, &[b"h2"]).unwrap()));
+    for (name, good) in [("mesh.example.org", true), ("localhost", true), ("other.example.org", false)] {
+        let stream = TcpStream::connect(api).await.unwrap();
+        assert_eq!(tls.connect(name.try_into().unwrap(), stream).await.is_ok(), good, "{name}");
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_folder_of_join_secrets_that_is_not_there_stops_the_start() {
+    let state = tempfile::tempdir().unwrap();
+    let missing = failure(settings(state.path(), &["--join-secrets", "/nonexistent/secrets"])).await;
+    assert_eq!(missing.code(), exit::CONFIG);
+    assert!(missing.to_string().contains("--join-secrets /nonexistent/secrets"), "{missing}");
+}
+
 #[tokio::test]
 async fn whatever_is_in_the_way_of_a_start_is_one_line_with_a_mend_and_an_exit_code() {
     let state = tempfile::tempdir().unwrap();

@@ -82,6 +82,12 @@ impl Context {
         }
     }
 
+    /// People reach the API at `HOST:PORT` instead.
+    pub fn served_at(mut self, host_port: &str) -> Self {
+        self.server = format!("https://{host_port}");
+        self
+    }
+
     /// Writes the file for its owner alone; a reader sees the old one or the new one, never a part.
     ///
     /// # Errors

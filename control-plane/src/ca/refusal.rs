@@ -12,6 +12,12 @@ pub enum Refusal {
     TokenUsed,
     TokenExpired,
     TokenMalformed,
+    /// No file of --join-secrets holds a secret with this id, or there is no such folder.
+    SecretUnknown,
+    /// The proof was not made with the secret of that id.
+    SecretWrong,
+    /// The request for a proof, or a proof, has the wrong form.
+    ProofMalformed,
     WrongIdentity {
         asked: String,
         proven: String,
@@ -37,6 +43,9 @@ impl Refusal {
             Self::TokenUsed => "token_used",
             Self::TokenExpired => "token_expired",
             Self::TokenMalformed => "token_malformed",
+            Self::SecretUnknown => "secret_unknown",
+            Self::SecretWrong => "secret_wrong",
+            Self::ProofMalformed => "proof_malformed",
             Self::WrongIdentity { .. } => "wrong_identity",
             Self::CsrInvalid(_) => "csr_invalid",
             Self::NoCertificate => "no_certificate",
@@ -52,7 +61,7 @@ impl Refusal {
     fn code(&self) -> Code {
         match self {
             Self::WrongIdentity { .. } | Self::WrongTrustDomain(_) => Code::PermissionDenied,
-            Self::CsrInvalid(_) => Code::InvalidArgument,
+            Self::CsrInvalid(_) | Self::ProofMalformed => Code::InvalidArgument,
             Self::TooMany => Code::ResourceExhausted,
             Self::Internal(_) => Code::Internal,
             _ => Code::Unauthenticated,
@@ -75,6 +84,13 @@ impl fmt::Display for Refusal {
             Self::TokenMalformed => {
                 write!(f, "this is no join token; it starts with leno1. and is given out by `leno token create`")
             }
+            Self::SecretUnknown => {
+                write!(f, "this control plane knows no join secret of that id; its --join-secrets needs the file")
+            }
+            Self::SecretWrong => {
+                write!(f, "the join secret is not the one that this control plane knows by its id")
+            }
+            Self::ProofMalformed => write!(f, "the proof of a join secret has the wrong form"),
             Self::WrongIdentity { asked, proven } => write!(f, "{asked} was asked for, but {proven} was proven"),
             Self::CsrInvalid(why) => write!(f, "the signing request is not valid: {why}"),
             Self::NoCertificate => write!(f, "this needs a client certificate; join with a token first"),

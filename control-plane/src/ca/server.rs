@@ -27,14 +27,19 @@ pub struct ServerIdentity {
 }
 
 impl ServerIdentity {
-    /// Issues the first certificate, for `localhost`, the loopback addresses and the addresses that are bound.
+    /// Issues the first certificate, for `localhost`, the loopback addresses, the addresses that are bound, and what the
+    /// API is called from outside.
     ///
     /// # Errors
     /// The authority cannot issue it.
-    pub fn new(authority: CertificateAuthority, bound: &[SocketAddr]) -> Result<Arc<Self>, CertError> {
+    pub fn new(
+        authority: CertificateAuthority,
+        bound: &[SocketAddr],
+        advertised: Option<&str>,
+    ) -> Result<Arc<Self>, CertError> {
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        for address in bound.iter().map(|a| a.ip()).filter(|ip| !ip.is_unspecified()) {
-            let name = address.to_string();
+        let bound = bound.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+        for name in bound.chain(advertised.map(str::to_owned)) {
             if !names.contains(&name) {
                 names.push(name);
             }

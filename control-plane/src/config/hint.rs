@@ -81,7 +81,7 @@ pub(super) const FIELDS: &[&str] = &[
 ];
 
 /// The candidate that is spelt nearly so, if there is one.
-pub(super) fn nearest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
     ranked(written, candidates).into_iter().next()
 }
 

@@ -1,41 +1,71 @@
-//! The Identity service: join with a token, renew with a certificate.
+//! The Identity service: join with a token or a secret, renew with a certificate.
 
 use std::sync::Arc;
 
 use leno_proto::v1::identity_server::Identity;
-use leno_proto::v1::{JoinRequest, RenewRequest, SignedIdentity};
+use leno_proto::v1::{JoinRequest, ProveRequest, RenewRequest, RootProof, SignedIdentity};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::Parts;
 use super::connection::Peer;
-use crate::ca::{CertificateAuthority, JoinLimit, Refusal, Refusals, Signed};
+use crate::ca::{CertificateAuthority, JoinLimit, JoinSecrets, Refusal, Refusals, Signed};
 
 /// Joins that wait for the disk at a time.
 const MOST_JOINING: usize = 32;
 
 pub(super) struct IdentityService {
     authority: CertificateAuthority,
+    secrets: Option<Arc<JoinSecrets>>,
     refusals: Refusals,
     limit: JoinLimit,
     joining: Arc<Semaphore>,
 }
 
 impl IdentityService {
-    pub(super) fn new(authority: CertificateAuthority, refusals: Refusals) -> Self {
-        Self { authority, refusals, limit: JoinLimit::default(), joining: Arc::new(Semaphore::new(MOST_JOINING)) }
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            authority: parts.authority.clone(),
+            secrets: parts.secrets.clone(),
+            refusals: parts.refusals.clone(),
+            limit: JoinLimit::default(),
+            joining: Arc::new(Semaphore::new(MOST_JOINING)),
+        }
     }
 
-    async fn try_join(&self, peer: &Peer, request: JoinRequest) -> Result<Signed, Refusal> {
+    /// Runs what touches the disk, for as many callers at a time and as often for each as may.
+    async fn with_turn<T: Send + 'static>(
+        &self,
+        peer: &Peer,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         if !self.limit.admit(peer.address.ip(), Instant::now()) {
             return Err(Refusal::TooMany);
         }
         let _turn = self.joining.acquire().await;
+        tokio::task::spawn_blocking(work).await.map_err(|why| Refusal::Internal(why.to_string()))?
+    }
+
+    async fn try_prove(&self, peer: &Peer, request: ProveRequest) -> Result<RootProof, Refusal> {
+        let secrets = self.secrets.clone().ok_or(Refusal::SecretUnknown)?;
         let authority = self.authority.clone();
-        // Redeeming a token is a write to the disk.
-        let join = move || authority.join(&request.token, &request.csr, OffsetDateTime::now_utc());
-        tokio::task::spawn_blocking(join).await.map_err(|why| Refusal::Internal(why.to_string()))?
+        let prove = move || authority.prove(&secrets, &request.secret_id, &request.nonce);
+        let (root, mac) = self.with_turn(peer, prove).await?;
+        Ok(RootProof { root_sha256: root.to_vec(), mac })
+    }
+
+    async fn try_join(&self, peer: &Peer, request: JoinRequest) -> Result<Signed, Refusal> {
+        let (authority, secrets, now) = (self.authority.clone(), self.secrets.clone(), OffsetDateTime::now_utc());
+        let JoinRequest { token, csr, secret } = request;
+        let join = move || match (secret, secrets) {
+            (None, _) => authority.join(&token, &csr, now),
+            (Some(_), _) if !token.is_empty() => Err(Refusal::TokenMalformed),
+            (Some(_), None) => Err(Refusal::SecretUnknown),
+            (Some(proof), Some(secrets)) => authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now),
+        };
+        self.with_turn(peer, join).await
     }
 
     fn try_renew(&self, peer: &Peer, request: &RenewRequest) -> Result<Signed, Refusal> {
@@ -70,10 +100,19 @@ pub(super) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
 
 #[tonic::async_trait]
 impl Identity for IdentityService {
+    async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<RootProof>, Status> {
+        let peer = peer(&request)?;
+        self.try_prove(&peer, request.into_inner()).await.map(Response::new).map_err(|refusal| {
+            self.refusals.record(&refusal, peer.address);
+            refusal.to_status()
+        })
+    }
+
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<SignedIdentity>, Status> {
         let peer = peer(&request)?;
+        let how = if request.get_ref().secret.is_some() { "join_secret" } else { "join" };
         let signed = self.try_join(&peer, request.into_inner()).await;
-        self.answer(&peer, "join", signed)
+        self.answer(&peer, how, signed)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<SignedIdentity>, Status> {

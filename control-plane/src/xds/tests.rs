@@ -5,7 +5,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::*;
-use leno_certs::{Authority, Identity, Key, SpiffeId, TrustBundle, tls};
+use leno_certs::{Authority, Identity, JoinSecret, Key, SpiffeId, TrustBundle, tls};
 use leno_proto::resource::SELF;
 use leno_proto::{Registration, WorkloadState};
 use time::OffsetDateTime;
@@ -149,6 +149,40 @@ async fn each_refused_identity_is_told_why_and_counted() {
     assert_eq!(stream.next().await.unwrap_err().code(), Code::PermissionDenied);
     port.counts(r#"leno_identity_refusals_total{reason="wrong_identity"} 3"#).await;
     assert!(port.parts.registry.live().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_a_join_secret_gets_a_proof_of_the_root_without_a_certificate_and_then_joins() {
+    let port = Port::open().await;
+    let secret = JoinSecret::generate().unwrap();
+    let file = port.secrets_dir.path().join("default.web");
+    std::fs::write(&file, secret.to_text().as_bytes()).unwrap();
+
+    let proof = port.prove(secret.id(), &[7; 32]).await.unwrap();
+    let root: [u8; 32] = proof.root_sha256.try_into().unwrap();
+    assert_eq!(root, port.parts.authority.trust_bundle().root_hash());
+    assert!(secret.root_is_proven(&[7; 32], &root, &proof.mac));
+    for _ in 0..2 {
+        assert!(port.join_by_secret(&secret, &web(), "").await.is_ok());
+    }
+    port.counts(r#"leno_ca_signings_total{kind="join_secret"} 2"#).await;
+
+    let admin = SpiffeId::new("cluster.local", "default", "admin").unwrap();
+    let unknown = JoinSecret::generate().unwrap();
+    let cases = [
+        (port.prove(secret.id(), &[7; 31]).await.err(), "proof_malformed"),
+        (port.prove(unknown.id(), &[7; 32]).await.err(), "secret_unknown"),
+        (port.join_by_secret(&unknown, &web(), "").await.err(), "secret_unknown"),
+        (port.join_by_secret(&secret, &admin, "").await.err(), "wrong_identity"),
+        (port.join_by_secret(&secret, &web(), "leno1.both").await.err(), "token_malformed"),
+    ];
+    std::fs::remove_file(&file).unwrap();
+    let removed = (port.join_by_secret(&secret, &web(), "").await.err(), "secret_unknown");
+    for (status, reason) in cases.into_iter().chain([removed]) {
+        let status = status.expect(reason);
+        assert!(status.message().starts_with(&format!("{reason}: ")), "{}", status.message());
+    }
+    port.counts(r#"leno_identity_refusals_total{reason="secret_unknown"} 3"#).await;
 }
 
 /// An identity that some authority issued, valid from now on for a time that may be over.

@@ -176,7 +176,7 @@ fn http_get(written: WrittenHttp) -> Result<HttpGet, String> {
     let header = |WrittenHeader { name, value }| {
         let bad = || format!("the header {name:?} cannot be sent");
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
-        Ok((parsed, HeaderValue::from_str(&value).map_err(|_| bad())?))
+        Ok((parsed, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?))
     };
     Ok(HttpGet {
         host: host(written.host)?,

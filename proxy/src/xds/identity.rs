@@ -1,6 +1,7 @@
-//! Who this sidecar is, and how it stays so: joined once by a token, renewed by its certificate, kept in the state folder.
+//! Who this sidecar is, and how it stays so: joined by a token or a secret, renewed by its certificate, kept in the state folder.
 
 mod join;
+mod prove;
 mod renew;
 mod saved;
 
@@ -29,7 +30,7 @@ pub struct Current {
     pub bundle: Arc<TrustBundle>,
     /// `SidecarConfig.renew_generation` as of this leaf; `None` until the control plane has said one.
     pub renew_generation: Option<u64>,
-    /// The root that the join token pinned: by it a restart with the same, used-up token is known to be harmless.
+    /// The root that the join token pinned, or that was proven by the join secret: by it a restart with the same, used-up token is known to be harmless.
     joined_root: [u8; 32],
 }
 
@@ -205,9 +206,9 @@ fn fits(settings: &Settings, saved: &Current, path: &Path) -> Result<(), Failure
         ));
     }
     let token = settings.token.as_ref().and_then(|source| super::token::JoinToken::read(source).ok());
-    if let Some(token) = token {
+    if let Some(root_of_token) = token.and_then(|token| token.root_sha256()) {
         let known = saved.bundle.roots.iter().map(|root| sha256(root)).chain([saved.joined_root]);
-        if !known.into_iter().any(|root| root == token.root_sha256) {
+        if !known.into_iter().any(|root| root == root_of_token) {
             return other(format!(
                 "belongs to another mesh ({id}) than the join token: their root certificates differ"
             ));

@@ -140,6 +140,23 @@ pub struct World {
     pub clients: Vec<(SpiffeId, OffsetDateTime)>,
     pub tokens: BTreeSet<String>,
     pub renewals: usize,
+    /// Join secrets of `default/web`, as text.
+    pub secrets: BTreeSet<String>,
+    /// What is answered to `Prove` instead of the truth.
+    pub proofs: Proofs,
+    /// The proofs that were given.
+    pub proven: Vec<v1::RootProof>,
+}
+
+/// How the server answers who asks for a proof.
+#[derive(Default, Clone)]
+pub enum Proofs {
+    #[default]
+    Honest,
+    /// With one that was heard before.
+    Replay(v1::RootProof),
+    /// With what the server at that address says, as a man in the middle would.
+    Relay(SocketAddr),
 }
 
 struct Live {

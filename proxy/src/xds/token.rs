@@ -1,17 +1,29 @@
-//! Join tokens: `leno1.<id>.<secret>.<SHA-256 of the root certificate, hex>`. The hash is what makes the first contact safe:
-//! the sidecar gives the secret to nobody but the owner of that root.
+//! What a sidecar joins with, from `--token` or `--token-file`. Two kinds:
+//!
+//! - Join tokens, good once: `leno1.<id>.<secret>.<SHA-256 of the root certificate, hex>`. The hash is what makes the first contact
+//!   safe: the sidecar gives the secret to nobody but the owner of that root.
+//! - Join secrets, shared beforehand: see [`JoinSecret`].
 
 use std::fmt;
 use std::fs;
+
+use leno_certs::{JoinSecret, Zeroizing};
 
 use crate::settings::TokenSource;
 
 /// Longest token that is looked at, in bytes; one of ours has 133.
 const MOST_BYTES: usize = 1024;
 
+/// What proves who the sidecar is. It has no `Debug`, since it is a secret.
+pub(super) enum JoinToken {
+    /// A token that is good for one join.
+    Once(OnceToken),
+    /// A secret that the control plane knows, too.
+    Shared(JoinSecret),
+}
+
 /// A well-formed join token. It has no `Debug`, since it is a secret.
-#[derive(Clone)]
-pub(super) struct JoinToken {
+pub(super) struct OnceToken {
     /// As it is shown to the control plane.
     pub text: String,
     /// SHA-256 of the root certificate that the control plane must lead to.
@@ -44,7 +56,7 @@ impl JoinToken {
             TokenSource::File(path) => {
                 let text = fs::read_to_string(path);
                 let text = text.map_err(|why| InvalidToken::Unreadable(format!("{}: {why}", path.display())))?;
-                Self::parse(text.trim())
+                Self::parse(Zeroizing::new(text).trim())
             }
         }
     }
@@ -54,12 +66,30 @@ impl JoinToken {
         if text.len() > MOST_BYTES {
             return Err(Malformed("it is too long"));
         }
+        if JoinSecret::is_meant_by(text) {
+            return JoinSecret::parse(text).map(Self::Shared).map_err(|why| Malformed(why.reason()));
+        }
+        OnceToken::parse(text).map(Self::Once)
+    }
+
+    /// The root that it names; a shared secret names none.
+    pub fn root_sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Once(token) => Some(token.root_sha256),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+impl OnceToken {
+    fn parse(text: &str) -> Result<Self, InvalidToken> {
+        use InvalidToken::Malformed;
         let parts: Vec<&str> = text.split('.').collect();
         let [version, id, secret, root] = parts[..] else {
             return Err(Malformed("it does not have four parts"));
         };
         if version != "leno1" {
-            return Err(Malformed("it does not begin with leno1"));
+            return Err(Malformed("it begins with neither leno1 nor leno2"));
         }
         if id.len() != 16 || id.bytes().any(|b| !b.is_ascii_hexdigit()) {
             return Err(Malformed("its id is not 16 hexadecimal digits"));
@@ -100,7 +130,15 @@ mod tests {
     #[test]
     fn a_token_tells_which_root_to_trust() {
         let token = JoinToken::parse(&good()).map_err(|e| e.to_string()).unwrap();
-        assert_eq!((token.root_sha256, hex(&token.root_sha256)), ([0xab; 32], "ab".repeat(32)));
+        assert_eq!(token.root_sha256().map(|hash| (hash, hex(&hash))), Some(([0xab; 32], "ab".repeat(32))));
+    }
+
+    #[test]
+    fn a_shared_secret_is_told_from_a_token_and_names_no_root() {
+        let secret = JoinSecret::generate().unwrap();
+        let token = JoinToken::parse(&secret.to_text()).map_err(|e| e.to_string()).unwrap();
+        assert!(matches!(&token, JoinToken::Shared(read) if read.id() == secret.id()));
+        assert_eq!(token.root_sha256(), None);
     }
 
     #[test]
@@ -109,6 +147,7 @@ mod tests {
         let wrong = [
             String::new(),
             "leno1".into(),
+            "leno2.0123456789abcdef.AAAA".into(),
             good.replace("leno1", "leno2"),
             good.replace("0123", "012"),
             good.replace("c2V", "c*V"),

@@ -8,14 +8,17 @@ use super::marks::{BEGIN, END, WAS};
 /// Said after each begin, for who reads the file.
 const WHOSE: &str = "added by `leno inject`, removed by `leno uninject`";
 
+/// From where to where, and what stands there then.
+type Change = (Range<usize>, String);
+
 /// What is to change, in bytes of the text.
 #[derive(Debug)]
 pub(super) struct Edits<'a> {
     text: &'a str,
     /// Where from, where to, and what stands there then. They never overlap.
-    changes: Vec<(Range<usize>, String)>,
+    changes: Vec<Change>,
     /// Changes within brackets, by the lines of the outermost ones, which are replaced whole.
-    bracketed: BTreeMap<(usize, usize), Vec<(Range<usize>, String)>>,
+    bracketed: BTreeMap<(usize, usize), Vec<Change>>,
 }
 
 impl<'a> Edits<'a> {

@@ -22,13 +22,13 @@ pub(super) struct Broken {
 }
 
 /// The text without what stands between marks, and with what was replaced. Only documents with pods have marks of ours: what
-/// looks like one elsewhere, or in a text over several lines, is the user's.
+/// looks like one elsewhere, or inside a value, is the user's.
 pub(super) fn remove(text: &str, documents: &[Document]) -> Result<String, Broken> {
     let mut report = Report::new("");
-    let mut long = Vec::new();
+    let mut scalars = Vec::new();
     let mut parts: Vec<Range<usize>> = Vec::new();
     for (n, document) in documents.iter().enumerate() {
-        document.node.long_scalars(text, &mut long);
+        document.node.scalars(&mut scalars);
         if !units(document, &mut report).is_empty() {
             // From the document before to the one after: a mark may stand before the first field and after the last one.
             let start = n.checked_sub(1).and_then(|n| documents.get(n)).map_or(0, |before| before.node.span.end);
@@ -36,17 +36,17 @@ pub(super) fn remove(text: &str, documents: &[Document]) -> Result<String, Broke
             parts.push(start..end);
         }
     }
-    long.sort_by_key(|range| range.start);
+    scalars.sort_by_key(|range| range.start);
     let mut remover = Remover { out: String::with_capacity(text.len()), begun: None };
     let (mut start, mut number) = (0, 0);
-    let (mut part, mut scalar) = (parts.iter().peekable(), long.iter().peekable());
+    let (mut part, mut scalar) = (parts.iter().peekable(), scalars.iter().peekable());
     for line in text.split_inclusive('\n') {
         number += 1;
         while part.next_if(|part| part.end <= start).is_some() {}
         while scalar.next_if(|scalar| scalar.end <= start).is_some() {}
-        // The first line of a long text is no text yet.
         let ours = part.peek().is_some_and(|part| part.start <= start);
-        let in_text = scalar.peek().is_some_and(|scalar| scalar.start < start);
+        // A line with a part of a value is no comment, whatever it looks like.
+        let in_text = scalar.peek().is_some_and(|scalar| scalar.start < start + line.len());
         remover.line(line, number, ours && !in_text)?;
         start += line.len();
     }

@@ -15,9 +15,11 @@ const KINDS: [(&str, &str); 3] =
     [("livenessProbe", "liveness"), ("readinessProbe", "readiness"), ("startupProbe", "startup")];
 /// The ways to probe that go over the network; `exec` does not.
 const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
-/// As the sidecar bounds it.
+/// As the sidecar bounds it: it must never refuse to start over what it is told here.
 const MOST_TEXT: usize = 64 << 10;
+const MOST_PROBES: usize = 192;
 const MOST_TIMEOUT: i64 = 3600;
+const MOST_HEADERS: usize = 64;
 
 /// One probe that is turned to the sidecar.
 #[derive(Debug)]
@@ -69,9 +71,9 @@ pub(super) fn read<'a>(pod: &Pod<'a>, report: &mut Report) -> Vec<Rewritten<'a>>
             }
         }
     }
-    if text(&found).len() > MOST_TEXT {
-        let message = format!("the probes of one pod take more than {MOST_TEXT} bytes");
-        report.error(pod.spec.place, "", message, "shorten their headers and paths");
+    if found.len() > MOST_PROBES || text(&found).len() > MOST_TEXT {
+        let message = format!("a pod has at most {MOST_PROBES} probes, of {MOST_TEXT} bytes in all");
+        report.error(pod.spec.place, "", message, "write fewer and shorter ones");
     }
     found
 }
@@ -106,6 +108,9 @@ fn original(container: &Container<'_>, key: &str, probe: &Node, handler: &Field,
         }
     };
     fields.insert("port".to_owned(), json!(port));
+    if !fields_are_good(handler, &path, report) {
+        return None;
+    }
     let timeout = probe.get("timeoutSeconds").and_then(Node::int).filter(|seconds| *seconds != 0).unwrap_or(1);
     if !(1..=MOST_TIMEOUT).contains(&timeout) {
         let at = probe.field("timeoutSeconds").map_or(probe.place, |field| field.place);
@@ -116,6 +121,53 @@ fn original(container: &Container<'_>, key: &str, probe: &Node, handler: &Field,
     told.insert(handler.key.clone(), Value::Object(fields));
     told.insert("timeoutSeconds".to_owned(), json!(timeout));
     Some(Value::Object(told))
+}
+
+/// Whether the sidecar can do what the fields besides the port say.
+fn fields_are_good(handler: &Field, path: &str, report: &mut Report) -> bool {
+    let before = report.errors();
+    let mut refuse = |field: &Field, message: String, todo: &str| {
+        report.error(field.place, &format!("{path}.{}", clip(&field.key, 80)), message, todo);
+    };
+    for field in handler.value.fields() {
+        let text = field.value.text().unwrap_or_default();
+        match (handler.key.as_str(), field.key.as_str()) {
+            (_, "port") | ("httpGet", "path") | ("grpc", "service") => {}
+            ("httpGet", "scheme") if ["", "HTTP", "HTTPS"].contains(&text) => {}
+            ("httpGet", "scheme") => refuse(field, format!("{:?} is no scheme", clip(text, 80)), "write HTTP or HTTPS"),
+            ("httpGet" | "tcpSocket", "host") if is_host(text) => {}
+            ("httpGet" | "tcpSocket", "host") => {
+                refuse(
+                    field,
+                    format!("{:?} is no host", clip(text, 80)),
+                    "write a name or an address, or leave it out",
+                );
+            }
+            ("httpGet", "httpHeaders") => {
+                let headers = field.value.items();
+                if headers.len() > MOST_HEADERS || !headers.iter().all(is_header) {
+                    refuse(
+                        field,
+                        "these headers cannot be sent".to_owned(),
+                        "write at most 64, each value in one line",
+                    );
+                }
+            }
+            _ => refuse(field, "unknown field of a probe".to_owned(), "remove it, or write the probe as exec"),
+        }
+    }
+    report.errors() == before
+}
+
+fn is_host(text: &str) -> bool {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    bare.parse::<std::net::IpAddr>().is_ok() || bare.len() <= 253 && bare.chars().all(good)
+}
+
+fn is_header(header: &Node) -> bool {
+    let text = |key| header.get(key).and_then(Node::text).unwrap_or_default().as_bytes();
+    http::HeaderName::from_bytes(text("name")).is_ok() && http::HeaderValue::from_bytes(text("value")).is_ok()
 }
 
 /// The number of a port that is written as one, or by its name in the same container.

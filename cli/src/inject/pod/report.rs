@@ -36,6 +36,11 @@ impl Report {
         self.add(Severity::Error, at, field, message.into(), hint.into());
     }
 
+    /// How much was refused so far.
+    pub(super) fn errors(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.is_error()).count()
+    }
+
     /// The object is taken all the same.
     pub(super) fn warning(&mut self, at: Place, field: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.add(Severity::Warning, at, field, message.into(), hint.into());

@@ -163,21 +163,15 @@ impl Node {
         inner.find_map(|node| node.outermost_flow(bytes))
     }
 
-    /// The bytes of every scalar that goes over several lines, below and including this one.
-    pub(super) fn long_scalars(&self, text: &str, found: &mut Vec<Range<usize>>) {
-        if matches!(self.content, Content::Scalar(_)) {
-            if text[self.span.clone()].contains('\n') {
-                found.push(self.span.clone());
-            }
-            return;
+    /// The bytes of every scalar, keys included, below and including this one.
+    pub(super) fn scalars(&self, found: &mut Vec<Range<usize>>) {
+        if matches!(self.content, Content::Scalar(_)) && !self.span.is_empty() {
+            found.push(self.span.clone());
         }
-        for node in self.fields().iter().map(|field| &field.value).chain(self.items()) {
-            node.long_scalars(text, found);
-        }
+        self.items().iter().for_each(|item| item.scalars(found));
         for field in self.fields() {
-            if text[field.span.clone()].contains('\n') {
-                found.push(field.span.clone());
-            }
+            found.push(field.span.clone());
+            field.value.scalars(found);
         }
     }
 }

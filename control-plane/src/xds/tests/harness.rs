@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use leno_certs::{Identity, Key, SpiffeId, csr, tls};
+use leno_certs::{Identity, JoinSecret, Key, SpiffeId, csr, tls};
 use leno_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status as NackStatus};
 use leno_proto::v1::identity_client::IdentityClient;
-use leno_proto::v1::{JoinRequest, RenewRequest, SignedIdentity};
+use leno_proto::v1::{JoinRequest, ProveRequest, RenewRequest, RootProof, SecretProof, SignedIdentity};
 use leno_proto::{Registration, WorkloadState};
 use leno_runtime::drain::{self, Drain};
 use rustls::ClientConfig;
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Status, Streaming};
 
-use crate::ca::{self, CertificateAuthority, Refusals, ServerIdentity};
+use crate::ca::{self, CertificateAuthority, JoinSecrets, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals, ResourceType};
 use crate::model::{AppProtocol, Committed, Mesh, Name, Service, ServicePort, TargetPort};
 use crate::registry::Registry;
@@ -38,6 +38,7 @@ pub(super) struct Port {
     pub(super) globals: watch::Sender<Globals>,
     pub(super) serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     committed: watch::Sender<Arc<Committed>>,
+    pub(super) secrets_dir: tempfile::TempDir,
     _dir: tempfile::TempDir,
 }
 
@@ -50,7 +51,7 @@ impl Port {
         let authority = CertificateAuthority::new(store.clone(), root, Duration::from_secs(3600), &metrics);
         let listener = leno_runtime::listen::tcp("127.0.0.1:0", "--xds-addr", false).unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = ServerIdentity::new(authority.clone(), &[address]).unwrap();
+        let tls = ServerIdentity::new(authority.clone(), &[address], None).unwrap();
         let registry = Registry::restore(store, Duration::from_secs(2));
         let (drain, watch) = drain::channel();
         let committed = watch::Sender::new(Arc::new(Committed::default()));
@@ -67,9 +68,11 @@ impl Port {
         let sessions = Sessions::new(registry.clone());
         let refusals = Refusals::new(&metrics);
         tokio::spawn(registry.clone().run(watch.clone()));
-        let parts = Parts { authority, tls, registry, worlds, sessions, refusals, metrics };
+        let secrets_dir = tempfile::tempdir().unwrap();
+        let secrets = Some(Arc::new(JoinSecrets::open(secrets_dir.path(), "cluster.local").unwrap()));
+        let parts = Parts { authority, secrets, tls, registry, worlds, sessions, refusals, metrics };
         let serving = tokio::spawn(xds::serve(listener, parts.clone(), watch));
-        Self { address, parts, drain: Some(drain), globals, serving, committed, _dir: dir }
+        Self { address, parts, drain: Some(drain), globals, serving, committed, secrets_dir, _dir: dir }
     }
 
     /// Puts Services with these names and ports in force; gives the revision.
@@ -103,8 +106,30 @@ impl Port {
         let root = self.parts.authority.trust_bundle().root_hash();
         let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
         let key = Key::generate().unwrap();
-        let request = JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap() };
+        let request = JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap(), secret: None };
         Ok((IdentityClient::new(channel).join(request).await?.into_inner(), key))
+    }
+
+    /// As a sidecar that knows no root asks.
+    pub(super) async fn prove(&self, secret_id: &str, nonce: &[u8]) -> Result<RootProof, Status> {
+        let channel = connect(self.address, tls::unproven_client(&[b"h2"]).unwrap()).await;
+        let request = ProveRequest { secret_id: secret_id.to_owned(), nonce: nonce.to_vec() };
+        Ok(IdentityClient::new(channel).prove(request).await?.into_inner())
+    }
+
+    /// `token` is shown beside the proof; it should be empty.
+    pub(super) async fn join_by_secret(
+        &self,
+        secret: &JoinSecret,
+        id: &SpiffeId,
+        token: &str,
+    ) -> Result<SignedIdentity, Status> {
+        let root = self.parts.authority.trust_bundle().root_hash();
+        let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
+        let csr = csr::create(&Key::generate().unwrap(), id).unwrap();
+        let secret = Some(SecretProof { secret_id: secret.id().to_owned(), mac: secret.prove_request(&csr) });
+        let request = JoinRequest { token: token.to_owned(), csr, secret };
+        Ok(IdentityClient::new(channel).join(request).await?.into_inner())
     }
 
     pub(super) async fn renew(&self, who: &Identity, id: &SpiffeId) -> Result<SignedIdentity, Status> {

@@ -1,18 +1,19 @@
-//! The first contact: a CSR and a single-use token against a certificate.
+//! The first contact: a CSR and a single-use token, or a proof by a shared secret, against a certificate.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::{CertError, Key, SpiffeId, csr, tls};
-use leno_proto::v1::JoinRequest;
 use leno_proto::v1::identity_client::IdentityClient;
+use leno_proto::v1::{JoinRequest, SecretProof};
 use leno_runtime::backoff::Backoff;
 use leno_runtime::failure::{Failure, exit};
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
-use super::{Current, accept, saved};
+use super::{Current, accept, prove, saved};
 use crate::settings::Settings;
 use crate::xds::connect::{self, ALPN, ConnectError};
 use crate::xds::repeats::Repeats;
@@ -22,7 +23,7 @@ use crate::xds::token::JoinToken;
 const RPC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why one attempt failed.
-enum JoinError {
+pub(super) enum JoinError {
     /// Later may be better.
     Unreachable(String),
     /// It will not get better by itself.
@@ -40,7 +41,7 @@ impl From<ConnectError> for JoinError {
         match why {
             ConnectError::Unreachable(why) => Self::Unreachable(why),
             untrusted @ ConnectError::Untrusted(_) => Self::Refused(format!(
-                "{untrusted} (the token was made by another control plane, or somebody else answers at that address)"
+                "{untrusted} (the token was made by another control plane, or somebody else answers there)"
             )),
         }
     }
@@ -90,6 +91,13 @@ fn token(settings: &Settings, why: &str) -> Result<JoinToken, Failure> {
 }
 
 fn advice(settings: &Settings) -> String {
+    let shared = settings.token.as_ref().and_then(|source| JoinToken::read(source).ok());
+    if let Some(JoinToken::Shared(_)) = shared {
+        return format!(
+            "give this sidecar and the control plane's --join-secrets the same file {}.{}, as `leno inject` makes it",
+            settings.namespace, settings.service_account
+        );
+    }
     format!(
         "make a new token with `leno token create --service-account {} --namespace {}` and start again with --token-file",
         settings.service_account, settings.namespace
@@ -113,32 +121,42 @@ fn cannot_save(path: &Path, why: &std::io::Error) -> Failure {
     Failure::new(
         exit::CANNOT_CREATE,
         format!("the identity cannot be saved in {}: {why}", path.display()),
-        "give --state-dir a folder that this user may write, and a new token, since this one is used up",
+        "give --state-dir a folder that this user may write, and a new token, since a token of `leno token create` is used up now",
     )
 }
 
 async fn attempt(settings: &Settings, token: &JoinToken, key: &Key) -> Result<Current, JoinError> {
-    let link = connect::connect(&settings.control_plane, tls::pinned_client(token.root_sha256, ALPN)?).await?;
+    let root = match token {
+        JoinToken::Once(token) => token.root_sha256,
+        JoinToken::Shared(secret) => prove::root(&settings.control_plane, secret).await?,
+    };
+    let link = connect::connect(&settings.control_plane, tls::pinned_client(root, ALPN)?).await?;
     let id =
         SpiffeId::new(&link.trust_domain, &settings.namespace, &settings.service_account).map_err(CertError::from)?;
-    let request = JoinRequest { token: token.text.clone(), csr: csr::create(key, &id)? };
-    let call = async move { IdentityClient::new(link.channel).join(request).await };
-    let signed = match tokio::time::timeout(RPC_TIMEOUT, call).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) if is_refusal(status.code()) => return Err(JoinError::Refused(status.message().to_owned())),
-        Ok(Err(status)) => return Err(JoinError::Unreachable(format!("{}: {}", status.code(), status.message()))),
-        Err(_) => return Err(JoinError::Unreachable("it did not sign in time".to_owned())),
+    let csr = csr::create(key, &id)?;
+    let request = match token {
+        JoinToken::Once(token) => JoinRequest { token: token.text.clone(), csr, secret: None },
+        JoinToken::Shared(secret) => {
+            let proof = SecretProof { secret_id: secret.id().to_owned(), mac: secret.prove_request(&csr) };
+            JoinRequest { token: String::new(), csr, secret: Some(proof) }
+        }
     };
+    let signed = call(async move { IdentityClient::new(link.channel).join(request).await }).await?;
     let (identity, bundle) = accept(signed, Key::from_pkcs8(&key.to_pkcs8())?, &id)?;
-    if !bundle.roots.iter().any(|root| super::sha256(root) == token.root_sha256) {
-        return Err(JoinError::Refused("the trust bundle does not hold the root that the token names".to_owned()));
+    if !bundle.roots.iter().any(|held| super::sha256(held) == root) {
+        return Err(JoinError::Refused("the trust bundle does not hold the root that was shown before".to_owned()));
     }
-    Ok(Current {
-        identity: Arc::new(identity),
-        bundle: Arc::new(bundle),
-        renew_generation: None,
-        joined_root: token.root_sha256,
-    })
+    Ok(Current { identity: Arc::new(identity), bundle: Arc::new(bundle), renew_generation: None, joined_root: root })
+}
+
+/// One call of the identity service, within a time.
+pub(super) async fn call<T>(rpc: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, JoinError> {
+    match tokio::time::timeout(RPC_TIMEOUT, rpc).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) if is_refusal(status.code()) => Err(JoinError::Refused(status.message().to_owned())),
+        Ok(Err(status)) => Err(JoinError::Unreachable(format!("{}: {}", status.code(), status.message()))),
+        Err(_) => Err(JoinError::Unreachable("it did not answer in time".to_owned())),
+    }
 }
 
 /// Codes by which a server says no, as opposed to not now.

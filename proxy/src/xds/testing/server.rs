@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures_util::Stream;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use leno_certs::{Authority, SpiffeId, tls, verify};
+use leno_certs::{Authority, JoinSecret, SpiffeId, tls, verify};
 use leno_proto::discovery::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use leno_proto::resource::REGISTRATION_URL;
+use leno_proto::v1::identity_client::IdentityClient;
 use leno_proto::v1::identity_server::{Identity as IdentityService, IdentityServer};
-use leno_proto::v1::{JoinRequest, RenewRequest, SignedIdentity};
+use leno_proto::v1::{JoinRequest, ProveRequest, RenewRequest, RootProof, SignedIdentity};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,7 +25,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 
-use super::{Live, Seen, World, bundle, identity, sign};
+use super::{Live, Proofs, Seen, World, bundle, identity, sign};
+use crate::settings::HostPort;
+use crate::xds::connect;
 
 type Peer = Option<(SpiffeId, OffsetDateTime)>;
 
@@ -129,14 +132,51 @@ fn take(world: &mut World, stream: usize, request: DeltaDiscoveryRequest) {
     }
 }
 
+async fn relay(real: std::net::SocketAddr, request: ProveRequest) -> Result<RootProof, Status> {
+    let real = HostPort { host: real.ip().to_string(), port: real.port() };
+    let link = connect::connect(&real, tls::unproven_client(connect::ALPN).unwrap()).await.unwrap();
+    Ok(IdentityClient::new(link.channel).prove(request).await?.into_inner())
+}
+
+impl Served {
+    fn secret(&self, id: &str) -> Result<JoinSecret, Status> {
+        let world = self.world.lock().unwrap();
+        let mut secrets = world.secrets.iter().map(|text| JoinSecret::parse(text).unwrap());
+        secrets.find(|secret| secret.id() == id).ok_or_else(|| Status::unauthenticated("secret_unknown: not known"))
+    }
+}
+
 #[tonic::async_trait]
 impl IdentityService for Served {
+    async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<RootProof>, Status> {
+        let request = request.into_inner();
+        let proofs = self.world.lock().unwrap().proofs.clone();
+        let proof = match proofs {
+            Proofs::Replay(proof) => proof,
+            Proofs::Relay(real) => relay(real, request).await?,
+            Proofs::Honest => {
+                let secret = self.secret(&request.secret_id)?;
+                let root = bundle(&self.authority).root_hash();
+                let mac = secret.prove_root(&request.nonce.try_into().unwrap(), &root);
+                RootProof { root_sha256: root.to_vec(), mac }
+            }
+        };
+        self.world.lock().unwrap().proven.push(proof.clone());
+        Ok(Response::new(proof))
+    }
+
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<SignedIdentity>, Status> {
         let request = request.into_inner();
+        let life = Duration::from_secs(3600);
+        if let Some(proof) = &request.secret {
+            if !self.secret(&proof.secret_id)?.request_is_proven(&request.csr, &proof.mac) {
+                return Err(Status::unauthenticated("secret_wrong: another secret"));
+            }
+            return sign(&self.authority, &request.csr, OffsetDateTime::now_utc(), life).map(Response::new);
+        }
         if !self.world.lock().unwrap().tokens.remove(&request.token) {
             return Err(Status::unauthenticated("token_used: this token was used before"));
         }
-        let life = Duration::from_secs(3600);
         sign(&self.authority, &request.csr, OffsetDateTime::now_utc(), life).map(Response::new)
     }
 

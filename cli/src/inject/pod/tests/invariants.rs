@@ -91,7 +91,7 @@ fn restore(object: &mut Value) {
         told = serde_json::from_str(&environment(sidecar)["LENO_PROBES"].replace("$$", "$")).unwrap();
     }
     for key in ["initContainers", "volumes"] {
-        let Some(list) = spec[key].as_array_mut() else { continue };
+        let Some(list) = spec.get_mut(key).and_then(Value::as_array_mut) else { continue };
         list.retain(|item| !item["name"].as_str().unwrap_or_default().starts_with("leno-"));
         if list.is_empty() {
             spec.as_object_mut().unwrap().remove(key);
