@@ -102,10 +102,10 @@ fn ports(unit: &Unit<'_>, pod: &Pod<'_>, settings: &Settings, report: &mut Repor
             continue;
         }
         let number = port.get("containerPort").and_then(Node::int).and_then(|n| u16::try_from(n).ok());
-        if let (Some(name), Some(number)) = (text("name").filter(|name| annotations::is_name(name)), number) {
-            if !found.iter().any(|(known, _)| known == name) {
-                found.push((name.to_owned(), number));
-            }
+        let name =
+            text("name").filter(|name| annotations::is_name(name) && !found.iter().any(|(known, _)| known == name));
+        if let (Some(name), Some(number)) = (name, number) {
+            found.push((name.to_owned(), number));
         }
     }
     if found.len() > MOST {

@@ -8,14 +8,17 @@ use super::marks::{BEGIN, END, WAS};
 /// Said after each begin, for who reads the file.
 const WHOSE: &str = "added by `leno inject`, removed by `leno uninject`";
 
+/// Where from, where to, and what stands there then.
+type Change = (Range<usize>, String);
+
 /// What is to change, in bytes of the text.
 #[derive(Debug)]
 pub(super) struct Edits<'a> {
     text: &'a str,
-    /// Where from, where to, and what stands there then. They never overlap.
-    changes: Vec<(Range<usize>, String)>,
+    /// They never overlap.
+    changes: Vec<Change>,
     /// Changes within brackets, by the lines of the outermost ones, which are replaced whole.
-    bracketed: BTreeMap<(usize, usize), Vec<(Range<usize>, String)>>,
+    bracketed: BTreeMap<(usize, usize), Vec<Change>>,
 }
 
 impl<'a> Edits<'a> {
@@ -125,7 +128,7 @@ impl<'a> Edits<'a> {
 }
 
 /// A part of the text with changes.
-fn changed(text: &str, part: Range<usize>, mut changes: Vec<(Range<usize>, String)>) -> String {
+fn changed(text: &str, part: Range<usize>, mut changes: Vec<Change>) -> String {
     // Stable: what is added at one place keeps its order, and stands before what is replaced there.
     changes.sort_by_key(|(range, _)| range.start);
     let (mut out, mut at) = (String::with_capacity(part.len() * 2), part.start);

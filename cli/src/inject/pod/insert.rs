@@ -35,7 +35,7 @@ impl Planner<'_, '_, '_> {
         let (present, absent): (Vec<_>, Vec<_>) = lists.iter().partition(|(key, _)| spec.field(key).is_some());
         for (key, items) in present {
             if let Some(field) = spec.field(key) {
-                self.into_list(spec, field, key, items);
+                self.extend_list(spec, field, key, items);
             }
         }
         if absent.is_empty() {
@@ -61,7 +61,7 @@ impl Planner<'_, '_, '_> {
         }
     }
 
-    fn into_list(&mut self, spec: &Node, field: &Field, key: &str, items: &[Item]) {
+    fn extend_list(&mut self, spec: &Node, field: &Field, key: &str, items: &[Item]) {
         let list = &field.value;
         if self.refuse_shared(list, key) {
             return;
