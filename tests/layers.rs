@@ -171,7 +171,7 @@ fn no_file_is_500_lines_long() {
 fn the_check_itself_finds_what_is_wrong() {
     let file = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
     let bad = [
-        file("http/router.rs", "use crate::tcp::Relay;\n"),      // a sibling
+        file("listener/mesh.rs", "use crate::xds::Client;\n"),    // a sibling
         file("balance.rs", "fn f() { crate::upstream::x() }\n"), // a module below
         file("state/snapshot.rs", "use crate::{model::Route, xds::{A, B}};\n"), // one of a group
         file("extra.rs", ""),                                    // a module without a place
