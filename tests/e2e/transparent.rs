@@ -5,4 +5,5 @@ mod databases;
 mod lifecycle;
 mod outside;
 mod pod;
+mod routes;
 mod servers;
