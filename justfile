@@ -46,5 +46,9 @@ demo:
 bench *ARGS:
     cargo run --release -p leno-bench -- http1 {{ARGS}}
 
+# The wait for the first byte of a server that speaks first, directly and through intercepting sidecars; as root
+first-byte *ARGS:
+    cargo run --release -p leno-bench -- first-byte {{ARGS}}
+
 ci:
     .ci/run

@@ -6,4 +6,5 @@ mod dns;
 mod lifecycle;
 mod outside;
 mod pod;
+mod routes;
 mod servers;
