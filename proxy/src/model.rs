@@ -4,6 +4,7 @@
 mod convert;
 mod endpoint;
 mod matching;
+mod nearness;
 mod resources;
 mod route;
 mod service;
@@ -12,6 +13,7 @@ mod snapshot;
 pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Peer};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
+pub use nearness::Network;
 pub use resources::{Assembled, Demand, Resources};
 pub use route::{HeaderModifier, Retry, RouteKind};
 pub use service::{AppProtocol, Policy};

@@ -175,5 +175,6 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
             .collect(),
         healthy: workload.healthy,
         any_port: workload.any_port,
+        more_addresses: workload.more_addresses.iter().map(ToString::to_string).collect(),
     }
 }

@@ -15,7 +15,7 @@ use prost_types::Any;
 use super::route::{HttpRoute, TcpRoute};
 use super::service::Service;
 use super::snapshot::{Cluster, Destination, Posture, Snapshot};
-use super::{InvalidResource, convert};
+use super::{InvalidResource, Network, convert, nearness};
 
 /// What an app asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,8 @@ pub struct Resources {
     endpoints: Answers<Arc<v1::Endpoints>>,
     addresses: Answers<v1::Address>,
     posture: Arc<Posture>,
+    /// Those that this machine is in.
+    networks: Vec<Network>,
     /// What was assembled last. A destination whose parts are not all there keeps its previous version.
     assembled: BTreeMap<String, Arc<Destination>>,
 }
@@ -72,8 +74,9 @@ impl Resources {
                 self.tcp_routes.insert(name, Some(route));
             }
             v1::Endpoints::TYPE_URL => {
-                let endpoints: v1::Endpoints = decode(any)?;
-                for endpoint in &endpoints.endpoints {
+                let mut endpoints: v1::Endpoints = decode(any)?;
+                for endpoint in &mut endpoints.endpoints {
+                    nearness::choose(endpoint, &self.networks);
                     for port in &endpoint.ports {
                         let port = u16::try_from(port.service_port).unwrap_or_default();
                         convert::endpoint(endpoint, port)?;
@@ -89,6 +92,11 @@ impl Resources {
             other => return Err(InvalidResource(format!("type {other:?} is not known to this sidecar"))),
         }
         Ok(())
+    }
+
+    /// Says which networks this machine is in; holds for what is taken in from then on.
+    pub fn set_networks(&mut self, networks: Vec<Network>) {
+        self.networks = networks;
     }
 
     /// Takes in what the control plane wants of this sidecar's namespace. Gives whether that is news.

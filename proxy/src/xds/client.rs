@@ -132,6 +132,7 @@ impl Client {
         let identity = parts.credentials.id().to_string();
         let path = snapshot::path(&parts.state_dir);
         let mut subscriber = Subscriber::new(parts.credentials.clone());
+        subscriber.set_networks(registrant::networks());
         let saved = snapshot::load(&path, &identity);
         let restored = saved.is_some();
         if let Some(saved) = saved {
@@ -194,6 +195,7 @@ impl Client {
         self.outgoing = Some(sender);
         self.parts.registrant.reached_from(link.local);
         let state = *self.state.borrow_and_update();
+        lock(&self.subscriber).set_networks(registrant::networks());
         lock(&self.subscriber).connected(self.parts.registrant.node(state));
         // The first requests are under way before the server has opened its side: that saves a round trip, and a server may
         // want to see who comes before it does.

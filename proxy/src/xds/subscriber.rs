@@ -22,7 +22,7 @@ use self::owed::{Answer, Owed};
 use super::held::{Held, Key, Raw, known_type};
 use super::identity::Credentials;
 use super::snapshot::Saved;
-use crate::model::{Assembled, Demand, Resources, posture};
+use crate::model::{Assembled, Demand, Network, Resources, posture};
 use crate::state::demand::MOST_DEMANDS;
 
 const BUNDLE: &str = <v1::TrustBundle as Resource>::TYPE_URL;
@@ -127,6 +127,11 @@ impl Subscriber {
     /// No worker has used a destination for long.
     pub(super) fn idle(&mut self, demand: &Demand) {
         self.changed |= self.demanded.remove(demand);
+    }
+
+    /// Says which networks this machine is in, before anything is taken in that was sent or saved.
+    pub(super) fn set_networks(&mut self, networks: Vec<Network>) {
+        self.resources.set_networks(networks);
     }
 
     /// A new stream begins; the next [`Self::commit`] subscribes everything on it.

@@ -94,6 +94,7 @@ pub fn endpoints(service: &str, address: &str) -> v1::Endpoints {
         ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
         healthy: true,
         any_port: false,
+        more_addresses: vec![],
     };
     v1::Endpoints { service: service.into(), endpoints: vec![endpoint] }
 }

@@ -31,6 +31,7 @@ fn endpoints(service: &str, address: &str) -> v1::Endpoints {
             ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
             healthy: true,
             any_port: false,
+            more_addresses: vec![],
         }],
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use leno_proto::discovery::Node;
 use leno_proto::{Registration, WorkloadState};
 
+use crate::model::Network;
 use crate::settings::Settings;
 
 /// Builds the registration; the address may only be known once the control plane was reached.
@@ -18,18 +19,33 @@ pub struct Registrant {
 /// Further addresses that are told, at most.
 const MOST_ADDRESSES: usize = 16;
 
+fn interfaces() -> Vec<if_addrs::Interface> {
+    if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the addresses of this machine cannot be read; it is found by one of them only");
+        Vec::new()
+    })
+}
+
+/// The networks that this machine is in.
+pub(super) fn networks() -> Vec<Network> {
+    let network = |interface: if_addrs::Interface| {
+        let prefix = match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+            if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+        };
+        Network { address: interface.ip(), prefix }
+    };
+    interfaces().into_iter().map(network).collect()
+}
+
 /// The addresses of this network namespace at which others may look for the app. They are read at each connection: a container
 /// may get another network while it runs.
 fn addresses() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the addresses of this machine cannot be read; it is found by one of them only");
-        Vec::new()
-    });
     let reachable = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
     };
-    interfaces.iter().map(|interface| interface.ip()).filter(reachable).take(MOST_ADDRESSES).collect()
+    interfaces().iter().map(|interface| interface.ip()).filter(reachable).take(MOST_ADDRESSES).collect()
 }
 
 impl Registrant {
