@@ -7,6 +7,10 @@ default:
 test:
     cargo test --workspace
 
+# Each fuzz target for so many seconds; `fuzz/run TARGET` for one
+fuzz SECONDS="60":
+    fuzz/run --all {{SECONDS}}
+
 # One end-to-end promise, for example `just e2e split`
 e2e NAME:
     cargo test -p leno-tests --test e2e -- {{NAME}}
@@ -26,10 +30,14 @@ audit:
 
 # Every example is valid
 examples:
-    cargo run --quiet -p leno-cli -- validate -f examples
+    for file in examples/*.yaml examples/compose/mesh examples/compose/steps/*.yaml; do cargo run --quiet -p leno-cli -- validate -f $file || exit 1; done
 
 build:
     cargo build --release -p leno-cli -p leno-proxy -p leno-control-plane
+
+# The images leno-proxy, leno-control-plane and leno, for docker-compose and Kubernetes; `just images --quick` for tests
+images *ARGS:
+    images/build {{ARGS}}
 
 demo:
     cargo run --release -- demo
@@ -37,6 +45,10 @@ demo:
 # Leno beside its peers; `just bench --floor PATH --check` checks the claims
 bench *ARGS:
     cargo run --release -p leno-bench -- http1 {{ARGS}}
+
+# The wait for the first byte of a server that speaks first, directly and through intercepting sidecars; as root
+first-byte *ARGS:
+    cargo run --release -p leno-bench -- first-byte {{ARGS}}
 
 ci:
     .ci/run

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use leno_tests::binaries;
 
-fn help(binary: &Path) -> String {
+fn help(binary: &Path, subcommand: Option<&str>) -> String {
     // A fixed width and no environment of the reader's.
     let output = Command::new(binary)
+        .args(subcommand)
         .arg("--help")
         .env("COLUMNS", "120")
         .env_remove("LENO_CONTROL_PLANE")
@@ -22,9 +23,11 @@ fn help(binary: &Path) -> String {
 fn the_reference_of_flags_is_what_the_programs_print() {
     let mut page =
         String::from("# Flags\n\nPrinted from the programs; a test keeps it so. `leno` is in [cli.md](cli.md).\n");
-    for binary in [binaries::control_plane(), binaries::proxy()] {
+    let proxy = [None, Some("intercept"), Some("wait"), Some("hold")].map(|subcommand| (binaries::proxy(), subcommand));
+    for (binary, subcommand) in [(binaries::control_plane(), None)].into_iter().chain(proxy) {
         let name = binary.file_name().expect("a name").to_string_lossy().into_owned();
-        page.push_str(&format!("\n## {name}\n\n```text\n{}```\n", help(&binary)));
+        let name = [Some(name.as_str()), subcommand].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        page.push_str(&format!("\n## {name}\n\n```text\n{}```\n", help(&binary, subcommand)));
     }
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
     if std::env::var_os("LENO_BLESS").is_some() {

@@ -102,6 +102,36 @@ fn every_request_is_counted_once_by_the_frontend_and_once_by_the_app() {
     assert!(number(&seen, "refused") + number(&seen, "resets") >= failed);
 }
 
+/// The port that a part was told to listen on cannot be 0 for the next one to know it, so it is taken and given back.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn the_shop_asks_web_and_the_store_for_each_visit_and_says_which_of_them_failed() {
+    let (web_at, store_at, shop_at) = (free_address(), free_address(), free_address());
+    let web = App::start(&["web", "--version", "v1", "--instance", "web-1", "--listen", &web_at]);
+    let store = App::start(&["store", "--listen", &store_at]);
+    let url = format!("http://{web_at}/");
+    let mut shop = App::start(&["shop", "--listen", &shop_at, "--web", &url, "--store", &store_at]);
+    // It does not live by its standard input, as the demo's parts do.
+    drop(shop.stdin.take());
+    let visit = || {
+        let get = ["demo-app", "get", &format!("http://{shop_at}/")].map(str::to_owned);
+        let output = Command::new(env!("CARGO_BIN_EXE_leno")).args(get).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(visit(), (true, "200 web v1 web-1, visit 1\n".to_owned()));
+    assert_eq!(visit(), (true, "200 web v1 web-1, visit 2\n".to_owned()));
+    drop(store);
+    let (ok, said) = visit();
+    assert!(!ok && said.contains("502 database: "), "{said}");
+    drop(web);
+    let (ok, said) = visit();
+    assert!(!ok && said.contains("502 web: "), "{said}");
+}
+
 #[test]
 fn an_app_ends_when_the_demo_lets_go_of_its_standard_input() {
     for args in [&["store"][..], &["web", "--version", "v1", "--instance", "x"]] {

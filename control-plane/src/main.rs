@@ -1,9 +1,11 @@
 //! Leno's control plane.
 
 use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use leno_control_plane::app;
@@ -17,11 +19,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Two are enough for thousands of sidecars, and leave the machine to them.
 const WORKERS: usize = 2;
+/// How long a health check waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(Command::Health { admin_addr }) = args.command {
-        return exit_with(health(&admin_addr));
+        return exit_with(health(admin_addr));
     }
     // Clap has asked for what is required; this asks for the rest when there is not a single flag.
     let settings = args.settings.unwrap_or_else(Settings::parse);
@@ -30,8 +34,8 @@ fn main() -> ExitCode {
     exit_with(start(&settings))
 }
 
-fn health(admin_addr: &str) -> Result<(), Failure> {
-    probe::ready(admin_addr).map_err(|why| {
+fn health(admin_addr: SocketAddr) -> Result<(), Failure> {
+    probe::ready(admin_addr, Instant::now() + PATIENCE).map_err(|why| {
         Failure::new(exit::UNAVAILABLE, why, "look at the control plane's log, and give its --admin-addr")
     })
 }

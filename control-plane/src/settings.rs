@@ -1,7 +1,7 @@
 //! The command line of the control plane: what is read once, at the start. Everything else comes through the configuration.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub enum Command {
     Health {
         /// Its --admin-addr.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
-        admin_addr: String,
+        admin_addr: SocketAddr,
     },
 }
 
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_command_needs_nothing_of_what_a_control_plane_does() {
         let args = Args::try_parse_from(["leno-control-plane", "health"]).unwrap();
-        assert!(matches!(args.command, Some(Command::Health { admin_addr }) if admin_addr == "127.0.0.1:15014"));
+        assert!(matches!(args.command, Some(Command::Health { admin_addr }) if admin_addr.port() == 15014));
         assert!(args.settings.is_none());
         assert!(Args::try_parse_from(["leno-control-plane", "--state-dir", "s", "health"]).is_err());
     }

@@ -1,11 +1,12 @@
 //! The subcommands of `leno-proxy`: what a container or its health check runs beside the sidecar.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use leno_runtime::failure::{Failure, exit, exit_with};
+use leno_runtime::probe;
 use rustix::process::{WaitOptions, wait as wait_for_child};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,8 +19,9 @@ const DIFFERENT: u8 = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest one try of `wait` takes.
 const TRY: Duration = Duration::from_secs(2);
-/// Of an answer no more is read.
-const ANSWER_BYTES: usize = 1024;
+/// How long the sidecar of a job may drain after the app has ended: a little longer than its own limit, unless that was
+/// changed.
+const DRAINING: Duration = Duration::from_secs(35);
 
 fn usage(problems: &Problems) -> Failure {
     Failure::new(exit::USAGE, problems.to_string(), "`leno-proxy intercept --help` shows every flag")
@@ -68,7 +70,7 @@ pub fn wait(args: &WaitArgs) -> Result<(), Failure> {
     })?;
     let start = Instant::now();
     loop {
-        let Err(why) = ready(addr, Instant::now() + TRY) else { return Ok(()) };
+        let Err(why) = probe::ready(addr, Instant::now() + TRY) else { return Ok(()) };
         if start.elapsed() >= timeout {
             return Err(Failure::new(
                 exit::UNAVAILABLE,
@@ -78,34 +80,6 @@ pub fn wait(args: &WaitArgs) -> Result<(), Failure> {
         }
         std::thread::sleep(PAUSE.min(timeout.saturating_sub(start.elapsed())));
     }
-}
-
-/// Asks once. Everything together ends at `deadline`, however slowly the other end answers.
-fn ready(addr: SocketAddr, deadline: Instant) -> Result<(), String> {
-    let left = || match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err("no answer in time".to_owned()),
-        left => Ok(left),
-    };
-    let text = |why: std::io::Error| why.to_string();
-    let mut stream = TcpStream::connect_timeout(&addr, left()?).map_err(text)?;
-    stream.set_write_timeout(Some(left()?)).map_err(text)?;
-    let request = format!("GET /ready HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(text)?;
-    let (mut answer, mut buffer) = (Vec::new(), [0; ANSWER_BYTES]);
-    while answer.len() < ANSWER_BYTES {
-        stream.set_read_timeout(Some(left()?)).map_err(text)?;
-        match stream.read(&mut buffer).map_err(text)? {
-            0 => break,
-            n => answer.extend_from_slice(&buffer[..n]),
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer.split_once("\r\n").map_or(&*answer, |(line, _)| line);
-    if status.starts_with("HTTP/1.1 200 ") {
-        return Ok(());
-    }
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Err(format!("it answers {status:?} {}", body.trim()))
 }
 
 /// `leno-proxy hold`: what a container runs whose namespaces others join. As the first process of a process namespace it
@@ -124,7 +98,10 @@ pub fn hold(args: &HoldArgs) -> Result<(), Failure> {
         let mut child = signal(SignalKind::child()).map_err(refused)?;
         let apps_ended = async {
             match args.until_apps_end {
-                true => apps::ended().await,
+                true => {
+                    apps::ended().await;
+                    apps::alone(DRAINING).await;
+                }
                 false => std::future::pending().await,
             }
         };
@@ -148,6 +125,7 @@ fn reap() {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::net::TcpListener;
 
     use super::*;
@@ -199,7 +177,7 @@ mod tests {
         assert_eq!(wait(&args(addr, "0s")).unwrap_err().code(), exit::UNAVAILABLE);
         // And one that never comes ends at the deadline.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let why = ready(silent.local_addr().unwrap(), Instant::now() + Duration::from_millis(50)).unwrap_err();
+        let why = probe::ready(silent.local_addr().unwrap(), Instant::now() + Duration::from_millis(50)).unwrap_err();
         assert!(!why.is_empty());
     }
 

@@ -74,6 +74,11 @@ impl<I> Prefixed<I> {
         Self { prefix: prefix.freeze(), io }
     }
 
+    /// As [`Self::new`], for bytes that are not to be changed any more.
+    pub fn of(prefix: Bytes, io: I) -> Self {
+        Self { prefix, io }
+    }
+
     /// The connection itself.
     pub fn get_ref(&self) -> &I {
         &self.io

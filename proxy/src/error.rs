@@ -57,8 +57,6 @@ reasons! {
     BadAuthority = "bad_authority", BAD_REQUEST, Downstream, unseen: true;
     /// A form of request that this port does not serve.
     BadRequest = "bad_request", BAD_REQUEST, Downstream, unseen: true;
-    /// The caller asks to go on in another protocol, such as WebSocket, which is not carried yet.
-    UpgradeUnsupported = "upgrade_unsupported", NOT_IMPLEMENTED, Downstream, unseen: true;
     /// There is no service of that name in the mesh, or it has no such port.
     UnknownService = "unknown_service", NOT_FOUND, Downstream, unseen: true;
     /// The service has routes, and none matches the request.

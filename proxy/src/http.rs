@@ -8,6 +8,7 @@ mod inbound;
 mod outbound;
 mod respond;
 mod server;
+mod upgrade;
 
 pub use body::ResponseBody;
 pub use inbound::{AppPort, AppPorts, Inbound};

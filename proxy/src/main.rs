@@ -47,24 +47,31 @@ fn serve(args: Args) -> ExitCode {
     };
     let exit_with_app = settings.exit_with_app;
     let result = runtime.block_on(async {
-        let bound = app::build(settings).await?;
-        bound.run(end(exit_with_app)).await
+        let app_ended = app_ended(exit_with_app);
+        tokio::pin!(app_ended);
+        // A job may end before its sidecar has joined the mesh.
+        let bound = tokio::select! {
+            bound = app::build(settings) => bound?,
+            () = &mut app_ended => return Ok(()),
+        };
+        let end = async {
+            tokio::select! {
+                () = signals::shutdown() => {}
+                () = app_ended => {}
+            }
+        };
+        bound.run(end).await
     });
     // Whatever still waits on a blocking call (a DNS lookup, say) does not keep the process.
     runtime.shutdown_background();
     exit_with(result)
 }
 
-/// When the sidecar is to drain: it is told to, or the app that it is there for has ended.
-async fn end(exit_with_app: bool) {
-    let app_ended = async {
-        match exit_with_app {
-            true => apps::ended().await,
-            false => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = signals::shutdown() => {}
-        () = app_ended => tracing::info!("the app has ended"),
+/// With `--exit-with-app`: comes back when the app that this sidecar is there for has ended.
+async fn app_ended(exit_with_app: bool) {
+    if !exit_with_app {
+        return std::future::pending().await;
     }
+    apps::ended().await;
+    tracing::info!("the app has ended");
 }

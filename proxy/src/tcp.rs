@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::model::Retry;
+use crate::resilience::budget::RetryBudget;
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::LocalPort;
 use crate::telemetry::ServiceMetrics;
@@ -39,7 +40,19 @@ pub struct Reached {
 /// Why the last one could not be reached.
 pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
     let (_, cluster) = port.tcp.draw()?;
-    port.budget.request();
+    dial_cluster(&port.budget, cluster, dialer).await
+}
+
+/// As [`dial`], for a cluster that was drawn already.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_cluster(
+    budget: &RetryBudget,
+    cluster: &LocalCluster,
+    dialer: &SharedDialer,
+) -> Result<Reached, Reason> {
+    budget.request();
     let policy = Retry::default();
     let mut tried = Vec::new();
     loop {
@@ -49,7 +62,7 @@ pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Re
         cluster.record(&endpoint, dialled.is_ok());
         match dialled {
             Ok(io) => return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight }),
-            Err(reason) if !again(port, cluster, &policy, tried.len(), reason) => return Err(reason),
+            Err(reason) if !again(budget, cluster, &policy, tried.len(), reason) => return Err(reason),
             Err(_) => tried.push(endpoint),
         }
         cluster.metrics.retries.inc();
@@ -58,11 +71,11 @@ pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Re
     }
 }
 
-fn again(port: &LocalPort, cluster: &LocalCluster, policy: &Retry, tried: usize, reason: Reason) -> bool {
+fn again(budget: &RetryBudget, cluster: &LocalCluster, policy: &Retry, tried: usize, reason: Reason) -> bool {
     if tried >= policy.attempts as usize || !retry::retryable(policy, &http::Method::GET, Outcome::Failed(reason)) {
         return false;
     }
-    let granted = port.budget.withdraw(tokio::time::Instant::now());
+    let granted = budget.withdraw(tokio::time::Instant::now());
     if !granted {
         cluster.metrics.retries_denied.inc();
     }

@@ -11,7 +11,7 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 69;
     /// The state folder or a file in it cannot be made, read or written.
     pub const CANNOT_CREATE: u8 = 73;
-    /// The control plane refused who we say we are.
+    /// The control plane refused who we say we are, or the kernel what we have no right to.
     pub const DENIED: u8 = 77;
     /// A setting is wrong.
     pub const CONFIG: u8 = 78;

@@ -4,9 +4,12 @@
 mod abuse;
 mod bad_config;
 mod cli;
+mod compose;
 mod control_plane_loss;
 mod demo;
 mod identity;
+mod intercept;
+mod job;
 mod lifecycle;
 mod many_sidecars;
 mod observe;
@@ -20,3 +23,4 @@ mod stalled_bodies;
 mod start_errors;
 mod tcp;
 mod transparent;
+mod upgrade;

@@ -2,7 +2,9 @@
 
 mod apps;
 mod databases;
+mod dns;
 mod lifecycle;
 mod outside;
 mod pod;
+mod routes;
 mod servers;

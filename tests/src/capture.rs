@@ -4,6 +4,7 @@ mod pcap;
 mod record;
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,8 @@ pub struct Capture {
     process: Process,
     file: PathBuf,
     ports: Vec<u16>,
+    /// Where the last packet is sent from, on a wire.
+    bridge: Option<Namespace>,
 }
 
 impl Capture {
@@ -29,9 +32,11 @@ impl Capture {
         Self::run(dir, tcpdump, "lo", &filter.join(" or "), ports).await
     }
 
-    /// Captures every packet that passes the bridge of a network, where TLS is expected on the TCP `ports` and nothing else is.
-    pub async fn wire(dir: &Path, bridge: &Namespace, ports: &[u16]) -> Self {
-        Self::run(dir, bridge.command(tools::find("tcpdump").expect("tcpdump")), "br0", "", ports).await
+    /// Captures every packet that passes the bridge of a network and `filter`. TLS is expected on the TCP `ports`, and nothing
+    /// else is.
+    pub async fn wire(dir: &Path, bridge: &Namespace, filter: &str, ports: &[u16]) -> Self {
+        let tcpdump = bridge.command(tools::find("tcpdump").expect("tcpdump"));
+        Self { bridge: Some(bridge.clone()), ..Self::run(dir, tcpdump, "br0", filter, ports).await }
     }
 
     async fn run(dir: &Path, mut tcpdump: Command, interface: &str, filter: &str, ports: &[u16]) -> Self {
@@ -43,11 +48,23 @@ impl Capture {
             .arg(filter);
         let process = Process::spawn("tcpdump", &mut tcpdump, dir);
         wait::until("tcpdump listens", wait::DEADLINE, || process.log().contains("listening on")).await;
-        Self { process, file, ports: ports.to_vec() }
+        Self { process, file, ports: ports.to_vec(), bridge: None }
     }
 
     /// Stops after the packets so far and reads them.
     pub async fn stop(mut self) -> Packets {
+        if let Some(bridge) = &self.bridge {
+            let last = bridge.enter(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                socket.send_to(pcap::LAST, "10.77.0.2:9")
+            });
+            last.and_then(|sent| sent).expect("a packet on the bridge");
+            wait::until("the last packet is captured", wait::DEADLINE, || {
+                let bytes = std::fs::read(&self.file).unwrap_or_default();
+                bytes.windows(pcap::LAST.len()).any(|window| window == pcap::LAST)
+            })
+            .await;
+        }
         // Packets wait in the kernel's ring for tcpdump: it reads them before it obeys the interrupt, as long as it has
         // been told only after the file has stopped growing.
         let mut before = u64::MAX;

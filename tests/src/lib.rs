@@ -12,6 +12,7 @@ pub mod binaries;
 pub mod capture;
 pub mod client;
 pub mod control_plane;
+pub mod docker;
 pub mod light;
 pub mod load;
 pub mod mesh;

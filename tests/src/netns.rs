@@ -14,7 +14,7 @@ use crate::{Process, wait};
 
 pub use greeter::{Greeted, Greeter, greeting};
 pub use mesh::{NetMesh, output, succeeded};
-pub use network::{Namespace, Network, unavailable};
+pub use network::{Namespace, Network, remove_leftovers, unavailable};
 pub use sidecar::{Intercepting, SIDECAR_UID};
 
 /// The mesh port.
@@ -79,4 +79,50 @@ pub async fn listens(host: &Namespace, port: u16, process: &mut Process) {
         async move { connect(host, SocketAddr::from(([127, 0, 0, 1], port))).await.ok().map(drop) }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn exists(name: &str) -> bool {
+        Path::new("/run/netns").join(name).exists()
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_not() {
+        crate::require_netns!();
+        let mut network = Network::new().unwrap();
+        let host = network.host("host").unwrap();
+        // No process has this number; and the second is our number, but not our start time.
+        let me = std::process::id();
+        for left in [format!("leno-test-{}-1-0-left", u32::MAX), format!("leno-test-{me}-1-0-left")] {
+            succeeded("ip", std::process::Command::new("ip").args(["netns", "add", &left]).output().unwrap());
+            remove_leftovers();
+            assert!(!exists(&left), "{left} is still there");
+        }
+        assert!(exists(host.name()));
+        // A process that still runs inside does not keep a namespace.
+        let mut sleeper = host.command("sleep").arg("600").spawn().unwrap();
+        let name = host.name().to_owned();
+        drop(network);
+        assert!(!exists(&name));
+        assert!(!sleeper.wait().unwrap().success());
+    }
+
+    #[test]
+    fn hosts_reach_each_other_over_both_families_and_the_host_itself_stays_untouched() {
+        crate::require_netns!();
+        let links = || std::fs::read_dir("/sys/class/net").unwrap().count();
+        let before = links();
+        let mut network = Network::new().unwrap();
+        let [a, b] = ["a", "b"].map(|name| network.host(name).unwrap());
+        for addr in b.addresses() {
+            let listener = b.listen(SocketAddr::new(addr, 0)).unwrap();
+            a.connect(listener.local_addr().unwrap(), wait::DEADLINE).unwrap();
+        }
+        assert_eq!(links(), before);
+    }
 }

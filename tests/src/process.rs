@@ -109,6 +109,14 @@ impl Process {
         self.status = Some(self.child.wait().expect("a killed child ends"));
     }
 
+    /// Kills the children that it waits for, and not itself.
+    pub fn kill_child(&mut self) {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = kill_process(child, Signal::KILL);
+        }
+    }
+
     /// Asks it to end (SIGTERM) and waits.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);

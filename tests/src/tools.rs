@@ -9,9 +9,14 @@ const NO_SKIP: &str = "LENO_NO_SKIP";
 
 /// Finds `program` in PATH, and in the `sbin` folders that are not always in it.
 pub fn find(program: &str) -> Option<PathBuf> {
+    find_all(program).into_iter().next()
+}
+
+/// All programs of that name, the one that a shell would run first.
+pub fn find_all(program: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).filter(|file| file.is_file()).collect()
 }
 
 /// True when a Python with the module can be run.

@@ -34,7 +34,7 @@ impl Worker {
         let (reader, demands) = (self.reader.clone(), self.demands.clone());
         let router = Router::new(self.namespace.clone(), reader, demands, clusters.clone(), self.workers);
         let dialer = Rc::new(Dialer::new(self.tls.clone()));
-        let outbound = Rc::new(Outbound::new(router.clone(), dialer.clone(), metrics.clone()));
+        let outbound = Rc::new(Outbound::new(router.clone(), dialer.clone(), metrics.clone(), stopping.clone()));
         let own = OwnPorts::new(self.own_ports);
         let app = Rc::new(ServiceMetrics::new(registry, Direction::Inbound, &self.service));
         let named = app_ports(&self.ports, &app);

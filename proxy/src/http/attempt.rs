@@ -94,7 +94,7 @@ fn one_length(headers: &mut HeaderMap) {
     }
 }
 
-fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+pub(super) fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
     if let Some(request) = error.take_message() {
         return (Reason::Refused, Some(request));
     }

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
+use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
 use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::upgrade::{self, Tunnel};
 use super::{headers, respond};
 use crate::error::Reason;
 use crate::model::{AppProtocol, Backend, Demand, Retry};
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
+use crate::tcp;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
@@ -51,19 +54,26 @@ pub struct Outbound {
     metrics: Rc<Metrics>,
     /// What holds where a route says nothing of retries.
     default_retry: Retry,
+    /// Upgraded connections outlive their requests, and the drain waits for them.
+    drain: DrainWatch,
 }
 
 impl Outbound {
     /// Serves by these routes.
-    pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>) -> Self {
-        Self { router, dialer, metrics, default_retry: Retry::default() }
+    pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
+        Self { router, dialer, metrics, default_retry: Retry::default(), drain }
     }
 
     /// Answers a request, whatever happens.
     pub async fn handle(&self, via: &Via, request: Request<Incoming>) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
-        let mut response = match self.serve(via, request, grpc).await {
+        let served = match upgrade::wanted(version, request.headers()) {
+            None => self.serve(via, request, grpc).await,
+            // Boxed, as every way that is rarely taken.
+            Some(protocol) => Box::pin(self.upgrade(via, request, protocol)).await,
+        };
+        let mut response = match served {
             Ok(response) => response,
             Err(reason) => {
                 self.metrics.failed(Direction::Outbound, reason);
@@ -90,11 +100,7 @@ impl Outbound {
         let downstream = parts.version;
 
         // 1. Which destination: everything below depends on what is configured for it.
-        let authority = normalise(&mut parts, via)?;
-        let port = match via {
-            Via::Proxy => self.router.by_authority(authority.as_str()).await?,
-            Via::Upstream(address) => self.router.by_address(address).await?,
-        };
+        let port = self.destination(&mut parts, via).await?;
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
@@ -138,13 +144,70 @@ impl Outbound {
     }
 }
 
+impl Outbound {
+    async fn destination(&self, parts: &mut request::Parts, via: &Via) -> Result<Rc<LocalPort>, Reason> {
+        let authority = normalise(parts, via)?;
+        match via {
+            Via::Proxy => self.router.by_authority(authority.as_str()).await,
+            Via::Upstream(address) => self.router.by_address(address).await,
+        }
+    }
+
+    /// The same layers for a request that asks to go on in another protocol. An endpoint that cannot be reached is replaced by
+    /// another one; once the request was sent there is but this attempt.
+    async fn upgrade(
+        &self,
+        via: &Via,
+        mut request: Request<Incoming>,
+        protocol: http::HeaderValue,
+    ) -> Result<Response<ResponseBody>, Reason> {
+        let start = Instant::now();
+        let caller = hyper::upgrade::on(&mut request);
+        let (mut parts, body) = request.into_parts();
+        let port = self.destination(&mut parts, via).await?;
+        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
+        let (index, cluster) = split.draw()?;
+        let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
+        request_filters(&mut parts, &split, backend);
+        let mut booking = booking(cluster.metrics.clone(), start);
+        let body = match http_body::Body::is_end_stream(&body) {
+            true => RequestBody::Empty,
+            false => RequestBody::Once(body, cluster.metrics.request_bytes.clone()),
+        };
+        let exchange = async {
+            let reached = tcp::dial_cluster(&port.budget, cluster, &self.dialer).await?;
+            upgrade::send(reached, Request::from_parts(parts, body), protocol.clone()).await
+        };
+        let limit = split.rule.as_ref().and_then(|rule| rule.request_timeout);
+        let answered = match limit {
+            None => exchange.await,
+            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Reason::Timeout)),
+        };
+        let (mut answer, in_flight, metrics) =
+            answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
+        booking.code = answer.status().as_u16();
+        if !upgrade::agreed(&answer) {
+            booking._in_flight = Some(in_flight);
+            let (mut parts, body) = answer.into_parts();
+            headers::strip_hop_by_hop(&mut parts.headers);
+            response_filters(&mut parts.headers, &split, backend);
+            return Ok(Response::from_parts(parts, ResponseBody::upstream(body, booking)));
+        }
+        let protocol = answer.headers().get(header::UPGRADE).cloned().unwrap_or(protocol);
+        let (app, guard) = (hyper::upgrade::on(&mut answer), self.drain.guard());
+        tokio::task::spawn_local(Tunnel { caller, app, metrics, in_flight, guard }.run());
+        let mut response = Response::from_parts(answer.into_parts().0, ResponseBody::empty());
+        headers::strip_hop_by_hop(response.headers_mut());
+        response_filters(response.headers_mut(), &split, backend);
+        upgrade::say(response.headers_mut(), protocol);
+        Ok(response)
+    }
+}
+
 /// The authority of a request, which from now on stands in its URI alone. Absolute-form wins over Host (RFC 9112, 3.2.2).
 fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Reason> {
     if parts.method == http::Method::CONNECT || parts.uri.scheme_str().is_some_and(|s| s != "http" && s != "https") {
         return Err(Reason::BadRequest);
-    }
-    if parts.headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
-        return Err(Reason::UpgradeUnsupported);
     }
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();

@@ -66,7 +66,7 @@ impl Server {
     /// Serves one connection to its end.
     pub async fn serve<I, H, F>(&self, io: I, protocol: Protocol, handler: H)
     where
-        I: AsyncRead + AsyncWrite + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
@@ -83,7 +83,8 @@ impl Server {
                     .max_buf_size(MOST_HEAD)
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(io, service);
+                    .serve_connection(io, service)
+                    .with_upgrades();
                 let mut connection = std::pin::pin!(connection);
                 tokio::select! {
                     biased;

@@ -1,6 +1,7 @@
 //! Rules in the kernel's language: each is a list of expressions that load something into a register, compare it and go on
 //! or not. Numbers are those of linux/netfilter/nf_tables.h. Only expressions are used that Linux 5.4 has.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use super::netlink::{Attributes, Attrs};
@@ -143,16 +144,19 @@ fn destination(cidr: &Cidr) -> Vec<Expr> {
     if cidr.prefix == 0 {
         return expressions;
     }
-    let len = u32::from(cidr.prefix).div_ceil(8);
-    expressions.push(Expr::Payload { base: NETWORK, offset, len });
-    let bytes: Vec<u8> = bytes.into_iter().take(usize::from(cidr.prefix).div_ceil(8)).collect();
+    // Whole bytes are compared as they are. Else the whole address is masked: nft shows no other form as a network.
     let odd = cidr.prefix % 8;
+    let count = if odd == 0 { usize::from(cidr.prefix / 8) } else { bytes.len() };
+    let bytes: Vec<u8> = bytes.into_iter().take(count).collect();
+    expressions.push(Expr::Payload { base: NETWORK, offset, len: u32::try_from(count).unwrap_or_default() });
     if odd != 0 {
-        let mut mask = vec![0xff; bytes.len()];
-        if let Some(last) = mask.last_mut() {
-            *last = 0xff << (8 - odd);
-        }
-        expressions.push(Expr::Mask(mask));
+        let full = usize::from(cidr.prefix / 8);
+        let mask = (0..count).map(|n| match n.cmp(&full) {
+            Ordering::Less => 0xff,
+            Ordering::Equal => 0xff << (8 - odd),
+            Ordering::Greater => 0,
+        });
+        expressions.push(Expr::Mask(mask.collect()));
     }
     expressions.push(equal(bytes));
     expressions

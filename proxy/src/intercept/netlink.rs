@@ -3,8 +3,10 @@
 //! machine's byte order.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// NLM_F_REQUEST.
@@ -33,6 +35,8 @@ const TYPE_MASK: u16 = 0x3fff;
 const DATAGRAM: usize = 64 * 1024;
 /// Asked for so that the largest table fits into one datagram; the kernel grants what net.core.wmem_max allows, twice.
 const SEND_BUFFER: usize = 1024 * 1024;
+/// The kernel answers at once, or is none that knows what was asked.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How often a dump is begun anew because somebody changed what was dumped.
 const DUMP_TRIES: usize = 10;
 
@@ -219,6 +223,7 @@ impl Socket {
     pub fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         rustix::net::sockopt::set_socket_send_buffer_size(&fd, SEND_BUFFER)?;
+        rustix::net::sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(ANSWER))?;
         Ok(Self { fd, sequence: 1 })
     }
 

@@ -39,7 +39,9 @@ pub fn start(settings: &mut Settings) -> Result<(), Failure> {
     if geteuid().is_root() {
         give_away(&settings.state_dir, wanted.uid, wanted.gid)?;
     }
-    drop_privileges(wanted.uid, wanted.gid)
+    drop_privileges(wanted.uid, wanted.gid)?;
+    tracing::info!(uid = wanted.uid, "this network namespace's traffic is redirected to the sidecar; root is given up");
+    Ok(())
 }
 
 /// Takes the token out of its file. One that cannot be read may not be needed: the state folder may hold an identity; if it

@@ -188,7 +188,7 @@ pub struct WaitArgs {
 /// `leno-proxy hold`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HoldArgs {
-    /// End by itself when processes of an app were there and have all ended: for jobs.
+    /// End by itself when processes of an app were there and have all ended, and the sidecar has drained: for jobs.
     #[arg(long)]
     pub until_apps_end: bool,
 }

@@ -152,3 +152,58 @@ fn a_state_folder_in_use_is_refused() {
     drop(held);
     assert!(StateDir::open(dir.path()).is_ok());
 }
+
+#[test]
+fn explicit_use_stays_the_default_and_interception_takes_its_ports_from_the_listeners() {
+    let s = settings(&[]).unwrap();
+    assert_eq!((s.interception, s.exit_with_app), (None, false));
+    assert_eq!(
+        (s.inbound_addr.as_str(), s.dns_addr.as_str(), s.health_addr.as_str()),
+        (":15006", "127.0.0.1:15053", ":15020")
+    );
+    let there = settings(&["--transparent"]).unwrap().interception.unwrap();
+    assert_eq!(there, Interception { apply: false, redirection: Redirection::default() });
+    let flags = ["--intercept", "--inbound-addr", ":1006", "--dns-addr", "[::1]:1053", "--mesh-addr", "127.0.0.1:1008"];
+    let more = ["--exclude-cidr", "10.0.0.0/8,fd00::/8", "--exclude-cidr", "192.0.2.1", "--sidecar-uid", "7"];
+    let made = settings(&[&flags[..], &more].concat()).unwrap().interception.unwrap();
+    let r = made.redirection;
+    assert!(made.apply);
+    assert_eq!((r.outbound_port, r.inbound_port, r.mesh_port, r.dns_port), (15001, 1006, 1008, Some(1053)));
+    assert_eq!((r.cidrs.exclude.len(), r.uid, r.gid), (3, 7, 7));
+    let quiet = settings(&["--transparent", "--no-dns"]).unwrap().interception.unwrap();
+    assert_eq!(quiet.redirection.dns_port, None);
+}
+
+#[test]
+fn interception_that_cannot_be_is_refused_with_what_to_do() {
+    for (flags, words) in [
+        (&["--intercept", "--mesh-addr", ":0"][..], "the mesh port: 0 is no port that rules can lead to"),
+        (&["--intercept", "--inbound-addr", ":15001"], "15001 is the outbound port already"),
+        (&["--intercept", "--exclude-user", "root"], "`id -u NAME`"),
+        (&["--exclude-outbound-ports", "80"], "`leno-proxy intercept`"),
+        (&["--transparent", "--exclude-outbound-ports", "80"], "`leno-proxy intercept`"),
+        (&["--transparent", "--dns-addr", ":15053"], "--dns-addr"),
+        (&["--intercept", "--sidecar-uid", "0"], "--sidecar-uid"),
+    ] {
+        let problems = settings(flags).unwrap_err().to_string();
+        assert!(problems.contains(words), "{flags:?}: {problems}");
+    }
+    // Port zero is well where others make the rules.
+    assert!(settings(&["--transparent", "--mesh-addr", ":0"]).is_ok());
+    let both =
+        ["leno-proxy", "--transparent", "--intercept", "--control-plane", "a:1", "--service", "a", "--state-dir", "a"];
+    assert!(Args::try_parse_from(both).is_err());
+}
+
+#[test]
+fn subcommands_take_none_of_the_sidecars_flags() {
+    let parse = |line: &[&str]| Cli::try_parse_from([&["leno-proxy"], line].concat());
+    assert!(matches!(parse(&["intercept", "--check", "--no-dns"]), Ok(Cli::Intercept(args)) if args.check));
+    assert!(matches!(parse(&["wait", "--timeout", "0s"]), Ok(Cli::Wait(args)) if args.timeout == "0s"));
+    assert!(matches!(parse(&["hold"]), Ok(Cli::Hold(args)) if !args.until_apps_end));
+    let serve = ["--control-plane", "127.0.0.1:1", "--service", "web", "--state-dir", "s"];
+    assert!(matches!(parse(&serve), Ok(Cli::Serve(_))));
+    assert!(parse(&[&serve[..], &["hold"]].concat()).is_err());
+    assert!(parse(&[]).is_err());
+    assert!(parse(&["intercept", "--control-plane", "127.0.0.1:1"]).is_err());
+}

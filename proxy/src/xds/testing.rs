@@ -82,7 +82,7 @@ pub fn service(name: &str, routes: &[&str]) -> v1::Service {
     let (namespace, short) = name.split_once('/').unwrap();
     let routes = routes.iter().map(|route| (*route).to_owned()).collect();
     let port = v1::ServicePort { number: 80, http_routes: routes, ..Default::default() };
-    v1::Service { namespace: namespace.into(), name: short.into(), ports: vec![port], policy: None }
+    v1::Service { namespace: namespace.into(), name: short.into(), ports: vec![port], ..v1::Service::default() }
 }
 
 pub fn endpoints(service: &str, address: &str) -> v1::Endpoints {
@@ -93,6 +93,7 @@ pub fn endpoints(service: &str, address: &str) -> v1::Endpoints {
         identity: format!("spiffe://{DOMAIN}/ns/default/sa/web"),
         ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
         healthy: true,
+        any_port: false,
     };
     v1::Endpoints { service: service.into(), endpoints: vec![endpoint] }
 }
@@ -187,7 +188,7 @@ impl ControlPlane {
             DOMAIN,
             &v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![this.authority.root_der().to_vec()] },
         );
-        this.set(SELF, &v1::SidecarConfig { renew_generation: 1 });
+        this.set(SELF, &v1::SidecarConfig { renew_generation: 1, ..v1::SidecarConfig::default() });
         this
     }
 

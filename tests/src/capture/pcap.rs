@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// What a packet holds that only says that all others came before it.
+pub const LAST: &[u8] = b"the last packet of this capture";
+
 /// What one end of a connection sent, from its SYN on.
 #[derive(Debug)]
 pub struct Flow {
@@ -156,6 +159,7 @@ fn transport(protocol: u8, from: IpAddr, to: IpAddr, packet: &[u8]) -> Packet<'_
             payload: &packet[usize::from(packet[12] >> 4) * 4..],
         }),
         ICMP | ICMPV6 => Packet::Neighbourhood,
+        UDP if packet.ends_with(LAST) => Packet::Neighbourhood,
         UDP => Packet::Other(format!("UDP from {from} to port {} of {to}", port(2))),
         other => Packet::Other(format!("IP protocol {other} from {from} to {to}")),
     }

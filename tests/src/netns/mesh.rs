@@ -115,9 +115,11 @@ impl NetMesh {
         Intercepting::new(self.dir(), &name, host, service, self.xds(), &file)
     }
 
-    /// Captures every packet between the hosts from now on. Only the mesh port and the control plane's stream may be used.
+    /// Captures every packet between the hosts from now on. Only the mesh port and the control plane's stream may be used. The
+    /// latter is left out when it runs already, since every connection is to be seen from its beginning.
     pub async fn capture(&self) -> Capture {
-        Capture::wire(self.dir(), self.network.bridge(), &[MESH_PORT, XDS_PORT]).await
+        let without = if self.plane.is_some() { format!("not tcp port {XDS_PORT}") } else { String::new() };
+        Capture::wire(self.dir(), self.network.bridge(), &without, &[MESH_PORT, XDS_PORT]).await
     }
 
     /// Waits until the control plane lists `n` connected sidecars.

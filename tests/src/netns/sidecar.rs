@@ -99,7 +99,9 @@ impl Intercepting {
     pub fn command(&self) -> Command {
         let mut command;
         if self.unprivileged {
-            command = self.host.command_as(SIDECAR_UID, "setpriv");
+            let id = SIDECAR_UID.to_string();
+            command = self.host.command("setpriv");
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
             command.args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
             command.arg(self.own_program()).arg("--transparent");
         } else {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use serde_json::json;
@@ -21,8 +22,8 @@ type Data = Rc<RefCell<HashMap<String, String>>>;
 ///
 /// # Errors
 /// No port can be bound.
-pub async fn run() -> Result<(), Failure> {
-    let (listener, address) = listen().await?;
+pub async fn run(at: Option<SocketAddr>) -> Result<(), Failure> {
+    let (listener, address) = listen(at).await?;
     say(&json!({"event": "ready", "tcp": address}));
     let data = Data::default();
     tokio::task::LocalSet::new()

@@ -2,6 +2,7 @@
 //! has seen.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,9 +46,9 @@ type Answer = Response<Full<Bytes>>;
 ///
 /// # Errors
 /// No port can be bound.
-pub async fn run(version: String, instance: String) -> Result<(), Failure> {
-    let (http, http_address) = listen().await?;
-    let (control, control_address) = listen().await?;
+pub async fn run(version: String, instance: String, at: Option<SocketAddr>) -> Result<(), Failure> {
+    let (http, http_address) = listen(at).await?;
+    let (control, control_address) = listen(None).await?;
     say(&json!({"event": "ready", "http": http_address, "control": control_address}));
     let app = Rc::new(App {
         version,

@@ -5,7 +5,7 @@ use leno_proto::resource::Resource;
 use leno_proto::v1;
 
 use super::*;
-use crate::model::Target;
+use crate::model::{Peer, Place, Target};
 
 fn service(name: &str, routes: &[&str]) -> v1::Service {
     v1::Service {
@@ -16,7 +16,7 @@ fn service(name: &str, routes: &[&str]) -> v1::Service {
             http_routes: routes.iter().map(|r| (*r).to_owned()).collect(),
             ..Default::default()
         }],
-        policy: None,
+        ..Default::default()
     }
 }
 
@@ -30,6 +30,7 @@ fn endpoints(service: &str, address: &str) -> v1::Endpoints {
             identity: "spiffe://cluster.local/ns/default/sa/web".into(),
             ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
             healthy: true,
+            any_port: false,
         }],
     }
 }
@@ -175,4 +176,80 @@ fn a_resource_that_cannot_be_right_is_refused_with_a_reason_and_the_last_one_sta
     let any = Any { type_url: v1::Service::TYPE_URL.into(), value: vec![0xff; 9] };
     assert!(held.upsert("default/web", &any).is_err());
     assert!(held.upsert("x", &Any { type_url: "unknown".into(), value: vec![] }).is_err());
+}
+
+/// Takes resources in, as if they had come over the stream.
+fn held(all: &[(&str, prost_types::Any)]) -> Resources {
+    let mut resources = Resources::default();
+    for (name, any) in all {
+        resources.upsert(name, any).unwrap();
+    }
+    resources
+}
+
+fn any_port_service() -> [(&'static str, prost_types::Any); 2] {
+    let mut endpoints = endpoints("default/web", "10.0.0.7");
+    endpoints.endpoints[0].any_port = true;
+    let service = v1::Service {
+        namespace: "default".into(),
+        name: "web".into(),
+        any_port: Some(v1::ServicePort::default()),
+        addresses: vec!["240.240.0.5".into(), "fd6c:656e:6f00::5".into()],
+        ..Default::default()
+    };
+    [("default/web", service.to_any()), ("default/web", endpoints.to_any())]
+}
+
+#[test]
+fn a_service_of_every_port_is_reached_on_each_by_its_number() {
+    let mut held = held(&any_port_service());
+    let demanded = [Demand::Service("default/web".into())].into();
+    let snapshot = held.assemble(&demanded).snapshot;
+    let destination = snapshot.services["default/web"].clone().unwrap();
+    assert_eq!(destination.addresses.len(), 2);
+    assert!(destination.port(Some(5432)).is_none());
+    let port = destination.any_port.as_ref().unwrap().port(5432);
+    assert_eq!((port.number, port.own.port), (5432, 5432));
+    let Peer::Sidecar { port, .. } = &port.own.endpoints[0].peer else { panic!("no sidecar") };
+    assert_eq!(port, "5432");
+    // A port that stands there by name keeps its name.
+    let port = destination.any_port.as_ref().unwrap().port(80);
+    let Peer::Sidecar { port, .. } = &port.own.endpoints[0].peer else { panic!("no sidecar") };
+    assert_eq!(port, "http");
+}
+
+#[test]
+fn an_ip_is_a_service_a_workload_or_shared_and_a_bad_one_is_refused() {
+    let mut endpoint = endpoints("default/web", "10.0.0.7").endpoints.remove(0);
+    endpoint.any_port = true;
+    let host = v1::Address { service: "default/web".into(), endpoint: Some(endpoint.clone()), ..Default::default() };
+    let mut held = held(&[
+        ("240.240.0.5", v1::Address { service: "default/web".into(), ..Default::default() }.to_any()),
+        ("fd77::7", host.to_any()),
+        ("10.0.0.8", v1::Address { shared: true, ..Default::default() }.to_any()),
+    ]);
+    let demanded = ["240.240.0.5", "fd77::7", "10.0.0.8"].map(|ip| Demand::Address(ip.into())).into();
+    let snapshot = held.assemble(&demanded).snapshot;
+    let place = |ip: &str| snapshot.addresses[ip].clone().unwrap();
+    assert!(matches!(place("240.240.0.5"), Place::Virtual(name) if name == "default/web"));
+    assert!(matches!(place("10.0.0.8"), Place::Shared));
+    let Place::Host(host) = place("fd77::7") else { panic!("no host") };
+    let cluster = crate::model::host(&host, "[fd77::7]:5432".parse().unwrap()).unwrap();
+    assert_eq!(cluster.endpoints[0].address, "[fd77::7]:15008".parse().unwrap(), "dialled where it was asked for");
+    endpoint.identity.clear();
+    let bad = v1::Address { endpoint: Some(endpoint), ..Default::default() };
+    assert!(held.upsert("10.0.0.9", &bad.to_any()).is_err(), "a mesh port without an identity");
+}
+
+#[test]
+fn addresses_of_the_virtual_blocks_are_known_as_such() {
+    for (ip, is) in [
+        ("240.240.0.5", true),
+        ("::ffff:240.240.0.5", true),
+        ("fd6c:656e:6f00::5", true),
+        ("240.241.0.5", false),
+        ("fd6c:656e:6f01::5", false),
+    ] {
+        assert_eq!(crate::model::is_virtual(ip.parse().unwrap()), is, "{ip}");
+    }
 }

@@ -124,7 +124,7 @@ async fn a_renewed_certificate_is_shown_on_a_new_stream() {
     let rpc = RenewRpc { control_plane: control_plane_addr, credentials: sidecar.credentials.clone() };
     let renewal = tokio::spawn(keep_fresh(sidecar.credentials.clone(), system_clock(), rpc, || 0.5));
     let sent = control_plane.world().sent;
-    control_plane.set("self", &v1::SidecarConfig { renew_generation: 2 });
+    control_plane.set("self", &v1::SidecarConfig { renew_generation: 2, ..v1::SidecarConfig::default() });
     let ends = eventually("a second stream", || {
         let world = control_plane.world();
         (world.clients.len() == 2).then(|| (world.clients[0].1, world.clients[1].1))

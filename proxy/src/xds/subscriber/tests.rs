@@ -221,7 +221,7 @@ async fn a_type_that_was_never_subscribed_is_refused() {
 #[tokio::test]
 async fn a_reconnect_tells_the_versions_that_are_held_and_waits_for_nothing() {
     let mut bench = Bench::with_web();
-    bench.says(SELF, &v1::SidecarConfig { renew_generation: 3 });
+    bench.says(SELF, &v1::SidecarConfig { renew_generation: 3, ..v1::SidecarConfig::default() });
     bench.subscriber.disconnected();
     assert!(bench.turn().requests.is_empty());
     bench.subscriber.connected(Node::default());
@@ -245,7 +245,7 @@ async fn new_roots_are_in_force_before_they_are_acknowledged_and_a_foreign_bundl
     bench.turn();
     let second = authority();
     let both = vec![bench.authority.root_der().to_vec(), second.root_der().to_vec()];
-    bench.says(SELF, &v1::SidecarConfig { renew_generation: 1 });
+    bench.says(SELF, &v1::SidecarConfig { renew_generation: 1, ..v1::SidecarConfig::default() });
     let turn = bench.says(DOMAIN, &v1::TrustBundle { trust_domain: DOMAIN.into(), roots: both.clone() });
     assert!(acks(&turn).contains(&"n2"));
     assert_eq!(bench.subscriber.credentials.current().bundle.roots, both);
@@ -262,14 +262,21 @@ async fn new_roots_are_in_force_before_they_are_acknowledged_and_a_foreign_bundl
 #[tokio::test]
 async fn what_was_saved_is_in_force_after_a_restart_without_any_stream() {
     let mut bench = Bench::with_web();
-    bench.says(SELF, &v1::SidecarConfig { renew_generation: 3 });
-    let saved = bench.subscriber.saved();
-    assert!(saved.held.iter().all(|((url, _), _)| *url != CONFIG), "the word on renewal is not in the snapshot");
-    let mut restarted = Subscriber::new(bench.subscriber.credentials.clone());
-    restarted.restore(saved);
-    let assembled = restarted.commit(Instant::now()).assembled.unwrap();
-    assert_eq!(assembled.incomplete, 0);
-    assert!(assembled.snapshot.services["default/web"].is_some());
+    let config = v1::SidecarConfig { renew_generation: 3, registry_only: true, ..v1::SidecarConfig::default() };
+    bench.says(SELF, &config);
+    let mut saved = bench.subscriber.saved();
+    assert!(saved.held.iter().all(|((url, _), _)| *url != BUNDLE), "the roots belong to the identity");
+    // An outage may outlast several lives of the sidecar.
+    for _ in 0..3 {
+        let mut restarted = Subscriber::new(bench.subscriber.credentials.clone());
+        restarted.restore(saved);
+        let assembled = restarted.commit(Instant::now()).assembled.unwrap();
+        assert_eq!(assembled.incomplete, 0);
+        assert!(assembled.snapshot.services["default/web"].is_some());
+        assert!(assembled.snapshot.posture.registry_only, "the namespace's policy holds");
+        assert!(!restarted.held.knows(&(CONFIG, SELF.to_owned())), "the server says it again");
+        saved = restarted.saved();
+    }
 }
 
 #[tokio::test]

@@ -196,7 +196,7 @@ fn written(rng: &mut Rng, objects: &[Value]) -> String {
 
 #[test]
 fn random_files_in_random_handwriting_keep_what_an_injection_promises() {
-    let rounds = std::env::var("LENO_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let rounds = std::env::var("LENO_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     for seed in 0..rounds {
         let mut rng = Rng::with_seed(seed);
         let objects: Vec<Value> = (0..rng.usize(1..4)).map(|_| object(&mut rng)).collect();

@@ -1,0 +1,107 @@
+//! A request to go on in another protocol (RFC 9110, 7.8), such as WebSocket. It gets a connection of its own as far as the app,
+//! and once the app has agreed by 101, and not before, bytes are carried both ways unseen.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use leno_runtime::drain::DrainGuard;
+use tokio::net::TcpStream;
+
+use super::attempt;
+use crate::detect::Prefixed;
+use crate::error::Reason;
+use crate::resilience::replay::RequestBody;
+use crate::tcp::{self, Reached};
+use crate::telemetry::ServiceMetrics;
+use crate::upstream::{InFlight, Io, http1_handshake};
+
+/// The protocol that a request asks to go on in. An offer of HTTP/2 is passed over, which is always allowed: the mesh has its
+/// own between its sidecars.
+pub(super) fn wanted(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    let to = headers.get(header::UPGRADE).filter(|_| version == Version::HTTP_11)?;
+    let asked = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
+    };
+    let meant = headers.get_all(header::CONNECTION).iter().any(asked);
+    (meant && !to.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| to.clone())
+}
+
+/// Sends the request on a connection of its own. It is in the form of HTTP/2, without what belongs to one connection.
+pub(super) async fn send(
+    reached: Reached,
+    request: Request<RequestBody>,
+    protocol: HeaderValue,
+) -> Result<(Response<Incoming>, InFlight, Rc<ServiceMetrics>), Reason> {
+    let Reached { io, metrics, in_flight } = reached;
+    let mut request = attempt::to_http1(request)?;
+    say(request.headers_mut(), protocol);
+    let mut sender = http1_handshake(io).await?;
+    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered(error).0)?;
+    Ok((response, in_flight, metrics))
+}
+
+/// What both messages of an upgrade have.
+pub(super) fn say(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol);
+}
+
+/// Whether the app has agreed.
+pub(super) fn agreed(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Both ends of an upgraded connection, and what is held as long as it lives.
+pub(super) struct Tunnel {
+    pub(super) caller: OnUpgrade,
+    pub(super) app: OnUpgrade,
+    pub(super) metrics: Rc<ServiceMetrics>,
+    pub(super) in_flight: InFlight,
+    pub(super) guard: DrainGuard,
+}
+
+impl Tunnel {
+    /// Carries bytes until both ends have ended. The caller's end is there once the 101 was written to it.
+    pub(super) async fn run(self) {
+        let (Ok(caller), Ok(app)) = (self.caller.await, self.app.await) else { return };
+        let (Some(caller), Some(app)) = (plain(caller), upstream(app)) else {
+            tracing::error!("an upgraded connection is of a kind that no listener or dialler makes");
+            return;
+        };
+        tcp::copy(caller, app, &self.metrics).await;
+        drop((self.in_flight, self.guard));
+    }
+}
+
+/// The local app's connection, with what it sent behind its request in front.
+fn plain(upgraded: Upgraded) -> Option<Prefixed<Prefixed<TcpStream>>> {
+    let parts = upgraded.downcast::<TokioIo<Prefixed<TcpStream>>>().ok()?;
+    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+}
+
+fn upstream(upgraded: Upgraded) -> Option<Prefixed<Io>> {
+    let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
+    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_wish_for_another_protocol_is_one() {
+        let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+        };
+        let websocket = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(wanted(Version::HTTP_11, &websocket).unwrap(), "websocket");
+        assert_eq!(wanted(Version::HTTP_10, &websocket), None, "RFC 9110, 7.8");
+        assert_eq!(wanted(Version::HTTP_2, &websocket), None, "RFC 9113, 8.2.2");
+        assert_eq!(wanted(Version::HTTP_11, &headers(&[("upgrade", "websocket")])), None);
+        let h2c = headers(&[("connection", "upgrade"), ("upgrade", "h2c")]);
+        assert_eq!(wanted(Version::HTTP_11, &h2c), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Routes are for apps that know nothing of them, too, and need no Service object.
+
+use std::net::SocketAddr;
+
+use leno_tests::netns::{self, Namespace, NetMesh, resolve_one};
+use leno_tests::wait::{DEADLINE, eventually};
+use leno_tests::{Behaviour, HttpApp, client, require_netns};
+
+const PORT: u16 = 8080;
+const REQUESTS: usize = 100;
+
+fn app(host: &Namespace, name: &str) -> HttpApp {
+    HttpApp::on(netns::listen(host, SocketAddr::from(([0, 0, 0, 0], PORT))), name)
+}
+
+/// The route of the service `web`, to itself and to `web-v2`.
+fn split(v1: u32, v2: u32) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
+         parentRefs: [{{kind: Service, group: \"\", name: web}}]\n  rules:\n  - backendRefs:\n    \
+         - {{name: web, port: {PORT}, weight: {v1}}}\n    - {{name: web-v2, port: {PORT}, weight: {v2}}}\n"
+    )
+}
+
+/// How many of many requests, each on a connection of its own, the second version answers.
+async fn by_v2(caller: &Namespace, web: SocketAddr) -> usize {
+    let mut count = 0;
+    for _ in 0..REQUESTS {
+        let stream = netns::connect(caller, web).await.unwrap();
+        let reply = client::get_over(stream, "/").await.unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        count += usize::from(reply.text() == "v2");
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_moves_the_traffic_of_apps_that_know_nothing_of_it() {
+    require_netns!();
+    let mut mesh = NetMesh::start().await;
+    let [caller, v1, v2] = ["caller", "v1", "v2"].map(|name| mesh.host(name));
+    let (first, _second) = (app(&v1, "v1"), app(&v2, "v2"));
+    let _sidecars = [
+        mesh.sidecar(&v1, "web").await.start().await,
+        mesh.sidecar(&v2, "web-v2").await.start().await,
+        mesh.sidecar(&caller, "caller").await.start().await,
+    ];
+    mesh.connected(3).await;
+    let web = SocketAddr::new(resolve_one(&caller, 4, "web").await, PORT);
+    eventually("web is reached", DEADLINE, async || {
+        let stream = netns::connect(&caller, web).await.ok()?;
+        (client::get_over(stream, "/").await.ok()?.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(by_v2(&caller, web).await, 0);
+    mesh.apply(&split(50, 50)).await;
+    let half = by_v2(&caller, web).await;
+    assert!((25..=75).contains(&half), "{half} of {REQUESTS}");
+    mesh.apply(&split(0, 100)).await;
+    assert_eq!(by_v2(&caller, web).await, REQUESTS);
+
+    // Whoever asks for a workload by its address gets that one.
+    let stream = netns::connect(&caller, SocketAddr::new(v1.v4().into(), PORT)).await.unwrap();
+    assert_eq!(client::get_over(stream, "/").await.unwrap().text(), "v1");
+    // A reset is retried by the client's sidecar, as for apps that are configured for the mesh.
+    mesh.apply(&split(50, 50)).await;
+    first.set(Behaviour::ResetBefore);
+    assert_eq!(by_v2(&caller, web).await, REQUESTS);
+}
