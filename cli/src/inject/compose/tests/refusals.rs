@@ -14,9 +14,24 @@ fn web(fields: &str) -> String {
     format!("services:\n  web:\n    image: web\n{fields}")
 }
 
+/// A text, the line that is wrong in it, and a part of what to do.
+type Case = (String, u32, &'static str);
+
+fn check(cases: Vec<Case>) {
+    let mut wrong = String::new();
+    for (text, line, todo) in cases {
+        let found = problems(&text);
+        let fits = |p: &Problem| p.is_error() && p.line == line && format!("{} {}", p.message, p.hint).contains(todo);
+        if !found.iter().any(fits) || found.iter().any(|p| p.is_error() && p.hint.is_empty()) {
+            wrong.push_str(&format!("line {line}, {todo:?}\n{text}\n{found:#?}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 #[test]
-fn each_refusal_names_its_line_and_what_to_do() {
-    let cases = [
+fn what_a_pod_cannot_have_is_refused_at_its_line_with_what_to_do() {
+    check(vec![
         (web("    network_mode: host\n"), 4, "publish its ports"),
         (web("    network_mode: none\n"), 4, "leno.dev/inject"),
         (web("    network_mode: bridge\n"), 4, "remove network_mode"),
@@ -41,6 +56,12 @@ fn each_refusal_names_its_line_and_what_to_do() {
         (web("    pid: host\n"), 4, "share-pid"),
         (web("    user: '15008:1'\n"), 4, "another user"),
         (web("    platform: windows/amd64\n"), 4, "leno.dev/inject"),
+    ]);
+}
+
+#[test]
+fn a_wrong_label_is_refused_at_its_line_with_what_to_do() {
+    check(vec![
         (web("    labels: {leno.dev/injekt: 'false'}\n"), 4, "did you mean leno.dev/inject?"),
         (web("    labels: ['leno.dev/colour=red']\n"), 4, "known are"),
         (web("    labels:\n      leno.dev/inject: maybe\n"), 5, "write \"true\""),
@@ -53,6 +74,12 @@ fn each_refusal_names_its_line_and_what_to_do() {
         (web("    labels: {leno.dev/labels: 'v2'}\n"), 4, "version=v2"),
         (web("    labels: {leno.dev/ports: '${PORT}'}\n"), 4, "the value itself"),
         (web("    labels: {leno.dev/job: 'true', leno.dev/share-pid: 'false'}\n"), 4, "share-pid"),
+    ]);
+}
+
+#[test]
+fn a_file_that_cannot_be_edited_is_refused_at_its_line_with_what_to_do() {
+    check(vec![
         (web("  web-pod:\n    image: x\n"), 4, "rename"),
         (web("  web-sidecar:\n    image: x\n"), 4, "rename"),
         (web("  leno-control-plane:\n    image: x\n"), 4, "rename"),
@@ -81,16 +108,7 @@ fn each_refusal_names_its_line_and_what_to_do() {
         ("web:\n  image: a\n".to_owned(), 1, "version 1"),
         (String::new(), 1, "services:"),
         ("services:\n  a:\n    image: [\n".to_owned(), 4, "brackets"),
-    ];
-    let mut wrong = String::new();
-    for (text, line, todo) in cases {
-        let found = problems(&text);
-        let fits = |p: &Problem| p.is_error() && p.line == line && format!("{} {}", p.message, p.hint).contains(todo);
-        if !found.iter().any(fits) || found.iter().any(|p| p.is_error() && p.hint.is_empty()) {
-            wrong.push_str(&format!("line {line}, {todo:?}\n{text}\n{found:#?}\n"));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+    ]);
 }
 
 #[test]
