@@ -44,7 +44,7 @@ impl Learned {
     }
 }
 
-/// Reads until [`sniff`] decides. A connection that ends first is opaque.
+/// Reads until [`sniff()`] decides. A connection that ends first is opaque.
 ///
 /// # Errors
 /// The connection broke.

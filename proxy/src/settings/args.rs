@@ -93,7 +93,7 @@ pub struct Args {
     /// Where redirected connections to the app's ports arrive.
     #[arg(long, value_name = "ADDR", default_value = ":15006", help_heading = "Interception")]
     pub inbound_addr: String,
-    /// Where DNS is answered, and on the same port of [::1]; loopback only.
+    /// Where DNS is answered, and on the same port of `[::1]`; loopback only.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15053", help_heading = "Interception")]
     pub dns_addr: String,
     /// Where health checks of the app are answered.
