@@ -26,7 +26,7 @@ macro_rules! resources {
     };
 }
 
-resources!(Service, HttpRoute, TcpRoute, Endpoints, Address, TrustBundle, SidecarConfig);
+resources!(Service, HttpRoute, TcpRoute, TlsRoute, Gateway, Endpoints, Address, TrustBundle, SidecarConfig);
 
 /// The pseudo type of a request that only carries a changed [`Registration`](crate::Registration) in its node.
 pub const REGISTRATION_URL: &str = "type.googleapis.com/leno.v1.Registration";

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod body;
+mod exchange;
 mod headers;
 mod inbound;
 mod outbound;

@@ -43,6 +43,7 @@ fn service_port(port: &ServicePort, routes: &PortRoutes) -> v1::ServicePort {
         protocol: app_protocol(port.protocol).into(),
         http_routes: routes.http.clone(),
         tcp_routes: routes.tcp.clone(),
+        backend_tls: None,
     }
 }
 

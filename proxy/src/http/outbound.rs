@@ -4,26 +4,25 @@
 mod tests;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
 use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
 
-use super::attempt::{self, Answer};
+use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::exchange::{Body, Exchange};
 use super::upgrade::{self, Tunnel};
 use super::{headers, respond};
 use crate::error::Reason;
 use crate::model::{AppProtocol, Backend, Demand, Retry};
-use crate::resilience::replay::{Replay, RequestBody};
-use crate::resilience::retry::{self, Outcome};
+use crate::resilience::replay::RequestBody;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
+use crate::upstream::{InFlight, SharedDialer};
 
 /// How a request came to us.
 #[derive(Debug, Clone)]
@@ -115,7 +114,8 @@ impl Outbound {
 
         // 5. The attempts, all within one deadline.
         let mut exchange = Exchange {
-            outbound: self,
+            dialer: &self.dialer,
+            default_retry: &self.default_retry,
             port: &port,
             split: &split,
             cluster,
@@ -280,126 +280,4 @@ fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response
     booking._in_flight = Some(in_flight);
     booking.connection = answer.connection;
     Response::from_parts(parts, ResponseBody::upstream(body, booking))
-}
-
-/// The request's body between attempts.
-enum Body {
-    Empty,
-    Replay(Replay),
-}
-
-impl Body {
-    fn new(body: Incoming, cluster: &LocalCluster) -> Self {
-        if http_body::Body::is_end_stream(&body) {
-            Self::Empty
-        } else {
-            Self::Replay(Replay::new(body, cluster.metrics.request_bytes.clone()))
-        }
-    }
-
-    fn attempt(&self) -> RequestBody {
-        match self {
-            Self::Empty => RequestBody::Empty,
-            Self::Replay(replay) => RequestBody::Repeatable(replay.attempt()),
-        }
-    }
-
-    fn is_repeatable(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Replay(replay) => replay.is_repeatable(),
-        }
-    }
-
-    fn is_broken_off(&self) -> bool {
-        matches!(self, Self::Replay(replay) if replay.is_broken_off())
-    }
-}
-
-/// A request and its attempts.
-struct Exchange<'a> {
-    outbound: &'a Outbound,
-    port: &'a LocalPort,
-    split: &'a Split,
-    cluster: &'a Rc<LocalCluster>,
-    app: AppHttp,
-    parts: request::Parts,
-    body: Body,
-}
-
-impl Exchange<'_> {
-    async fn run(&mut self, deadline: Option<Instant>) -> Result<(Answer, InFlight), Reason> {
-        self.port.budget.request();
-        let rule = self.split.rule.as_deref();
-        let policy = rule.and_then(|rule| rule.retry.as_ref()).unwrap_or(&self.outbound.default_retry);
-        let per_try = rule.and_then(|rule| rule.backend_request_timeout);
-        let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
-        let mut retries = 0;
-        loop {
-            let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
-            let in_flight = endpoint.begin();
-            let limit = per_try.map(|limit| Instant::now() + limit).into_iter().chain(deadline).min();
-            let attempt = self.attempt(&endpoint, retries == policy.attempts);
-            let result = match limit {
-                None => attempt.await,
-                Some(limit) => tokio::time::timeout_at(limit, attempt).await.unwrap_or(Err(Reason::Timeout)),
-            };
-            // What the caller did is not held against the endpoint.
-            if result.is_err() && self.body.is_broken_off() {
-                return Err(Reason::DownstreamReset);
-            }
-            let outcome = match &result {
-                Ok(answer) => {
-                    Outcome::Answered(answer.response.status().as_u16(), respond::reason_of(&answer.response))
-                }
-                Err(reason) => Outcome::Failed(*reason),
-            };
-            self.cluster.record(&endpoint, matches!(outcome, Outcome::Answered(code, _) if code < 500));
-            let Some(pause) = self.may_retry(policy, retries, outcome, deadline) else {
-                return result.map(|answer| (answer, in_flight));
-            };
-            // The answer that nobody will read goes now, so that its connection or stream is free.
-            drop((result, in_flight));
-            retries += 1;
-            self.cluster.metrics.retries.inc();
-            tried.push(endpoint);
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-        }
-    }
-
-    async fn attempt(&mut self, endpoint: &LocalEndpoint, last: bool) -> Result<Answer, Reason> {
-        let parts = if last { take(&mut self.parts) } else { self.parts.clone() };
-        let request = Request::from_parts(parts, self.body.attempt());
-        attempt::send(&self.outbound.dialer, endpoint, &self.cluster.policy(), self.app, request).await
-    }
-
-    /// How long to wait before the next attempt. None: there is none.
-    fn may_retry(&self, policy: &Retry, retries: u32, outcome: Outcome, deadline: Option<Instant>) -> Option<Duration> {
-        if retries >= policy.attempts
-            || !retry::retryable(policy, &self.parts.method, outcome)
-            || !self.body.is_repeatable()
-        {
-            return None;
-        }
-        let pause = retry::backoff(policy, retries + 1, fastrand::f64());
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| now + pause >= deadline) {
-            return None;
-        }
-        if !self.port.budget.withdraw(now) {
-            self.cluster.metrics.retries_denied.inc();
-            return None;
-        }
-        Some(pause)
-    }
-}
-
-/// The parts for the last attempt, without a copy.
-fn take(parts: &mut request::Parts) -> request::Parts {
-    let mut empty = Request::new(()).into_parts().0;
-    // The method is still asked for by whoever looks at the outcome.
-    empty.method = parts.method.clone();
-    std::mem::replace(parts, empty)
 }

@@ -50,7 +50,7 @@ impl TryFrom<v1::Service> for Service {
             ports: ports.collect::<Result<_, InvalidResource>>()?,
             any_port: wire.any_port.map(|p| service_port(0, p)),
             addresses: wire.addresses.into_iter().map(address).collect::<Result<_, _>>()?,
-            policy: wire.policy.map(policy).unwrap_or_default(),
+            policy: wire.policy.map(policy).map(Arc::new).unwrap_or_default(),
             namespace: wire.namespace,
             name: wire.name,
         })
@@ -239,7 +239,7 @@ pub fn host(host: &Host, at: SocketAddr) -> Option<Cluster> {
         port: at.port(),
         pinned: Some(at),
         protocol: AppProtocol::Detect,
-        policy: Policy::default(),
+        policy: Arc::default(),
         endpoints: vec![Arc::new(endpoint)],
     })
 }

@@ -1,6 +1,7 @@
 //! Services, as the control plane describes them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an app speaks on a port.
@@ -18,7 +19,7 @@ pub enum AppProtocol {
 }
 
 /// How a service's endpoints are treated: a TrafficPolicy with its defaults filled in.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// For one TCP connection and its TLS handshake.
     pub connect_timeout: Duration,
@@ -60,7 +61,7 @@ pub struct Service {
     pub any_port: Option<Port>,
     /// What its name resolves to inside an intercepted namespace.
     pub addresses: Vec<IpAddr>,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 impl Service {

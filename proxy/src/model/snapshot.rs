@@ -97,6 +97,7 @@ impl AnyPort {
             endpoints: convert::endpoints(&self.endpoints, number),
             pinned: None,
             service: self.template.own.service.clone(),
+            policy: self.template.own.policy.clone(),
             ..*self.template.own
         };
         DestinationPort {
@@ -204,7 +205,7 @@ pub struct Cluster {
     /// What the app speaks.
     pub protocol: AppProtocol,
     /// How its endpoints are treated.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// All endpoints, healthy or not.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

@@ -116,8 +116,8 @@ impl LocalCluster {
     }
 
     /// How its endpoints are treated.
-    pub fn policy(&self) -> Policy {
-        self.shared.borrow().policy
+    pub fn policy(&self) -> Arc<Policy> {
+        self.shared.borrow().policy.clone()
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
             port: 80,
             pinned: None,
             protocol: AppProtocol::Http1,
-            policy: Policy::default(),
+            policy: Arc::default(),
             endpoints: addresses.iter().map(endpoint).collect(),
         })
     }

@@ -141,8 +141,14 @@ fn cluster(
     // An endpoint that does not serve this port is left out.
     let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port)).unwrap_or_default();
     let protocol = service.port(port).map(|p| p.protocol).unwrap_or_default();
-    let cluster =
-        Arc::new(Cluster { service: key.0.clone(), port, pinned: None, protocol, policy: service.policy, endpoints });
+    let cluster = Arc::new(Cluster {
+        service: key.0.clone(),
+        port,
+        pinned: None,
+        protocol,
+        policy: service.policy.clone(),
+        endpoints,
+    });
     clusters.insert(key, cluster.clone());
     Ok(cluster)
 }
@@ -178,7 +184,7 @@ fn endpoint(wire: &v1::Address) -> Option<Cluster> {
         port,
         pinned: Some(endpoint.address),
         protocol: AppProtocol::Detect,
-        policy: Policy::default(),
+        policy: Arc::default(),
         endpoints: vec![Arc::new(endpoint)],
     })
 }
