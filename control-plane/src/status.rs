@@ -24,6 +24,15 @@ pub struct Inputs<'a> {
     pub serving: &'a dyn Fn(&Name) -> Option<Vec<IpAddr>>,
 }
 
+/// Whether objects of a kind have a status.
+pub fn is_judged(kind: Kind) -> bool {
+    use Kind::{
+        BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, TcpRoute, TlsRoute, TrafficPolicy,
+    };
+    let routes = matches!(kind, HttpRoute | GrpcRoute | TcpRoute | TlsRoute);
+    routes || matches!(kind, GatewayClass | Gateway | ListenerSet | BackendTlsPolicy | TrafficPolicy)
+}
+
 /// The status of one object at its present generation; None: its kind has none, or it is another controller's.
 pub fn of(inputs: Inputs<'_>, key: &ObjectKey, generation: u64) -> Option<Value> {
     let status = match key.kind {

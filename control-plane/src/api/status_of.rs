@@ -99,6 +99,9 @@ pub(super) fn complete(shared: &Shared, kind: Kind, objects: &mut [Value], revea
     if kind == Kind::Secret && !reveal {
         objects.iter_mut().for_each(hide);
     }
+    if !status::is_judged(kind) {
+        return;
+    }
     let committed = shared.parts.store.committed();
     let mesh = &committed.mesh;
     let resolved = shared.memory.resolved(mesh);
