@@ -1,6 +1,7 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
 mod diff;
+mod filter;
 mod names;
 mod route;
 mod service;
@@ -9,10 +10,10 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use diff::{Action, Change};
+pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
-    Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry,
-    TcpRoute, ValueMatch,
+    Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
 };
 pub use service::{AppProtocol, EgressMode, MtlsMode, ReferenceGrant, Service, ServicePort, TargetPort, TrafficPolicy};
 pub use workload::{StaticWorkload, Workload};
