@@ -95,6 +95,8 @@ reasons! {
     EgressDenied = "egress_denied", FORBIDDEN, Configuration, unseen: true;
     /// The connection leads to one of the sidecar's own ports, and so back to where it came from.
     LoopRefused = "loop_refused", LOOP_DETECTED, Downstream, unseen: true;
+    /// A page asks before it uses another origin's answers (a CORS preflight), and the route does not allow its origin.
+    CorsDenied = "cors_denied", FORBIDDEN, Downstream, unseen: true;
     /// Plaintext from outside the mesh, and the namespace takes none (STRICT).
     PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
     /// Neither the client nor the server said anything for ten minutes.

@@ -4,6 +4,7 @@
 mod attempt;
 mod body;
 mod exchange;
+mod filters;
 mod headers;
 mod inbound;
 mod outbound;
