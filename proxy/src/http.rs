@@ -4,10 +4,13 @@
 mod attempt;
 mod body;
 mod exchange;
+mod guard;
 mod headers;
 mod inbound;
+mod message;
 mod outbound;
 mod respond;
+mod scan;
 mod server;
 mod upgrade;
 
