@@ -5,10 +5,13 @@ mod attempt;
 mod body;
 mod exchange;
 mod filters;
+mod guard;
 mod headers;
 mod inbound;
+mod message;
 mod outbound;
 mod respond;
+mod scan;
 mod server;
 mod upgrade;
 
