@@ -6,7 +6,7 @@ use leno_proto::v1;
 
 use crate::model::{
     AppProtocol, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service,
-    ServicePort, TcpRoute, TrafficPolicy, ValueMatch, Workload,
+    ServicePort, TcpRoute, TlsRoute, TrafficPolicy, ValueMatch, Workload,
 };
 
 use super::attach::PortRoutes;
@@ -99,6 +99,17 @@ pub(super) fn tcp_route(route: &TcpRoute, backends: &[Checked<'_>]) -> v1::TcpRo
         namespace: route.name.namespace.clone(),
         name: route.name.name.clone(),
         created: route.created,
+        backends: backends.iter().map(backend).collect(),
+    }
+}
+
+/// A TLSRoute.
+pub(super) fn tls_route(route: &TlsRoute, backends: &[Checked<'_>]) -> v1::TlsRoute {
+    v1::TlsRoute {
+        namespace: route.name.namespace.clone(),
+        name: route.name.name.clone(),
+        created: route.created,
+        hostnames: route.hostnames.clone(),
         backends: backends.iter().map(backend).collect(),
     }
 }
