@@ -41,7 +41,8 @@ impl EdgeCertificate {
     pub fn new(chain: Vec<Vec<u8>>, key: &[u8]) -> Result<Self, CertError> {
         let leaf = chain.first().ok_or_else(|| CertError::Malformed("there is no certificate".to_owned()))?;
         let names = verify::dns_names(leaf)?;
-        let key = PrivateKeyDer::try_from(key).map_err(|why| CertError::Malformed(format!("the private key: {why}")))?;
+        let key =
+            PrivateKeyDer::try_from(key).map_err(|why| CertError::Malformed(format!("the private key: {why}")))?;
         let key = aws_lc_rs::sign::any_supported_type(&key)?;
         let key = CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), key);
         match key.keys_match() {
@@ -226,12 +227,8 @@ pub struct Backend<'a> {
 pub fn backend_client(backend: &Backend<'_>, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
     let hostname = ServerName::try_from(backend.hostname.to_owned())
         .map_err(|why| CertError::Malformed(format!("{:?}: {why}", backend.hostname)))?;
-    let verifier = BackendVerifier {
-        roots: store(backend.roots)?,
-        hostname,
-        names: backend.names.to_vec(),
-        provider: provider(),
-    };
+    let verifier =
+        BackendVerifier { roots: store(backend.roots)?, hostname, names: backend.names.to_vec(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
