@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::Inputs;
 use super::condition::judged;
-use crate::model::{BackendTlsPolicy, CONTROLLER, GATEWAY_GROUP, Kind, Mesh, Name, PolicyTarget};
+use crate::model::{
+    Backend, BackendTlsPolicy, CONTROLLER, GATEWAY_GROUP, HttpRoute, HttpRule, Kind, Mesh, Name, PolicyTarget,
+};
 use crate::resolve::{self, Problem};
 
 /// Most ancestors of a policy, as specified.
@@ -100,11 +102,12 @@ fn sending_to(inputs: Inputs<'_>, services: &[Name]) -> BTreeSet<Name> {
 }
 
 fn sends(mesh: &Mesh, kind: Kind, name: &Name, services: &[Name]) -> bool {
-    let of = |backends: &[crate::model::Backend]| backends.iter().any(|backend| services.contains(&backend.service));
+    let of = |backend: &Backend| services.contains(&backend.service);
+    let http = |route: &HttpRoute| route.rules.iter().flat_map(HttpRule::targets).any(of);
     match kind {
-        Kind::TcpRoute => mesh.tcp_routes.get(name).is_some_and(|route| of(&route.backends)),
-        Kind::TlsRoute => mesh.tls_routes.get(name).is_some_and(|route| of(&route.backends)),
-        Kind::GrpcRoute => mesh.grpc_routes.get(name).is_some_and(|r| r.rules.iter().any(|rule| of(&rule.backends))),
-        _ => mesh.http_routes.get(name).is_some_and(|r| r.rules.iter().any(|rule| of(&rule.backends))),
+        Kind::TcpRoute => mesh.tcp_routes.get(name).is_some_and(|route| route.backends.iter().any(of)),
+        Kind::TlsRoute => mesh.tls_routes.get(name).is_some_and(|route| route.backends.iter().any(of)),
+        Kind::GrpcRoute => mesh.grpc_routes.get(name).is_some_and(http),
+        _ => mesh.http_routes.get(name).is_some_and(http),
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Inputs;
 use super::condition::judged;
-use crate::model::{Backend, CONTROLLER, GATEWAY_GROUP, GatewayParent, Kind, Name, ParentRef};
+use crate::model::{Backend, CONTROLLER, GATEWAY_GROUP, GatewayParent, HttpRule, Kind, Name, ParentRef};
 use crate::resolve::Problem;
 
 pub(super) fn route(inputs: Inputs<'_>, kind: Kind, name: &Name) -> Option<Value> {
@@ -18,7 +18,7 @@ pub(super) fn route(inputs: Inputs<'_>, kind: Kind, name: &Name) -> Option<Value
         _ => {
             let routes = if kind == Kind::GrpcRoute { &mesh.grpc_routes } else { &mesh.http_routes };
             let route = routes.get(name)?;
-            (&route.parents, route.rules.iter().flat_map(|rule| &rule.backends).collect())
+            (&route.parents, route.rules.iter().flat_map(HttpRule::targets).collect())
         }
     };
     let references = backends.iter().find_map(|backend| unresolved(inputs, kind, name, backend));
