@@ -6,8 +6,10 @@
 mod addresses;
 mod attach;
 mod backends;
+mod balancing;
 mod convert;
 mod engine;
+mod health_checks;
 mod implicit;
 mod resource;
 mod selection;

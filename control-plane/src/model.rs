@@ -1,5 +1,6 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
+mod balancing;
 mod diff;
 mod names;
 mod route;
@@ -8,6 +9,7 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{

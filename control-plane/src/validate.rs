@@ -2,6 +2,7 @@
 //!
 //! A [`Valid`] object is the only way into the store, and only this module makes one.
 
+mod balancing;
 mod check;
 mod cross;
 mod filter;
@@ -11,6 +12,7 @@ mod http_route;
 mod reference_grant;
 mod route;
 mod service;
+mod session;
 mod tcp_route;
 mod traffic_policy;
 mod workload;

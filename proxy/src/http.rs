@@ -9,6 +9,8 @@ mod inbound;
 mod outbound;
 mod respond;
 mod server;
+mod session;
+mod tie;
 mod upgrade;
 
 pub use body::ResponseBody;

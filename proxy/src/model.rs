@@ -1,22 +1,30 @@
 //! The domain of the sidecar, pure data: what is known of services, routes and endpoints, and how a request is matched.
 //! [`convert`] is the one place that reads the wire.
 
+mod balancing;
 mod convert;
 mod endpoint;
+mod hash;
+mod health;
 mod matching;
 mod nearness;
 mod resources;
 mod route;
 mod service;
+mod session;
 mod snapshot;
 
+pub use balancing::{BalancePolicy, Balancing, HashKey};
 pub use convert::{InvalidResource, host, posture};
-pub use endpoint::{Endpoint, Peer};
+pub use endpoint::{Endpoint, Locality, Peer};
+pub use hash::{hash, hash_all, mix};
+pub use health::{HealthCheck, ProbeKind};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
 pub use resources::{Assembled, Demand, Resources};
 pub use route::{HeaderModifier, Retry, RouteKind};
 pub use service::{AppProtocol, Policy};
+pub use session::SessionPersistence;
 pub use snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Posture, Snapshot,
     Target, is_virtual,

@@ -2,5 +2,6 @@
 
 pub mod budget;
 pub mod outlier;
+pub mod rates;
 pub mod replay;
 pub mod retry;

@@ -9,7 +9,7 @@ mod http2;
 
 use std::rc::Rc;
 
-pub use cluster::{Clusters, LocalCluster};
+pub use cluster::{Choice, Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};
 pub use http1::{Http1Pool, Http1Sender, handshake as http1_handshake};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use gateway_api::experimental::grpcroutes::GrpcRouteSpec;
 use gateway_api::experimental::httproutes::HttpRouteSpec;
 use gateway_api::experimental::tcproutes::TcpRouteSpec;
-use gateway_api::grpcroutes::GrpcRouteSpec;
 use gateway_api::referencegrants::ReferenceGrantSpec;
 use k8s_openapi::api::core::v1::{NamespaceSpec, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

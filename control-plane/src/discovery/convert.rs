@@ -11,6 +11,7 @@ use crate::model::{
 
 use super::attach::PortRoutes;
 use super::backends::Checked;
+use super::balancing;
 use super::selection::EndpointPort;
 
 /// A Service as one client sees it: `routes` has one entry a port, in the order of the ports; `any_port` is what is attached to
@@ -66,6 +67,8 @@ fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
         retry_budget_percent: policy.retry_budget_percent.unwrap_or_default(),
         retry_budget_per_second: policy.retry_budget_per_second.unwrap_or_default(),
         idle_timeout_ms: policy.idle_timeout_ms.unwrap_or_default(),
+        load_balancing: balancing::load_balancing(&policy.balancing),
+        outliers: balancing::outliers(&policy.balancing),
     }
 }
 
@@ -90,6 +93,7 @@ fn http_rule(rule: &HttpRule, backends: &[Checked<'_>]) -> v1::HttpRule {
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
         filters: rule.filters.iter().map(filter).collect(),
+        session_persistence: rule.session_persistence.as_ref().map(balancing::session),
     }
 }
 
@@ -177,5 +181,7 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
         healthy: workload.healthy,
         any_port: workload.any_port,
         more_addresses: workload.more_addresses.iter().map(ToString::to_string).collect(),
+        region: balancing::label(workload, balancing::REGION),
+        zone: balancing::label(workload, balancing::ZONE),
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::exchange::{Body, Exchange};
+use super::tie::{self, Tie};
 use super::upgrade::{self, Tunnel};
 use super::{headers, respond};
 use crate::error::Reason;
@@ -63,14 +65,24 @@ impl Outbound {
         Self { router, dialer, metrics, default_retry: Retry::default(), drain }
     }
 
-    /// Answers a request, whatever happens.
-    pub async fn handle(&self, via: &Via, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// As [`Self::handle_from`], where nobody knows the caller's address.
+    pub fn handle(&self, via: &Via, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
+        self.handle_from(via, None, request)
+    }
+
+    /// Answers a request, whatever happens. `source` is the address of whoever sent it.
+    pub async fn handle_from(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
         let served = match upgrade::wanted(version, request.headers()) {
-            None => self.serve(via, request, grpc).await,
+            None => self.serve(via, source, request, grpc).await,
             // Boxed, as every way that is rarely taken.
-            Some(protocol) => Box::pin(self.upgrade(via, request, protocol)).await,
+            Some(protocol) => Box::pin(self.upgrade(via, source, request, protocol)).await,
         };
         let mut response = match served {
             Ok(response) => response,
@@ -93,7 +105,13 @@ impl Outbound {
     }
 
     /// The layers, outermost first.
-    async fn serve(&self, via: &Via, request: Request<Incoming>, grpc: bool) -> Result<Response<ResponseBody>, Reason> {
+    async fn serve(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+        grpc: bool,
+    ) -> Result<Response<ResponseBody>, Reason> {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
@@ -103,7 +121,7 @@ impl Outbound {
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
-        let (index, cluster) = split.draw()?;
+        let Tie { index, cluster, choice, promise } = tie::tie(&port, &split, &parts, source)?;
         let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
 
         // 3. Filters on the request: the rule's, then the backend's.
@@ -119,6 +137,7 @@ impl Outbound {
             port: &port,
             split: &split,
             cluster,
+            choice,
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, cluster),
@@ -129,8 +148,12 @@ impl Outbound {
         // 6. Filters on the answer, and the booking that ends with its body.
         Ok(match answered {
             Ok((answer, in_flight)) => {
+                let endpoint = in_flight.endpoint().id;
                 let mut response = booked(answer, in_flight, booking);
                 response_filters(response.headers_mut(), &split, backend);
+                if let Some(promise) = promise {
+                    promise.keep(response.headers_mut(), endpoint);
+                }
                 response
             }
             Err(reason) => {
@@ -158,6 +181,7 @@ impl Outbound {
     async fn upgrade(
         &self,
         via: &Via,
+        source: Option<IpAddr>,
         mut request: Request<Incoming>,
         protocol: http::HeaderValue,
     ) -> Result<Response<ResponseBody>, Reason> {
@@ -166,7 +190,7 @@ impl Outbound {
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
-        let (index, cluster) = split.draw()?;
+        let Tie { index, cluster, choice, promise } = tie::tie(&port, &split, &parts, source)?;
         let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
         request_filters(&mut parts, &split, backend);
         let mut booking = booking(cluster.metrics.clone(), start);
@@ -175,7 +199,7 @@ impl Outbound {
             false => RequestBody::Once(body, cluster.metrics.request_bytes.clone()),
         };
         let exchange = async {
-            let reached = tcp::dial_cluster(&port.budget, cluster, &self.dialer).await?;
+            let reached = tcp::dial_cluster(&port.budget, cluster, &choice, &self.dialer).await?;
             upgrade::send(reached, Request::from_parts(parts, body), protocol.clone()).await
         };
         let limit = split.rule.as_ref().and_then(|rule| rule.request_timeout);
@@ -186,6 +210,9 @@ impl Outbound {
         let (mut answer, in_flight, metrics) =
             answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
         booking.code = answer.status().as_u16();
+        if let Some(promise) = promise {
+            promise.keep(answer.headers_mut(), in_flight.endpoint().id);
+        }
         if !upgrade::agreed(&answer) {
             booking._in_flight = Some(in_flight);
             let (mut parts, body) = answer.into_parts();

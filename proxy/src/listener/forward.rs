@@ -112,9 +112,10 @@ impl Forwarder {
 
     async fn serve(&self, via: Via, detected: Detected, io: Prefixed<TcpStream>) {
         let outbound = self.outbound.clone();
+        let source = io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical());
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());
-            async move { outbound.handle(&via, request).await }
+            async move { outbound.handle_from(&via, source, request).await }
         };
         self.server.serve(io, protocol(detected), handler).await;
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::HttpMatch;
+use std::sync::Arc;
+
+use super::{HttpMatch, SessionPersistence};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct RawRule {
     pub request_timeout: Option<Duration>,
     pub backend_request_timeout: Option<Duration>,
     pub retry: Option<Retry>,
+    pub session: Option<Arc<SessionPersistence>>,
     pub request_headers: Vec<HeaderModifier>,
     pub response_headers: Vec<HeaderModifier>,
 }

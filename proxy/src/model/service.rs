@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Balancing;
+
 /// What an app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AppProtocol {
@@ -35,6 +37,8 @@ pub struct Policy {
     pub retry_percent: u32,
     /// Retries a second that are always granted.
     pub retries_per_second: u32,
+    /// Which endpoint gets a request.
+    pub balancing: Balancing,
 }
 
 impl Default for Policy {
@@ -47,6 +51,7 @@ impl Default for Policy {
             max_ejected_percent: 50,
             retry_percent: 20,
             retries_per_second: 10,
+            balancing: Balancing::default(),
         }
     }
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use leno_proto::v1;
 
-use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{
+    AppProtocol, Endpoint, HeaderModifier, HealthCheck, HttpMatch, Policy, Retry, RouteKind, SessionPersistence,
+    convert,
+};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ pub struct Posture {
     pub registry_only: bool,
     /// The namespaces that there are.
     pub namespaces: BTreeSet<String>,
+    /// How the namespace's apps are checked; each names the workloads that it is meant for.
+    pub health_checks: Vec<HealthCheck>,
 }
 
 /// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and
@@ -165,6 +170,8 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
+    /// A client stays with the endpoint that it first got.
+    pub session: Option<Arc<SessionPersistence>>,
     /// Applied to the request.
     pub request_headers: Vec<HeaderModifier>,
     /// Applied to the answer.

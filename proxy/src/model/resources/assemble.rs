@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, InvalidResource, Policy, RouteKind, convert};
+use crate::model::{AppProtocol, InvalidResource, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut 
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
         retry: raw.retry.clone(),
+        session: raw.session.clone(),
         request_headers: raw.request_headers.clone(),
         response_headers: raw.response_headers.clone(),
     })
