@@ -1,6 +1,7 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
 mod backend_tls;
+mod balancing;
 mod diff;
 mod filter;
 mod gateway;
@@ -13,12 +14,13 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
+pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
+pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{
     AllowedFrom, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener, ListenerSet,
     ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
-pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,

@@ -14,6 +14,8 @@ mod outbound;
 mod respond;
 mod scan;
 mod server;
+mod session;
+mod tie;
 mod upgrade;
 
 pub use body::ResponseBody;

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod outlier;
+pub mod rates;
 pub mod replay;
 pub mod retry;
 pub mod tap;

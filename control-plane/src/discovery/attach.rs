@@ -167,4 +167,5 @@ fn fill(merged: &mut TrafficPolicy, policy: &TrafficPolicy) {
     fill(&mut merged.max_ejected_percent, policy.max_ejected_percent);
     fill(&mut merged.retry_budget_percent, policy.retry_budget_percent);
     fill(&mut merged.retry_budget_per_second, policy.retry_budget_per_second);
+    merged.balancing.fill(&policy.balancing);
 }

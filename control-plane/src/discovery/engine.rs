@@ -281,7 +281,8 @@ impl Engine {
             return;
         }
         let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
-        let inputs = Inputs::of(&self.mesh, namespaces.into_iter());
+        let checks = super::health_checks::of(&self.services, &self.attachments);
+        let inputs = Inputs::of(&self.mesh, namespaces.into_iter(), checks);
         if inputs != self.configured || bundle_changed {
             let (base, own) = inputs.resources(globals);
             edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(base));

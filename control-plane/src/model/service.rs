@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Name;
+use super::{Balancing, Name};
 
 /// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,7 @@ pub struct TrafficPolicy {
     pub max_ejected_percent: Option<u32>,
     pub retry_budget_percent: Option<u32>,
     pub retry_budget_per_second: Option<u32>,
+    pub balancing: Balancing,
 }
 
 /// Whether the workloads of a namespace take plaintext from outside the mesh.

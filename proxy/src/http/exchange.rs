@@ -11,13 +11,14 @@ use super::attempt::{self, Answer};
 use super::respond;
 use crate::error::Reason;
 use crate::model::Retry;
+use crate::resilience::outlier::Verdict;
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
+use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
 /// The request's body between attempts.
 pub(super) enum Body {
@@ -62,6 +63,8 @@ pub(super) struct Exchange<'a> {
     pub(super) port: &'a LocalPort,
     pub(super) split: &'a Split,
     pub(super) cluster: &'a Rc<LocalCluster>,
+    /// What ties the request to an endpoint.
+    pub(super) choice: Choice,
     pub(super) app: AppHttp,
     pub(super) parts: request::Parts,
     pub(super) body: Body,
@@ -77,8 +80,9 @@ impl Exchange<'_> {
         let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
         let mut retries = 0;
         loop {
-            let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
+            let endpoint = self.cluster.pick(&self.choice, &tried).ok_or(Reason::NoEndpoints)?;
             let in_flight = endpoint.begin();
+            let began = self.cluster.clock();
             let limit = per_try.map(|limit| Instant::now() + limit).into_iter().chain(deadline).min();
             let attempt = self.attempt(&endpoint, retries == policy.attempts);
             let result = match limit {
@@ -95,7 +99,7 @@ impl Exchange<'_> {
                 }
                 Err(reason) => Outcome::Failed(*reason),
             };
-            self.cluster.record(&endpoint, matches!(outcome, Outcome::Answered(code, _) if code < 500));
+            self.cluster.record(&endpoint, verdict(&outcome), began);
             let Some(pause) = self.may_retry(policy, retries, outcome, deadline) else {
                 return result.map(|answer| (answer, in_flight));
             };
@@ -134,6 +138,14 @@ impl Exchange<'_> {
             return None;
         }
         Some(pause)
+    }
+}
+
+/// What an attempt says of its endpoint.
+fn verdict(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Answered(code, _) => Verdict::of_status(*code),
+        Outcome::Failed(_) => Verdict::Gateway,
     }
 }
 

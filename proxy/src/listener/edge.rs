@@ -68,7 +68,14 @@ impl GatewayListener {
                 let detected = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
                 let Ok(Ok(detected)) = detected else { return Ok(()) };
                 let edge = Edge::new(EdgeAddress { port: self.port, tls: None }, from.ip());
-                self.forwarder.serve(Via::Gateway(Rc::new(edge)), detected, Prefixed::new(read, stream)).await;
+                self.forwarder
+                    .serve(
+                        Via::Gateway(Rc::new(edge)),
+                        Some(from.ip().to_canonical()),
+                        detected,
+                        Prefixed::new(read, stream),
+                    )
+                    .await;
                 Ok(())
             }
             Family::Tls => Box::pin(self.tls(&port, stream, from)).await,
@@ -144,7 +151,7 @@ impl GatewayListener {
         };
         let shown = Shown { server_name, clients: tls.clients.clone() };
         let edge = Edge::new(EdgeAddress { port: self.port, tls: Some(shown) }, from.ip());
-        self.forwarder.serve(Via::Gateway(Rc::new(edge)), spoken, stream).await;
+        self.forwarder.serve(Via::Gateway(Rc::new(edge)), Some(from.ip().to_canonical()), spoken, stream).await;
         Ok(())
     }
 

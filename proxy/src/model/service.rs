@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::BackendTls;
+use super::{BackendTls, Balancing};
 
 /// What an app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -37,6 +37,8 @@ pub struct Policy {
     pub retry_percent: u32,
     /// Retries a second that are always granted.
     pub retries_per_second: u32,
+    /// Which endpoint gets a request.
+    pub balancing: Balancing,
 }
 
 impl Default for Policy {
@@ -49,6 +51,7 @@ impl Default for Policy {
             max_ejected_percent: 50,
             retry_percent: 20,
             retries_per_second: 10,
+            balancing: Balancing::default(),
         }
     }
 }

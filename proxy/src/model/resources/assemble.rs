@@ -109,6 +109,7 @@ fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut 
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
         retry: raw.retry.clone(),
+        session: raw.session.clone(),
         filters: filters(held, &raw.filters, clusters)?,
     })
 }
