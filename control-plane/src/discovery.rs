@@ -9,6 +9,7 @@ mod backends;
 mod convert;
 mod engine;
 mod implicit;
+mod inbound;
 mod resource;
 mod selection;
 mod sidecar_config;

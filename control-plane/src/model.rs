@@ -2,6 +2,7 @@
 
 mod diff;
 mod names;
+mod resilience;
 mod route;
 mod service;
 mod workload;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 pub use diff::{Action, Change};
 pub use names::{Kind, Name, ObjectKey};
+pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
     Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry,
     TcpRoute, ValueMatch,

@@ -9,6 +9,7 @@ mod grpc_route;
 mod http_path;
 mod http_route;
 mod reference_grant;
+mod resilience;
 mod route;
 mod service;
 mod tcp_route;

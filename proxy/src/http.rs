@@ -4,6 +4,7 @@
 mod attempt;
 mod body;
 mod exchange;
+mod gate;
 mod headers;
 mod inbound;
 mod outbound;
@@ -12,6 +13,7 @@ mod server;
 mod upgrade;
 
 pub use body::ResponseBody;
+pub use gate::Gate;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
 pub use server::{Protocol, Server};

@@ -5,6 +5,7 @@ mod convert;
 mod endpoint;
 mod matching;
 mod nearness;
+mod resilience;
 mod resources;
 mod route;
 mod service;
@@ -14,8 +15,12 @@ pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Peer};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
+pub use resilience::{
+    Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
+    RetrySaid,
+};
 pub use resources::{Assembled, Demand, Resources};
-pub use route::{HeaderModifier, Retry, RouteKind};
+pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
 pub use snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Posture, Snapshot,

@@ -1,5 +1,7 @@
 //! Model to wire: the resources of the stream.
 
+pub(super) mod resilience;
+
 use std::net::IpAddr;
 
 use leno_proto::v1;
@@ -66,22 +68,28 @@ fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
         retry_budget_percent: policy.retry_budget_percent.unwrap_or_default(),
         retry_budget_per_second: policy.retry_budget_per_second.unwrap_or_default(),
         idle_timeout_ms: policy.idle_timeout_ms.unwrap_or_default(),
+        resilience: Some(resilience::resilience(&policy.resilience)),
+        circuit_breaker: policy.circuit_breaker.as_ref().map(resilience::circuit_breaker),
     }
 }
 
 /// An HTTPRoute or GRPCRoute; `backends` has one list a rule.
-pub(super) fn http_route(route: &HttpRoute, backends: &[Vec<Checked<'_>>]) -> v1::HttpRoute {
+pub(super) fn http_route(
+    route: &HttpRoute,
+    backends: &[Vec<Checked<'_>>],
+    said: impl Fn(&HttpRule) -> Option<v1::Resilience>,
+) -> v1::HttpRoute {
     v1::HttpRoute {
         namespace: route.name.namespace.clone(),
         name: route.name.name.clone(),
         grpc: route.grpc,
         created: route.created,
-        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends)).collect(),
+        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends, said(rule))).collect(),
         hostnames: route.hostnames.clone(),
     }
 }
 
-fn http_rule(rule: &HttpRule, backends: &[Checked<'_>]) -> v1::HttpRule {
+fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], resilience: Option<v1::Resilience>) -> v1::HttpRule {
     v1::HttpRule {
         name: rule.name.clone(),
         matches: rule.matches.iter().map(http_match).collect(),
@@ -90,6 +98,7 @@ fn http_rule(rule: &HttpRule, backends: &[Checked<'_>]) -> v1::HttpRule {
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
         filters: rule.filters.iter().map(filter).collect(),
+        resilience,
     }
 }
 

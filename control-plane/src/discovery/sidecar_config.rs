@@ -1,6 +1,6 @@
 //! What the sidecars of a namespace are told about themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use leno_proto::v1;
 
@@ -11,10 +11,12 @@ use crate::model::{EgressMode, Mesh, MtlsMode};
 const MOST_NAMESPACES: usize = 1000;
 
 /// What of the mesh goes into it: the namespaces that have services, and the policies of namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Inputs {
     pub(super) namespaces: Vec<String>,
     policies: BTreeMap<String, (MtlsMode, EgressMode)>,
+    /// By namespace, in the order of the services.
+    pub(super) inbound: BTreeMap<String, Vec<v1::InboundPolicy>>,
 }
 
 impl Inputs {
@@ -32,20 +34,27 @@ impl Inputs {
         Self {
             namespaces: namespaces.take(MOST_NAMESPACES).cloned().collect(),
             policies: said.into_iter().map(|(namespace, said)| (namespace.to_owned(), modes(said))).collect(),
+            inbound: BTreeMap::new(),
         }
     }
 
     /// What every sidecar gets, and what those of some namespaces get instead.
     pub(super) fn resources(&self, globals: &Globals) -> (Resource, HashMap<String, Resource>) {
-        let config = |(mtls, egress): (MtlsMode, EgressMode)| {
+        let config = |(mtls, egress): (MtlsMode, EgressMode), inbound: &[v1::InboundPolicy]| {
             Resource::encode(&v1::SidecarConfig {
                 renew_generation: globals.renew_generation,
                 permissive: mtls == MtlsMode::Permissive,
                 registry_only: egress == EgressMode::RegistryOnly,
                 namespaces: self.namespaces.clone(),
+                inbound: inbound.to_vec(),
             })
         };
-        let own = self.policies.iter().map(|(namespace, modes)| (namespace.clone(), config(*modes)));
-        (config((MtlsMode::default(), EgressMode::default())), own.collect())
+        let namespaces: BTreeSet<&String> = self.policies.keys().chain(self.inbound.keys()).collect();
+        let own = namespaces.into_iter().map(|namespace| {
+            let modes = self.policies.get(namespace).copied().unwrap_or_default();
+            let inbound = self.inbound.get(namespace).map(Vec::as_slice).unwrap_or_default();
+            (namespace.clone(), config(modes, inbound))
+        });
+        (config(Default::default(), &[]), own.collect())
     }
 }

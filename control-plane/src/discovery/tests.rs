@@ -1,5 +1,6 @@
 //! What discovery promises.
 
+mod resilience;
 mod transparent;
 
 use std::sync::Arc;

@@ -9,6 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::resilience::adaptive::Admitted;
+use crate::resilience::breaker::Permit;
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{Http1Pool, Http1Sender, InFlight};
 
@@ -38,6 +40,10 @@ pub(super) struct Booking {
     pub(super) start: Instant,
     /// Held for its drop.
     pub(super) _in_flight: Option<InFlight>,
+    /// Likewise: what a circuit breaker counts.
+    pub(super) _open: Option<Permit>,
+    /// Likewise: a place at the app.
+    pub(super) _admitted: Option<Admitted>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
 }

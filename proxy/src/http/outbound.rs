@@ -16,8 +16,11 @@ use super::exchange::{Body, Exchange};
 use super::upgrade::{self, Tunnel};
 use super::{headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Backend, Demand, Retry};
+use crate::model::{AppProtocol, Backend, Demand, Fault};
+use crate::resilience::deadline::{self, Deadline};
+use crate::resilience::fault;
 use crate::resilience::replay::RequestBody;
+use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
@@ -51,8 +54,6 @@ pub struct Outbound {
     router: Rc<Router>,
     dialer: SharedDialer,
     metrics: Rc<Metrics>,
-    /// What holds where a route says nothing of retries.
-    default_retry: Retry,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
 }
@@ -60,7 +61,7 @@ pub struct Outbound {
 impl Outbound {
     /// Serves by these routes.
     pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
-        Self { router, dialer, metrics, default_retry: Retry::default(), drain }
+        Self { router, dialer, metrics, drain }
     }
 
     /// Answers a request, whatever happens.
@@ -76,8 +77,10 @@ impl Outbound {
             Ok(response) => response,
             Err(reason) => {
                 self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), "request failed");
-                respond::error(reason, grpc)
+                failed(reason, None);
+                let mut response = respond::error(reason, grpc);
+                respond::at_hop(response.headers_mut(), Direction::Outbound);
+                response
             }
         };
         if version != Version::HTTP_2 {
@@ -89,7 +92,9 @@ impl Outbound {
     /// The answer to a request of a connection that is refused as a whole.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
         self.metrics.failed(Direction::Outbound, reason);
-        respond::error(reason, headers::is_grpc(request.headers()))
+        let mut response = respond::error(reason, headers::is_grpc(request.headers()));
+        respond::at_hop(response.headers_mut(), Direction::Outbound);
+        response
     }
 
     /// The layers, outermost first.
@@ -97,6 +102,11 @@ impl Outbound {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
+
+        let left = deadline::left(&parts.headers, grpc);
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Reason::DeadlineExpired);
+        }
 
         // 1. Which destination: everything below depends on what is configured for it.
         let port = self.destination(&mut parts, via).await?;
@@ -112,10 +122,24 @@ impl Outbound {
         // 4. From here on it is booked, also when the caller gives up.
         let mut booking = booking(cluster.metrics.clone(), start);
 
-        // 5. The attempts, all within one deadline.
+        // 5. Faults on purpose; the attempts, all within one deadline.
+        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
+        let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
+        let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
+        if !faults.is_empty()
+            && let Some(aborted) = Box::pin(self.inject(faults, &parts.headers, grpc, deadline)).await
+        {
+            let (parts, body) = aborted.into_parts();
+            booking.code = parts.status.as_u16();
+            return Ok(Response::from_parts(parts, body.booked(booking)));
+        }
         let mut exchange = Exchange {
             dialer: &self.dialer,
-            default_retry: &self.default_retry,
+            policy: policy.clone(),
+            grpc,
+            deadline,
+            attempts: 0,
+            seen: false,
             port: &port,
             split: &split,
             cluster,
@@ -123,11 +147,17 @@ impl Outbound {
             parts,
             body: Body::new(body, cluster),
         };
-        let timeout = split.rule.as_ref().and_then(|rule| rule.request_timeout);
-        let answered = exchange.run(timeout.map(|timeout| Instant::now() + timeout)).await;
+        let answered = match cluster.breaker.request(&policy.circuit_breaker) {
+            Ok(open) => {
+                booking._open = Some(open);
+                exchange.run().await
+            }
+            Err(reason) => Err(reason),
+        };
+        let (attempts, seen) = (exchange.attempts, exchange.seen);
 
         // 6. Filters on the answer, and the booking that ends with its body.
-        Ok(match answered {
+        let mut response = match answered {
             Ok((answer, in_flight)) => {
                 let mut response = booked(answer, in_flight, booking);
                 response_filters(response.headers_mut(), &split, backend);
@@ -135,13 +165,63 @@ impl Outbound {
             }
             Err(reason) => {
                 self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
-                let (parts, body) = respond::error(reason, grpc).into_parts();
+                failed(reason, Some((&cluster.shared().service, attempts)));
+                let (mut parts, body) = respond::error(reason, grpc).into_parts();
+                respond::at_hop(&mut parts.headers, Direction::Outbound);
+                if seen {
+                    respond::seen_before(&mut parts.headers);
+                }
                 booking.code = parts.status.as_u16();
                 Response::from_parts(parts, body.booked(booking))
             }
-        })
+        };
+        if attempts > 1 {
+            response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(attempts));
+        }
+        Ok(response)
     }
+
+    /// Holds a request or answers it, as faults say. None: it goes on.
+    async fn inject(
+        &self,
+        faults: &[Fault],
+        headers: &http::HeaderMap,
+        grpc: bool,
+        deadline: Deadline,
+    ) -> Option<Response<ResponseBody>> {
+        let injected = fault::draw(faults, headers, || fastrand::u32(..100));
+        let mut reason = Reason::FaultInjected;
+        if !injected.delay.is_zero() {
+            let held = Instant::now().checked_add(injected.delay);
+            let until = held.into_iter().chain(deadline.at).min().unwrap_or_else(Instant::now);
+            tokio::time::sleep_until(until).await;
+            if held.is_none_or(|held| until < held) {
+                reason = deadline.reason();
+            }
+        }
+        let mut response = match (reason, injected.abort) {
+            (Reason::FaultInjected, None) => return None,
+            (Reason::FaultInjected, Some(abort)) => respond::abort(abort, grpc),
+            (reason, _) => respond::error(reason, grpc),
+        };
+        self.metrics.failed(Direction::Outbound, reason);
+        respond::at_hop(response.headers_mut(), Direction::Outbound);
+        Some(response)
+    }
+}
+
+/// The same in the log as in the answer and the metric.
+fn failed(reason: Reason, service: Option<(&str, u32)>) {
+    let (service, attempts) = service.unwrap_or_default();
+    tracing::debug!(
+        reason = reason.code(),
+        hop = "outbound",
+        fault = reason.fault().label(),
+        unseen = reason.unseen(),
+        service,
+        attempts,
+        "request failed"
+    );
 }
 
 impl Outbound {
@@ -187,7 +267,7 @@ impl Outbound {
             answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
         booking.code = answer.status().as_u16();
         if !upgrade::agreed(&answer) {
-            booking._in_flight = Some(in_flight);
+            (booking._in_flight, booking._open) = (Some(in_flight.0), Some(in_flight.1));
             let (mut parts, body) = answer.into_parts();
             headers::strip_hop_by_hop(&mut parts.headers);
             response_filters(&mut parts.headers, &split, backend);
@@ -268,7 +348,7 @@ fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -> AppHttp {
 
 /// Until there is an answer it says that the caller gave up, as nginx and others write it.
 fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
-    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None }
+    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, _open: None, _admitted: None, connection: None }
 }
 
 fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response<ResponseBody> {

@@ -1,6 +1,8 @@
 //! Wire to model: the one place of the sidecar that reads resource messages. Whatever cannot be right is refused with a reason
 //! that names it, and travels back to the control plane in a NACK.
 
+pub(super) mod resilience;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
     AppProtocol, Cluster, Endpoint, HeaderModifier, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture,
-    Retry, RouteKind, ValueMatch,
+    RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -50,7 +52,7 @@ impl TryFrom<v1::Service> for Service {
             ports: ports.collect::<Result<_, InvalidResource>>()?,
             any_port: wire.any_port.map(|p| service_port(0, p)),
             addresses: wire.addresses.into_iter().map(address).collect::<Result<_, _>>()?,
-            policy: wire.policy.map(policy).map(Arc::new).unwrap_or_default(),
+            policy: wire.policy.map(policy).transpose()?.map(Arc::new).unwrap_or_default(),
             namespace: wire.namespace,
             name: wire.name,
         })
@@ -73,12 +75,16 @@ fn service_port(number: u16, wire: v1::ServicePort) -> Port {
 }
 
 /// A zero means the default.
-fn policy(wire: v1::TrafficPolicy) -> Policy {
+fn policy(wire: v1::TrafficPolicy) -> Result<Policy, InvalidResource> {
     let default = Policy::default();
     let number = |said: u32, default: u32| if said == 0 { default } else { said };
     let millis =
         |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
-    Policy {
+    let resilience = resilience::resilience(wire.resilience)?;
+    Ok(Policy {
+        retry: resilience.retry.as_ref().map(|said| said.over(&default.retry)).unwrap_or_default(),
+        resilience,
+        circuit_breaker: resilience::circuit_breaker(wire.circuit_breaker),
         connect_timeout: millis(wire.connect_timeout_ms, default.connect_timeout),
         idle_timeout: millis(wire.idle_timeout_ms, default.idle_timeout),
         consecutive_failures: number(wire.consecutive_failures, default.consecutive_failures),
@@ -86,16 +92,20 @@ fn policy(wire: v1::TrafficPolicy) -> Policy {
         max_ejected_percent: number(wire.max_ejected_percent, default.max_ejected_percent).min(100),
         retry_percent: number(wire.retry_budget_percent, default.retry_percent).min(100),
         retries_per_second: number(wire.retry_budget_per_second, default.retries_per_second),
-    }
+    })
 }
 
 /// What the control plane wants of this sidecar's namespace.
-pub fn posture(wire: &v1::SidecarConfig) -> Posture {
-    Posture {
+///
+/// # Errors
+/// Something in it cannot be right.
+pub fn posture(wire: &v1::SidecarConfig) -> Result<Posture, InvalidResource> {
+    Ok(Posture {
+        inbound: resilience::inbound(&wire.inbound)?,
         permissive: wire.permissive,
         registry_only: wire.registry_only,
         namespaces: wire.namespaces.iter().cloned().collect(),
-    }
+    })
 }
 
 impl TryFrom<v1::HttpRoute> for HttpRoute {
@@ -120,11 +130,8 @@ fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
         backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
         request_timeout: timeout(wire.request_timeout_ms),
         backend_request_timeout: timeout(wire.backend_request_timeout_ms),
-        retry: wire.retry.map(|r| Retry {
-            attempts: r.attempts.min(10),
-            codes: r.codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
-            backoff: Duration::from_millis(r.backoff_ms),
-        }),
+        retry: wire.retry.map(resilience::inline_retry),
+        resilience: resilience::resilience(wire.resilience)?,
         request_headers,
         response_headers,
         name: wire.name,

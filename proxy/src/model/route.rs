@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::HttpMatch;
+use super::resilience::{Resilience, RetrySaid};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub struct RawRule {
     pub backends: Vec<RawBackend>,
     pub request_timeout: Option<Duration>,
     pub backend_request_timeout: Option<Duration>,
-    pub retry: Option<Retry>,
+    pub retry: Option<RetrySaid>,
+    pub resilience: Resilience,
     pub request_headers: Vec<HeaderModifier>,
     pub response_headers: Vec<HeaderModifier>,
 }
@@ -48,24 +50,6 @@ pub struct RawBackend {
 #[derive(Debug, Clone)]
 pub struct TcpRoute {
     pub backends: Vec<RawBackend>,
-}
-
-/// When a request is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Further attempts after the first.
-    pub attempts: u32,
-    /// Statuses that are retried, for idempotent requests.
-    pub codes: Vec<u16>,
-    /// Before the first retry; doubles.
-    pub backoff: Duration,
-}
-
-impl Default for Retry {
-    /// What holds where a route says nothing: enough to hide one bad instance, and the budget bounds it.
-    fn default() -> Self {
-        Self { attempts: 2, codes: vec![503], backoff: Duration::from_millis(5) }
-    }
 }
 
 /// RequestHeaderModifier or ResponseHeaderModifier: set, then add, then remove.

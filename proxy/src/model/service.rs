@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::resilience::{CircuitBreaker, Resilience, Retry};
+
 /// What an app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AppProtocol {
@@ -35,6 +37,12 @@ pub struct Policy {
     pub retry_percent: u32,
     /// Retries a second that are always granted.
     pub retries_per_second: u32,
+    /// When a request is tried again that no rule says more of.
+    pub retry: Retry,
+    /// What else is said of requests.
+    pub resilience: Resilience,
+    /// What may be open at once.
+    pub circuit_breaker: CircuitBreaker,
 }
 
 impl Default for Policy {
@@ -47,6 +55,9 @@ impl Default for Policy {
             max_ejected_percent: 50,
             retry_percent: 20,
             retries_per_second: 10,
+            retry: Retry::default(),
+            resilience: Resilience::default(),
+            circuit_breaker: CircuitBreaker::default(),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! What the workers read: destinations with everything joined that a request needs, built before it is published and
 //! immutable afterwards.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use leno_proto::v1;
 
-use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{
+    AppProtocol, Endpoint, HeaderModifier, HttpMatch, InboundPolicy, Policy, Resilience, Retry, RouteKind, convert,
+};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Posture {
     pub registry_only: bool,
     /// The namespaces that there are.
     pub namespaces: BTreeSet<String>,
+    /// What the sidecars of the namespace's services enforce, by NAMESPACE/NAME.
+    pub inbound: BTreeMap<String, Arc<InboundPolicy>>,
 }
 
 /// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and
@@ -165,6 +169,8 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
+    /// What else policies say of the requests.
+    pub resilience: Resilience,
     /// Applied to the request.
     pub request_headers: Vec<HeaderModifier>,
     /// Applied to the answer.

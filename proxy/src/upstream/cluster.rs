@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::LocalEndpoint;
 use crate::balance;
 use crate::model::{Cluster, Policy};
+use crate::resilience::breaker::Breaker;
 use crate::telemetry::{Direction, ServiceMetrics};
 
 /// One service port's endpoints, for one worker.
@@ -21,17 +22,20 @@ pub struct LocalCluster {
     endpoints: RefCell<Vec<Rc<LocalEndpoint>>>,
     /// Endpoints that are ejected or excluded, or were when last looked at; zero lets the balancer take its short way.
     ejected: Cell<usize>,
+    /// What is open at it.
+    pub breaker: Breaker,
     /// What is counted for the service.
     pub metrics: Rc<ServiceMetrics>,
 }
 
 impl LocalCluster {
-    fn new(shared: Arc<Cluster>, metrics: Rc<ServiceMetrics>) -> Rc<Self> {
+    fn new(shared: Arc<Cluster>, metrics: Rc<ServiceMetrics>, workers: u32) -> Rc<Self> {
         let endpoints = shared.endpoints.iter().map(|e| LocalEndpoint::new(e.clone())).collect();
         Rc::new(Self {
             shared: RefCell::new(shared),
             endpoints: RefCell::new(endpoints),
             ejected: Cell::new(0),
+            breaker: Breaker::new(workers, metrics.clone()),
             metrics,
         })
     }
@@ -128,13 +132,20 @@ type Key = (String, u16, Option<SocketAddr>);
 #[derive(Debug)]
 pub struct Clusters {
     registry: Registry,
+    workers: u32,
     by_key: RefCell<HashMap<Key, Rc<LocalCluster>>>,
 }
 
 impl Clusters {
     /// None yet.
     pub fn new(registry: Registry) -> Self {
-        Self { registry, by_key: RefCell::default() }
+        Self { registry, workers: 1, by_key: RefCell::default() }
+    }
+
+    /// One of so many workers, which share what may be open at a service.
+    pub fn of_workers(mut self, workers: usize) -> Self {
+        self.workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        self
     }
 
     /// The worker's own cluster behind a shared one, brought up to date.
@@ -146,7 +157,7 @@ impl Clusters {
             return known.clone();
         }
         let metrics = Rc::new(ServiceMetrics::new(&self.registry, Direction::Outbound, &shared.service));
-        let made = LocalCluster::new(shared.clone(), metrics);
+        let made = LocalCluster::new(shared.clone(), metrics, self.workers);
         by_key.insert(key, made.clone());
         made
     }

@@ -91,12 +91,22 @@ pub async fn handshake<I>(io: I) -> Result<Http1Sender, Reason>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    handshake_with(io, ()).await
+}
+
+/// As [`handshake`]; `kept` is dropped when the connection ends.
+pub(super) async fn handshake_with<I, K>(io: I, kept: K) -> Result<Http1Sender, Reason>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    K: 'static,
+{
     let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(TokioIo::new(io)).await;
     let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "upstream connection ended");
         }
+        drop(kept);
     });
     Ok(sender)
 }

@@ -66,7 +66,7 @@ fn destination_port(
         number: port.number,
         protocol: port.protocol,
         routed: !routes.is_empty(),
-        candidates: candidates(held, &routes, clusters)?,
+        candidates: candidates(held, &routes, &service.policy, clusters)?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
@@ -74,11 +74,16 @@ fn destination_port(
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
 /// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes (GEP-1426).
-fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) -> Result<Vec<Candidate>, Missing> {
+fn candidates(
+    held: &Resources,
+    routes: &[&HttpRoute],
+    policy: &Policy,
+    clusters: &mut Clusters,
+) -> Result<Vec<Candidate>, Missing> {
     let mut all = Vec::new();
     for route in routes {
         for raw in &route.rules {
-            let rule = Arc::new(http_rule(held, route, raw, clusters)?);
+            let rule = Arc::new(http_rule(held, route, raw, policy, clusters)?);
             all.extend(raw.matches.iter().map(|m| Candidate {
                 kind: route.kind,
                 matches: m.clone(),
@@ -90,14 +95,22 @@ fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) 
     Ok(all)
 }
 
-fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut Clusters) -> Result<HttpRule, Missing> {
+fn http_rule(
+    held: &Resources,
+    route: &HttpRoute,
+    raw: &RawRule,
+    policy: &Policy,
+    clusters: &mut Clusters,
+) -> Result<HttpRule, Missing> {
+    let (retry, resilience) = raw.resilience.over(&policy.resilience, raw.retry.as_ref(), &policy.retry);
     Ok(HttpRule {
         route: route.label.clone(),
         name: raw.name.clone(),
         backends: backends(held, &raw.backends, clusters)?,
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
-        retry: raw.retry.clone(),
+        retry: Some(retry),
+        resilience,
         request_headers: raw.request_headers.clone(),
         response_headers: raw.response_headers.clone(),
     })
