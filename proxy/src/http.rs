@@ -4,6 +4,7 @@
 mod attempt;
 mod body;
 mod exchange;
+mod failing;
 mod gate;
 mod headers;
 mod inbound;

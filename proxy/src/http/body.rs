@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -46,6 +47,14 @@ pub(super) struct Booking {
     pub(super) _admitted: Option<Admitted>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
+}
+
+impl Booking {
+    /// Books an answer of the sidecar's own.
+    pub(super) fn of_own(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.code = response.status().as_u16();
+        response.map(|body| body.booked(self))
+    }
 }
 
 impl Drop for Booking {

@@ -56,6 +56,8 @@ impl Body {
 
 /// What became of an attempt.
 type Attempted = Result<Answer, Reason>;
+/// An attempt that has ended, and at which endpoint.
+type Once = (Attempted, Rc<LocalEndpoint>, InFlight);
 
 /// A request and its attempts.
 pub(super) struct Exchange<'a> {
@@ -100,22 +102,7 @@ impl Exchange<'_> {
         let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
         let mut retrying: Option<Permit> = None;
         loop {
-            let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
-            let in_flight = endpoint.begin();
-            let limit = rules.per_try.and_then(|limit| Instant::now().checked_add(limit));
-            let limit = limit.into_iter().chain(self.deadline.at).min();
-            self.prepare(&rules, limit);
-            let (result, endpoint, in_flight) = match rules.hedge {
-                Some(delay) if tried.is_empty() => {
-                    // Boxed, as every way that is rarely taken.
-                    Box::pin(self.hedged(delay, limit, endpoint, in_flight)).await
-                }
-                _ => {
-                    let last = self.attempts >= rules.retry.most;
-                    let request = self.request(last);
-                    (self.send(&endpoint, request, limit).await, endpoint, in_flight)
-                }
-            };
+            let (result, endpoint, in_flight) = self.once(&rules, &tried).await?;
             self.attempts += 1;
             drop(retrying.take());
             // What the caller did is not held against the endpoint.
@@ -128,9 +115,8 @@ impl Exchange<'_> {
             }
             let outcome = outcome(&result);
             self.seen |= !unseen(outcome);
-            let ok = matches!(outcome, Outcome::Answered(answered) if answered.status < 500);
-            // A limit of our own says nothing of the endpoint.
-            if !matches!(outcome, Outcome::Failed(Reason::Overloaded)) {
+            if self.tells_of_the_endpoint(outcome) {
+                let ok = matches!(outcome, Outcome::Answered(answered) if answered.status < 500);
                 self.cluster.record(&endpoint, ok);
             }
             let Some((pause, permit)) = self.may_retry(&rules.retry, &result, outcome) else {
@@ -144,6 +130,35 @@ impl Exchange<'_> {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
+        }
+    }
+
+    /// One attempt, not at an endpoint that was tried while there is another.
+    async fn once(&mut self, rules: &Rules, tried: &[Rc<LocalEndpoint>]) -> Result<Once, Reason> {
+        let endpoint = self.cluster.pick(tried).ok_or(Reason::NoEndpoints)?;
+        let in_flight = endpoint.begin();
+        let limit = rules.per_try.and_then(|limit| Instant::now().checked_add(limit));
+        let limit = limit.into_iter().chain(self.deadline.at).min();
+        self.prepare(rules, limit);
+        if let Some(delay) = rules.hedge.filter(|_| tried.is_empty()) {
+            // Boxed, as every way that is rarely taken.
+            return Ok(Box::pin(self.hedged(delay, limit, endpoint, in_flight)).await);
+        }
+        let last = self.attempts >= rules.retry.most;
+        let request = self.request(last);
+        Ok((self.send(&endpoint, request, limit).await, endpoint, in_flight))
+    }
+
+    /// A limit of our own, a caller's impatience, or an app that is well but busy is not held against an endpoint.
+    fn tells_of_the_endpoint(&self, outcome: Outcome) -> bool {
+        let reason = match outcome {
+            Outcome::Failed(reason) => Some(reason),
+            Outcome::Answered(answered) => answered.reason,
+        };
+        match reason {
+            Some(Reason::Overloaded | Reason::AppOverloaded | Reason::DeadlineExpired) => false,
+            Some(Reason::DeadlineExceeded) => !self.deadline.callers,
+            _ => true,
         }
     }
 
@@ -210,7 +225,7 @@ impl Exchange<'_> {
         limit: Option<Instant>,
         endpoint: Rc<LocalEndpoint>,
         in_flight: InFlight,
-    ) -> (Attempted, Rc<LocalEndpoint>, InFlight) {
+    ) -> Once {
         let (first, second) = (self.request(false), self.request(false));
         let this = &*self;
         let slow = endpoint.clone();

@@ -14,16 +14,15 @@ use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::exchange::{Body, Exchange};
 use super::upgrade::{self, Tunnel};
-use super::{headers, respond};
+use super::{failing, headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Backend, Demand, Fault};
+use crate::model::{AppProtocol, Backend, Demand};
 use crate::resilience::deadline::{self, Deadline};
-use crate::resilience::fault;
 use crate::resilience::replay::RequestBody;
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -75,13 +74,7 @@ impl Outbound {
         };
         let mut response = match served {
             Ok(response) => response,
-            Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                failed(reason, None);
-                let mut response = respond::error(reason, grpc);
-                respond::at_hop(response.headers_mut(), Direction::Outbound);
-                response
-            }
+            Err(reason) => failing::answer(&self.metrics, reason, grpc, "", 0),
         };
         if version != Version::HTTP_2 {
             *response.version_mut() = Version::HTTP_11;
@@ -91,10 +84,7 @@ impl Outbound {
 
     /// The answer to a request of a connection that is refused as a whole.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
-        self.metrics.failed(Direction::Outbound, reason);
-        let mut response = respond::error(reason, headers::is_grpc(request.headers()));
-        respond::at_hop(response.headers_mut(), Direction::Outbound);
-        response
+        failing::answer(&self.metrics, reason, headers::is_grpc(request.headers()), "", 0)
     }
 
     /// The layers, outermost first.
@@ -127,11 +117,10 @@ impl Outbound {
         let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
         let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
         if !faults.is_empty()
-            && let Some(aborted) = Box::pin(self.inject(faults, &parts.headers, grpc, deadline)).await
+            && let Some(aborted) =
+                Box::pin(failing::inject(&self.metrics, faults, &parts.headers, grpc, deadline)).await
         {
-            let (parts, body) = aborted.into_parts();
-            booking.code = parts.status.as_u16();
-            return Ok(Response::from_parts(parts, body.booked(booking)));
+            return Ok(booking.of_own(aborted));
         }
         let mut exchange = Exchange {
             dialer: &self.dialer,
@@ -154,7 +143,6 @@ impl Outbound {
             }
             Err(reason) => Err(reason),
         };
-        let (attempts, seen) = (exchange.attempts, exchange.seen);
 
         // 6. Filters on the answer, and the booking that ends with its body.
         let mut response = match answered {
@@ -164,64 +152,19 @@ impl Outbound {
                 response
             }
             Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                failed(reason, Some((&cluster.shared().service, attempts)));
-                let (mut parts, body) = respond::error(reason, grpc).into_parts();
-                respond::at_hop(&mut parts.headers, Direction::Outbound);
-                if seen {
-                    respond::seen_before(&mut parts.headers);
+                let service = &cluster.shared().service;
+                let mut response = failing::answer(&self.metrics, reason, grpc, service, exchange.attempts);
+                if exchange.seen {
+                    respond::seen_before(response.headers_mut());
                 }
-                booking.code = parts.status.as_u16();
-                Response::from_parts(parts, body.booked(booking))
+                booking.of_own(response)
             }
         };
-        if attempts > 1 {
-            response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(attempts));
+        if exchange.attempts > 1 {
+            response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(exchange.attempts));
         }
         Ok(response)
     }
-
-    /// Holds a request or answers it, as faults say. None: it goes on.
-    async fn inject(
-        &self,
-        faults: &[Fault],
-        headers: &http::HeaderMap,
-        grpc: bool,
-        deadline: Deadline,
-    ) -> Option<Response<ResponseBody>> {
-        let injected = fault::draw(faults, headers, || fastrand::u32(..100));
-        let mut reason = Reason::FaultInjected;
-        if !injected.delay.is_zero() {
-            let held = Instant::now().checked_add(injected.delay);
-            let until = held.into_iter().chain(deadline.at).min().unwrap_or_else(Instant::now);
-            tokio::time::sleep_until(until).await;
-            if held.is_none_or(|held| until < held) {
-                reason = deadline.reason();
-            }
-        }
-        let mut response = match (reason, injected.abort) {
-            (Reason::FaultInjected, None) => return None,
-            (Reason::FaultInjected, Some(abort)) => respond::abort(abort, grpc),
-            (reason, _) => respond::error(reason, grpc),
-        };
-        self.metrics.failed(Direction::Outbound, reason);
-        respond::at_hop(response.headers_mut(), Direction::Outbound);
-        Some(response)
-    }
-}
-
-/// The same in the log as in the answer and the metric.
-fn failed(reason: Reason, service: Option<(&str, u32)>) {
-    let (service, attempts) = service.unwrap_or_default();
-    tracing::debug!(
-        reason = reason.code(),
-        hop = "outbound",
-        fault = reason.fault().label(),
-        unseen = reason.unseen(),
-        service,
-        attempts,
-        "request failed"
-    );
 }
 
 impl Outbound {
