@@ -5,11 +5,15 @@ mod attempt;
 mod body;
 mod exchange;
 mod failing;
+mod filters;
 mod gate;
+mod guard;
 mod headers;
 mod inbound;
+mod message;
 mod outbound;
 mod respond;
+mod scan;
 mod server;
 mod upgrade;
 

@@ -3,6 +3,7 @@
 
 mod convert;
 mod endpoint;
+mod filter;
 mod matching;
 mod nearness;
 mod resilience;
@@ -13,6 +14,7 @@ mod snapshot;
 
 pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Peer};
+pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
 pub use resilience::{

@@ -9,3 +9,4 @@ pub mod outlier;
 pub mod rate;
 pub mod replay;
 pub mod retry;
+pub mod tap;

@@ -16,7 +16,9 @@ use crate::resilience::breaker::Permit;
 use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Answered, Outcome};
+use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
+use crate::telemetry::ServiceMetrics;
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
@@ -27,15 +29,16 @@ pub(super) enum Body {
 }
 
 impl Body {
-    pub(super) fn new(body: Incoming, cluster: &LocalCluster) -> Self {
+    /// What passes is copied to the taps too.
+    pub(super) fn new(body: Incoming, metrics: &ServiceMetrics, taps: Taps) -> Self {
         if http_body::Body::is_end_stream(&body) {
             Self::Empty
         } else {
-            Self::Replay(Replay::new(body, cluster.metrics.request_bytes.clone()))
+            Self::Replay(Replay::tapped(body, metrics.request_bytes.clone(), taps))
         }
     }
 
-    fn attempt(&self) -> RequestBody {
+    pub(super) fn attempt(&self) -> RequestBody {
         match self {
             Self::Empty => RequestBody::Empty,
             Self::Replay(replay) => RequestBody::Repeatable(replay.attempt()),

@@ -11,12 +11,13 @@ use leno_runtime::drain::DrainGuard;
 use tokio::net::TcpStream;
 
 use super::attempt;
+use super::guard::Guard;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
-use crate::upstream::{Io, http1_handshake};
+use crate::upstream::{Heeded, Io, http1_handshake};
 
 /// The protocol that a request asks to go on in. An offer of HTTP/2 is passed over, which is always allowed: the mesh has its
 /// own between its sidecars.
@@ -39,7 +40,7 @@ pub(super) async fn send(
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
     let mut sender = http1_handshake(io).await?;
-    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered(error).0)?;
+    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered_http1(error).0)?;
     Ok((response, in_flight, metrics))
 }
 
@@ -78,13 +79,13 @@ impl Tunnel {
 
 /// The local app's connection, with what it sent behind its request in front.
 fn plain(upgraded: Upgraded) -> Option<Prefixed<Prefixed<TcpStream>>> {
-    let parts = upgraded.downcast::<TokioIo<Prefixed<TcpStream>>>().ok()?;
-    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TcpStream>>>>().ok()?;
+    Some(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 
 fn upstream(upgraded: Upgraded) -> Option<Prefixed<Io>> {
-    let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
-    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+    let parts = upgraded.downcast::<TokioIo<Heeded<Io>>>().ok()?;
+    Some(Prefixed::of(parts.read_buf, parts.io.into_inner().into_inner()))
 }
 
 #[cfg(test)]

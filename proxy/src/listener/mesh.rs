@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
-use crate::http::{AppPort, AppPorts, Inbound, Protocol, Server};
+use crate::http::{AppPort, AppPorts, Inbound, Server};
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
@@ -80,7 +80,7 @@ impl MeshListener {
                 let (inbound, port, peer) = (inbound.clone(), port.clone(), peer.clone());
                 async move { inbound.handle(&peer, port.as_ref(), app, request).await }
             };
-            self.server.serve(stream, Protocol::Http2, handler).await;
+            self.server.serve_peer(stream, handler).await;
         }
     }
 

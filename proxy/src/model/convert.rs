@@ -1,6 +1,7 @@
 //! Wire to model: the one place of the sidecar that reads resource messages. Whatever cannot be right is refused with a reason
 //! that names it, and travels back to the control plane in a NACK.
 
+mod filter;
 pub(super) mod resilience;
 
 use std::fmt;
@@ -8,15 +9,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use leno_proto::v1;
 use regex::{Regex, RegexBuilder};
 
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
-    AppProtocol, Cluster, Endpoint, HeaderModifier, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture,
-    RouteKind, ValueMatch,
+    AppProtocol, Cluster, Endpoint, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture, RouteKind,
+    ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -124,7 +125,6 @@ impl TryFrom<v1::HttpRoute> for HttpRoute {
 fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
     // The specification's zero disables a timeout, as none does.
     let timeout = |ms: Option<u64>| ms.filter(|ms| *ms != 0).map(Duration::from_millis);
-    let (request_headers, response_headers) = filters(wire.filters)?;
     Ok(RawRule {
         matches: wire.matches.into_iter().map(http_match).collect::<Result<_, _>>()?,
         backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
@@ -132,8 +132,7 @@ fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
         backend_request_timeout: timeout(wire.backend_request_timeout_ms),
         retry: wire.retry.map(resilience::inline_retry),
         resilience: resilience::resilience(wire.resilience)?,
-        request_headers,
-        response_headers,
+        filters: filter::filters(wire.filters)?,
         name: wire.name,
     })
 }
@@ -185,42 +184,12 @@ fn header_name(name: &str) -> Result<HeaderName, InvalidResource> {
 }
 
 fn backend(wire: v1::Backend) -> Result<RawBackend, InvalidResource> {
-    let (request_headers, response_headers) = filters(wire.filters)?;
     Ok(RawBackend {
         port: if wire.invalid_reason.is_empty() { port(wire.port)? } else { 0 },
         service: wire.service,
         weight: wire.weight,
         invalid_reason: wire.invalid_reason,
-        request_headers,
-        response_headers,
-    })
-}
-
-type Modifiers = (Vec<HeaderModifier>, Vec<HeaderModifier>);
-
-fn filters(wire: Vec<v1::HttpFilter>) -> Result<Modifiers, InvalidResource> {
-    use v1::http_filter::Filter;
-    let (mut request, mut response) = Modifiers::default();
-    for filter in wire {
-        match filter.filter {
-            Some(Filter::RequestHeaders(modifier)) => request.push(header_modifier(modifier)?),
-            Some(Filter::ResponseHeaders(modifier)) => response.push(header_modifier(modifier)?),
-            // A filter of a newer control plane must not be skipped in silence.
-            None => return Err(InvalidResource("a filter of a kind that this sidecar does not know".to_owned())),
-        }
-    }
-    Ok((request, response))
-}
-
-fn header_modifier(wire: v1::HeaderModifier) -> Result<HeaderModifier, InvalidResource> {
-    let pair = |h: v1::HeaderValue| {
-        let value = HeaderValue::from_str(&h.value).map_err(|_| invalid("header value", &h.value))?;
-        Ok((header_name(&h.name)?, value))
-    };
-    Ok(HeaderModifier {
-        set: wire.set.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
-        add: wire.add.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
-        remove: wire.remove.iter().map(|n| header_name(n)).collect::<Result<_, _>>()?,
+        filters: filter::filters(wire.filters)?,
     })
 }
 

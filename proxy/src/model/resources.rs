@@ -174,8 +174,10 @@ impl Resources {
         let Some(Some(service)) = self.services.get(name) else { return BTreeSet::new() };
         let ports = || service.ports.iter().chain(&service.any_port);
         let http = ports().flat_map(|p| &p.http_routes);
-        let http =
-            http.filter_map(|r| self.http_routes.get(r)?.as_ref()).flat_map(|r| &r.rules).flat_map(|r| &r.backends);
+        let http = http
+            .filter_map(|r| self.http_routes.get(r)?.as_ref())
+            .flat_map(|r| &r.rules)
+            .flat_map(super::route::RawRule::targets);
         let tcp = ports().flat_map(|p| &p.tcp_routes);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
         http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()

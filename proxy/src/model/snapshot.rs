@@ -6,11 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, Method};
 use leno_proto::v1;
 
-use super::{
-    AppProtocol, Endpoint, HeaderModifier, HttpMatch, InboundPolicy, Policy, Resilience, Retry, RouteKind, convert,
-};
+use super::{AppProtocol, Endpoint, Filters, HttpMatch, InboundPolicy, Policy, Resilience, Retry, RouteKind, convert};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -154,6 +153,13 @@ pub struct Candidate {
     pub rule: Arc<HttpRule>,
 }
 
+impl Candidate {
+    /// Whether it takes a request. `grpc` says whether that is one of gRPC.
+    pub fn takes(&self, method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap, grpc: bool) -> bool {
+        (grpc || self.kind == RouteKind::Http) && self.matches.holds(method, path, query, headers)
+    }
+}
+
 /// What happens to a request that a rule matched.
 #[derive(Debug)]
 pub struct HttpRule {
@@ -171,10 +177,8 @@ pub struct HttpRule {
     pub retry: Option<Retry>,
     /// What else policies say of the requests.
     pub resilience: Resilience,
-    /// Applied to the request.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to every request of the rule, and to its answer.
+    pub filters: Filters,
 }
 
 /// One of a rule's backends.
@@ -184,10 +188,8 @@ pub struct Backend {
     pub weight: u32,
     /// Where it leads.
     pub target: Target,
-    /// Applied to the request, after the rule's.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer, before the rule's.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to the request after the rule's, and to the answer before them.
+    pub filters: Filters,
 }
 
 /// What a reference to a backend leads to.

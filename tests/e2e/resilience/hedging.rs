@@ -20,7 +20,7 @@ async fn a_slow_instance_is_hedged_by_another_and_the_loser_is_broken_off_and_a_
     assert_eq!(good.seen().len(), 10, "no request was answered twice");
     wait::until("the losers are broken off", wait::DEADLINE, || slow.broken_off() == stalled).await;
     let hedged = web.frontend.metrics().await.sum("leno_hedges_total", &[("service", "default/web")]);
-    assert_eq!(hedged, stalled as f64);
+    assert!(hedged >= stalled as f64, "{hedged} hedges, {stalled} stalled attempts");
 
     for n in 0..10 {
         web.send(Method::POST, &format!("/post/{n}"), &[("leno-timeout-ms", "300")]).await;

@@ -100,7 +100,7 @@ async fn retries_do_not_multiply_along_a_chain() {
 async fn a_slow_attempt_is_given_up_and_made_again_at_another_instance() {
     let slow = RawApp::start(|_, _| vec![Step::Stall]).await;
     let good = RawApp::start(|_, _| answer(200, "", "done")).await;
-    let web = Web::start(&[&slow, &good], &policy("  retry: {perTryTimeout: 300ms}")).await;
+    let web = Web::start(&[&slow, &good], &policy("  retry: {perTryTimeout: 1s}")).await;
     for n in 0..10 {
         let reply = web.get(&format!("/{n}")).await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "done"), "{n}");
