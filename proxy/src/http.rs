@@ -3,6 +3,7 @@
 
 mod attempt;
 mod body;
+mod edge;
 mod exchange;
 mod failing;
 mod filters;
@@ -18,6 +19,7 @@ mod server;
 mod upgrade;
 
 pub use body::ResponseBody;
+pub use edge::Edge;
 pub use gate::Gate;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
 use super::upgrade::{self, Tunnel};
@@ -35,6 +36,8 @@ pub enum Via {
     Proxy,
     /// Through a local port that leads to one service.
     Upstream(Rc<ServiceAddress>),
+    /// From a client of the Gateway that this sidecar serves: its host says which listener's routes hold.
+    Gateway(Rc<Edge>),
 }
 
 impl Via {
@@ -42,6 +45,7 @@ impl Via {
     fn authority(&self) -> Option<uri::Authority> {
         let Self::Upstream(address) = self else { return None };
         let text = match &address.demand {
+            Demand::Gateway(_) => return None,
             Demand::Address(address) => address.clone(),
             Demand::Service(name) => name.split_once('/').map(|(namespace, name)| format!("{name}.{namespace}"))?,
         };
@@ -229,6 +233,10 @@ impl Outbound {
         match via {
             Via::Proxy => self.router.by_authority(authority.as_str()).await,
             Via::Upstream(address) => self.router.by_address(address).await,
+            Via::Gateway(edge) => {
+                edge.forwarded(parts, &authority);
+                self.router.by_edge(&edge.address, &edge::host(&authority))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::BackendTls;
 use super::resilience::{CircuitBreaker, Resilience, Retry};
 
 /// What an app speaks on a port.
@@ -91,4 +92,6 @@ pub struct Port {
     /// Names of the resources, oldest first.
     pub http_routes: Vec<String>,
     pub tcp_routes: Vec<String>,
+    /// How an app without a sidecar is spoken to over TLS.
+    pub backend_tls: Option<Arc<BackendTls>>,
 }
