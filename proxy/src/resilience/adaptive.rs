@@ -14,7 +14,8 @@ use crate::model::AdaptiveConcurrency;
 const LEAST_SAMPLES: u32 = 10;
 /// … and after this time at least.
 const WINDOW: Duration = Duration::from_millis(100);
-/// The best latency is forgotten after so many windows, so that an app that has become slower for good is not held down.
+/// The best latency is measured anew after so many windows, so that an app that has become slower for good is not held down. A
+/// limit that is in use falls to the least for one window then: measured under load, each best would be worse than the last one.
 const MOST_WINDOWS: u32 = 300;
 /// One window lowers the limit to this part of it at most.
 const STEEPEST: f64 = 0.5;
@@ -40,6 +41,8 @@ struct State {
     /// Most requests in flight in this window.
     peak: u32,
     began: Instant,
+    /// The limit to go back to after the best latency was measured anew.
+    after_probe: Option<f64>,
 }
 
 /// A request is with the app until this is dropped.
@@ -59,7 +62,8 @@ impl Adaptive {
     /// Starts in the middle.
     pub fn new(bounds: AdaptiveConcurrency, now: Instant) -> Self {
         let limit = (f64::from(bounds.least) * f64::from(bounds.most)).sqrt();
-        let state = State { limit, best: None, windows: 0, sum: 0.0, samples: 0, peak: 0, began: now };
+        let state =
+            State { limit, best: None, windows: 0, sum: 0.0, samples: 0, peak: 0, began: now, after_probe: None };
         Self { bounds, state: RefCell::new(state), in_flight: Rc::default() }
     }
 
@@ -88,6 +92,10 @@ impl Adaptive {
     /// The app has begun to answer, or failed to.
     pub fn answered(&self, admitted: &Admitted, now: Instant) {
         let mut state = self.state.borrow_mut();
+        if state.after_probe.is_some() && admitted.since < state.began {
+            // It was let in before, and has waited with the others.
+            return;
+        }
         state.sum += now.duration_since(admitted.since).as_secs_f64();
         state.samples += 1;
         if state.samples >= LEAST_SAMPLES && now.duration_since(state.began) >= WINDOW {
@@ -99,20 +107,30 @@ impl Adaptive {
 impl State {
     fn close(&mut self, bounds: AdaptiveConcurrency, now: Instant) {
         let latency = (self.sum / f64::from(self.samples)).max(NOISE);
+        let used = f64::from(self.peak) * 2.0 >= self.limit;
+        (self.sum, self.samples, self.peak, self.began) = (0.0, 0, 0, now);
         self.windows += 1;
+        if let Some(limit) = self.after_probe.take() {
+            (self.best, self.limit) = (Some(latency), limit);
+            return;
+        }
         if self.windows > MOST_WINDOWS {
             (self.windows, self.best) = (0, None);
+            if used {
+                self.after_probe = Some(self.limit);
+                self.limit = f64::from(bounds.least);
+                return;
+            }
         }
         let best = self.best.map_or(latency, |best| best.min(latency));
         self.best = Some(best);
         let gradient = (f64::from(bounds.tolerance_percent) / 100.0 * best / latency).clamp(STEEPEST, 1.0);
         let mut limit = self.limit * gradient;
         // It grows only when it was made use of: otherwise nothing is known of what is above.
-        if gradient >= 1.0 && f64::from(self.peak) * 2.0 >= self.limit {
+        if gradient >= 1.0 && used {
             limit += self.limit.sqrt().max(1.0);
         }
         self.limit = limit.clamp(f64::from(bounds.least), f64::from(bounds.most));
-        (self.sum, self.samples, self.peak, self.began) = (0.0, 0, 0, now);
     }
 }
 
@@ -145,6 +163,19 @@ mod tests {
         assert!((4.0..40.0).contains(&overloaded), "{overloaded}");
         let recovered = run(&adaptive, &mut clock, 1000.0, 0.02, 10);
         assert!(recovered > 150.0, "{recovered}");
+    }
+
+    #[test]
+    fn an_overload_that_lasts_does_not_creep_up_and_an_app_that_stays_slower_is_not_held_down() {
+        let mut clock = Instant::now();
+        let adaptive = Adaptive::new(BOUNDS, clock);
+        run(&adaptive, &mut clock, 1000.0, 0.02, 5);
+        for _ in 0..20 {
+            let overloaded = run(&adaptive, &mut clock, 8.0, 0.02, 17);
+            assert!(overloaded < 40.0, "{overloaded}");
+        }
+        let slower = run(&adaptive, &mut clock, 1000.0, 0.2, 300);
+        assert!(slower > 150.0, "{slower}");
     }
 
     #[test]

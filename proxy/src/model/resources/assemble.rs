@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, Filters, InvalidResource, RouteKind, convert};
+use crate::model::{AppProtocol, Filters, InvalidResource, Policy, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
