@@ -174,7 +174,7 @@ mod tests {
             let overloaded = run(&adaptive, &mut clock, 8.0, 0.02, 17);
             assert!(overloaded < 40.0, "{overloaded}");
         }
-        let slower = run(&adaptive, &mut clock, 1000.0, 0.2, 300);
+        let slower = run(&adaptive, &mut clock, 1000.0, 0.2, 600);
         assert!(slower > 150.0, "{slower}");
     }
 
