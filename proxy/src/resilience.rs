@@ -6,7 +6,7 @@ pub mod budget;
 pub mod deadline;
 pub mod fault;
 pub mod outlier;
-pub mod rate;
+pub mod rate_limit;
 pub mod replay;
 pub mod retry;
 pub mod tap;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::error::Reason;
 use crate::model::{InboundPolicy, RateLimit, RouteKind};
 use crate::resilience::adaptive::{Adaptive, Admitted};
-use crate::resilience::rate::{Limiter, Table, Verdict};
+use crate::resilience::rate_limit::{Limiter, Table, Verdict};
 use crate::state::Reader;
 
 /// IETF draft-ietf-httpapi-ratelimit-headers.
