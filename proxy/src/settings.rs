@@ -4,6 +4,7 @@
 //! the rest of the program sees.
 
 mod args;
+mod health;
 mod interception;
 mod own_ports;
 mod parse;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use leno_runtime::Output;
 
 pub use args::{Args, Cli, HoldArgs, WaitArgs};
+pub use health::{HealthScheme, HealthUrl};
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
 pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub health_addr: String,
     /// The app's health checks; None: the health port is not served.
     pub probes: Option<Probes>,
+    /// Checks of the app by which the mesh is told how it is.
+    pub health_checks: Vec<HealthUrl>,
     /// How traffic is intercepted; none in explicit use.
     pub interception: Option<Interception>,
     /// End when the app's processes have ended.

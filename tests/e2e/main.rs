@@ -3,10 +3,12 @@
 
 mod abuse;
 mod bad_config;
+mod balancing;
 mod cli;
 mod compose;
 mod control_plane_loss;
 mod demo;
+mod health_checks;
 mod identity;
 mod intercept;
 mod job;
@@ -18,6 +20,7 @@ mod real_peers;
 mod renewal;
 mod retries;
 mod routes;
+mod sessions;
 mod split;
 mod stalled_bodies;
 mod start_errors;
