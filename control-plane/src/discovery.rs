@@ -9,6 +9,7 @@ mod backends;
 mod balancing;
 mod convert;
 mod engine;
+mod gateways;
 mod health_checks;
 mod implicit;
 mod resource;

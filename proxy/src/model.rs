@@ -1,11 +1,15 @@
 //! The domain of the sidecar, pure data: what is known of services, routes and endpoints, and how a request is matched.
 //! [`convert`] is the one place that reads the wire.
 
+mod backend_tls;
 mod balancing;
 mod convert;
 mod endpoint;
+mod filter;
+mod gateway;
 mod hash;
 mod health;
+mod hostname;
 mod matching;
 mod nearness;
 mod resources;
@@ -14,11 +18,15 @@ mod service;
 mod session;
 mod snapshot;
 
+pub use backend_tls::BackendTls;
 pub use balancing::{BalancePolicy, Balancing, HashKey};
 pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Locality, Peer};
+pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
+pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, ListenerTls};
 pub use hash::{hash, hash_all, mix};
 pub use health::{HealthCheck, ProbeKind};
+pub use hostname::{HostMap, Hostname};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
 pub use resources::{Assembled, Demand, Resources};

@@ -5,3 +5,4 @@ pub mod outlier;
 pub mod rates;
 pub mod replay;
 pub mod retry;
+pub mod tap;

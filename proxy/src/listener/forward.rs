@@ -1,12 +1,13 @@
 //! What happens to a connection of the local app once it is known which destination it is for: what it speaks is found out
 //! without ever making it wait, and then its requests are routed, or it is carried as it is.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::detect::{self, Detected, Manner, Prefixed};
@@ -19,7 +20,7 @@ use crate::telemetry::{Direction, Found, Metrics};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
-pub(super) const FIRST_BYTES: Duration = Duration::from_secs(60);
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(30);
 /// What an app that was refused may take to show that it speaks HTTP, and can be told why.
 const REFUSED: Duration = Duration::from_secs(1);
 /// Where the last client spoke HTTP: one that is silent for this long may speak something else, so its server is dialled.
@@ -49,6 +50,11 @@ enum First {
 }
 
 impl Forwarder {
+    /// The same for another server, whose connections end when that is told to.
+    pub fn with(&self, server: Server) -> Self {
+        Self { dialer: self.dialer.clone(), outbound: self.outbound.clone(), server, metrics: self.metrics.clone() }
+    }
+
     /// Carries a connection to its end.
     ///
     /// # Errors
@@ -103,16 +109,21 @@ impl Forwarder {
 
     /// Serves the requests of a connection through the HTTP proxy port.
     pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Proxy, detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Proxy, source, detected, io).await;
     }
 
     async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Upstream(address.clone()), detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Upstream(address.clone()), source, detected, io).await;
     }
 
-    async fn serve(&self, via: Via, detected: Detected, io: Prefixed<TcpStream>) {
+    /// Serves the requests of a connection.
+    pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let outbound = self.outbound.clone();
-        let source = io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical());
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());
             async move { outbound.handle_from(&via, source, request).await }
@@ -230,6 +241,10 @@ impl Found {
             Detected::Unknown => Self::ClientFirst,
         }
     }
+}
+
+fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
+    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
 }
 
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::BackendTls;
 
 /// One workload of a service, on one of the service's ports.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,4 +50,6 @@ pub enum Peer {
     },
     /// The app itself, in plaintext, since the workload has no sidecar.
     App,
+    /// The app itself over TLS, as a BackendTLSPolicy wants it.
+    Tls(Arc<BackendTls>),
 }
