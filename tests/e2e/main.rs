@@ -19,6 +19,7 @@ mod observe;
 mod probes;
 mod real_peers;
 mod renewal;
+mod resilience;
 mod retries;
 mod routes;
 mod sessions;

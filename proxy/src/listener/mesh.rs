@@ -75,9 +75,10 @@ impl MeshListener {
             self.tcp(port, stream).await;
         } else {
             let inbound = self.inbound.clone();
+            let peer: Rc<str> = peer.as_str().into();
             let handler = move |request| {
-                let (inbound, port) = (inbound.clone(), port.clone());
-                async move { inbound.handle(port.as_ref(), app, request).await }
+                let (inbound, port, peer) = (inbound.clone(), port.clone(), peer.clone());
+                async move { inbound.handle(&peer, port.as_ref(), app, request).await }
             };
             self.server.serve_peer(stream, handler).await;
         }
