@@ -6,9 +6,11 @@
 mod addresses;
 mod attach;
 mod backends;
+mod balancing;
 mod convert;
 mod engine;
 mod gateways;
+mod health_checks;
 mod implicit;
 mod inbound;
 mod resource;

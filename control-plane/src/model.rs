@@ -1,6 +1,7 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
 mod backend_tls;
+mod balancing;
 mod diff;
 mod filter;
 mod gateway;
@@ -14,6 +15,7 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
+pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
 pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{

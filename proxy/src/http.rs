@@ -16,6 +16,8 @@ mod outbound;
 mod respond;
 mod scan;
 mod server;
+mod session;
+mod tie;
 mod upgrade;
 
 pub use body::ResponseBody;

@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod fault;
 pub mod outlier;
 pub mod rate_limit;
+pub mod rates;
 pub mod replay;
 pub mod retry;
 pub mod tap;

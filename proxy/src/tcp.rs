@@ -15,10 +15,11 @@ use crate::error::Reason;
 use crate::model::Retry;
 use crate::resilience::breaker::Permit;
 use crate::resilience::budget::RetryBudget;
+use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::LocalPort;
 use crate::telemetry::ServiceMetrics;
-use crate::upstream::{InFlight, LocalCluster, SharedDialer, TcpUpstream};
+use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
 
 /// For each direction; a connection's memory.
 const BUFFER: usize = 16 * 1024;
@@ -45,7 +46,7 @@ pub struct Held(pub InFlight, pub Permit);
 /// Why the last one could not be reached.
 pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
     let (_, cluster) = port.tcp.draw()?;
-    dial_cluster(&port.budget, cluster, dialer).await
+    dial_cluster(&port.budget, cluster, &Choice::default(), dialer).await
 }
 
 /// As [`dial`], for a cluster that was drawn already.
@@ -55,6 +56,7 @@ pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Re
 pub async fn dial_cluster(
     budget: &RetryBudget,
     cluster: &LocalCluster,
+    choice: &Choice,
     dialer: &SharedDialer,
 ) -> Result<Reached, Reason> {
     budget.request();
@@ -62,10 +64,15 @@ pub async fn dial_cluster(
     let connection = cluster.breaker.connection(&cluster.policy().circuit_breaker)?;
     let mut tried = Vec::new();
     loop {
-        let endpoint = cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
+        let endpoint = cluster.pick(choice, &tried).ok_or(Reason::NoEndpoints)?;
         let in_flight = endpoint.begin();
+        let began = cluster.clock();
         let dialled = dialer.tcp(&endpoint.endpoint, cluster.policy().connect_timeout).await;
-        cluster.record(&endpoint, dialled.is_ok());
+        // What the caller has used up is not held against the endpoint.
+        if !matches!(dialled, Err(Reason::RateLimited)) {
+            let verdict = if dialled.is_ok() { Verdict::Good } else { Verdict::Gateway };
+            cluster.record(&endpoint, verdict, began);
+        }
         match dialled {
             Ok(io) => {
                 let in_flight = Held(in_flight, connection);

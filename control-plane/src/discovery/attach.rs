@@ -199,6 +199,7 @@ fn fill(merged: &mut TrafficPolicy, policy: &TrafficPolicy) {
     fill(&mut merged.max_ejected_percent, policy.max_ejected_percent);
     fill(&mut merged.retry_budget_percent, policy.retry_budget_percent);
     fill(&mut merged.retry_budget_per_second, policy.retry_budget_per_second);
+    merged.balancing.fill(&policy.balancing);
     merged.resilience.fill(&policy.resilience);
     merged.circuit_breaker = merged.circuit_breaker.take().or_else(|| policy.circuit_breaker.clone());
     merged.adaptive_concurrency = merged.adaptive_concurrency.take().or_else(|| policy.adaptive_concurrency.clone());

@@ -16,6 +16,7 @@ use filter::Reason;
 
 use super::attach::PortRoutes;
 use super::backends::Checked;
+use super::balancing;
 use super::selection::EndpointPort;
 
 /// A Service as one client sees it: `routes` has one entry a port, in the order of the ports; `any_port` is what is attached to
@@ -71,6 +72,8 @@ fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
         retry_budget_percent: policy.retry_budget_percent.unwrap_or_default(),
         retry_budget_per_second: policy.retry_budget_per_second.unwrap_or_default(),
         idle_timeout_ms: policy.idle_timeout_ms.unwrap_or_default(),
+        load_balancing: balancing::load_balancing(&policy.balancing),
+        outliers: balancing::outliers(&policy.balancing),
         resilience: Some(resilience::resilience(&policy.resilience)),
         circuit_breaker: policy.circuit_breaker.as_ref().map(resilience::circuit_breaker),
     }
@@ -106,6 +109,7 @@ fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], mirror: &Reason<'_>) -> 
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
         filters: rule.filters.iter().map(|f| filter::filter(f, mirror)).collect(),
+        session_persistence: rule.session_persistence.as_ref().map(balancing::session),
         resilience: None,
     }
 }
@@ -194,5 +198,7 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
         healthy: workload.healthy,
         any_port: workload.any_port,
         more_addresses: workload.more_addresses.iter().map(ToString::to_string).collect(),
+        region: balancing::label(workload, balancing::REGION),
+        zone: balancing::label(workload, balancing::ZONE),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AdaptiveConcurrency, CircuitBreaker, Name, Resilience, RouteTarget};
+use super::{AdaptiveConcurrency, Balancing, CircuitBreaker, Name, Resilience, RouteTarget};
 
 /// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,7 @@ pub struct TrafficPolicy {
     pub resilience: Resilience,
     pub circuit_breaker: Option<CircuitBreaker>,
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    pub balancing: Balancing,
 }
 
 /// Whether the workloads of a namespace take plaintext from outside the mesh.

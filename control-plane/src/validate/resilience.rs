@@ -91,6 +91,8 @@ fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolic
         ("retryBudget", spec.retry_budget.is_some()),
         ("circuitBreaker", spec.circuit_breaker.is_some()),
         ("adaptiveConcurrency", spec.adaptive_concurrency.is_some()),
+        ("loadBalancing", spec.load_balancing.is_some()),
+        ("healthCheck", spec.health_check.is_some()),
     ];
     for (field, _) in of_services_only.iter().filter(|(_, written)| *written) {
         let message = format!("{field} is not for a route, and the policy is attached to one");

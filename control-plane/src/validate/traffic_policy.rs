@@ -1,5 +1,6 @@
 //! `leno.dev/v1alpha1` TrafficPolicy.
 
+use super::balancing;
 use super::check::Check;
 use super::resilience;
 use crate::config::{FieldPath, TargetRef, TrafficPolicySpec};
@@ -16,6 +17,7 @@ pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficP
     policy.mtls = mode(check, &path.key("mtls"), spec.mtls.as_deref(), MTLS);
     policy.egress = mode(check, &path.key("egress"), spec.egress.as_deref(), EGRESS);
     of_services(check, &path, spec, &mut policy);
+    policy.balancing = balancing::check(check, &path, spec);
     resilience::check(check, &path, spec, &mut policy);
     policy
 }
@@ -46,6 +48,8 @@ fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolic
         ("idleTimeout", spec.idle_timeout.is_some()),
         ("outlierDetection", spec.outlier_detection.is_some()),
         ("retryBudget", spec.retry_budget.is_some()),
+        ("loadBalancing", spec.load_balancing.is_some()),
+        ("healthCheck", spec.health_check.is_some()),
     ];
     if !policy.targets.is_empty() {
         for (field, _) in of_namespaces.iter().filter(|(_, written)| *written) {

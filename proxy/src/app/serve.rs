@@ -31,7 +31,8 @@ impl Worker {
         let (stop, stopping) = drain::channel();
         let registry = &self.registry;
         let metrics = Rc::new(Metrics::new(registry));
-        let clusters = Rc::new(Clusters::new(registry.clone()).of_workers(self.workers));
+        let clusters = Clusters::new(registry.clone(), self.locality.clone()).of_workers(self.workers);
+        let clusters = Rc::new(clusters);
         let (reader, demands) = (self.reader.clone(), self.demands.clone());
         let router = Router::new(self.namespace.clone(), reader, demands, clusters.clone(), self.workers);
         let dialer = Rc::new(Dialer::new(self.tls.clone()));

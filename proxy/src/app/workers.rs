@@ -12,6 +12,7 @@ use leno_runtime::metrics::Registry;
 
 use super::gateway::PortEvents;
 use super::{Capture, Shared};
+use crate::model::Locality;
 use crate::resilience::rate_limit;
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
@@ -58,6 +59,8 @@ pub(super) struct Worker {
     /// NAMESPACE/NAME of the service that the local app is an instance of.
     pub(super) service: String,
     pub(super) ports: Vec<PortSpec>,
+    /// Where this sidecar stands.
+    pub(super) locality: Locality,
     pub(super) mesh: TcpListener,
     pub(super) http_proxy: TcpListener,
     pub(super) capture: Option<Captured>,
@@ -108,6 +111,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         namespace: settings.namespace.clone(),
         service: format!("{}/{}", settings.namespace, settings.service),
         ports: settings.ports.clone(),
+        locality: Locality::of(&settings.labels),
         mesh,
         http_proxy,
         capture: capture.as_mut().and_then(|(outbound_v6, inbound)| {

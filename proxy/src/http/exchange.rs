@@ -1,5 +1,6 @@
 //! A request and its attempts: which endpoint gets it, whether it is tried again, and within what time.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,14 @@ use crate::error::Reason;
 use crate::model::{Policy, Retry};
 use crate::resilience::breaker::Permit;
 use crate::resilience::deadline::{self, Deadline};
+use crate::resilience::outlier::Verdict;
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Answered, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
+use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
 /// The request's body between attempts.
 pub(super) enum Body {
@@ -68,6 +70,10 @@ pub(super) struct Exchange<'a> {
     pub(super) port: &'a LocalPort,
     pub(super) split: &'a Split,
     pub(super) cluster: &'a Rc<LocalCluster>,
+    /// What ties the request to an endpoint.
+    pub(super) choice: Choice,
+    /// When the last attempt began, where somebody wants to know.
+    pub(super) began: Cell<Option<Instant>>,
     pub(super) policy: Arc<Policy>,
     pub(super) app: AppHttp,
     pub(super) grpc: bool,
@@ -119,8 +125,7 @@ impl Exchange<'_> {
             let outcome = outcome(&result);
             self.seen |= !unseen(outcome);
             if self.tells_of_the_endpoint(outcome) {
-                let ok = matches!(outcome, Outcome::Answered(answered) if answered.status < 500);
-                self.cluster.record(&endpoint, ok);
+                self.cluster.record(&endpoint, verdict(outcome), self.began.get());
             }
             let Some((pause, permit)) = self.may_retry(&rules.retry, &result, outcome) else {
                 return result.map(|answer| (answer, in_flight));
@@ -138,8 +143,9 @@ impl Exchange<'_> {
 
     /// One attempt, not at an endpoint that was tried while there is another.
     async fn once(&mut self, rules: &Rules, tried: &[Rc<LocalEndpoint>]) -> Result<Once, Reason> {
-        let endpoint = self.cluster.pick(tried).ok_or(Reason::NoEndpoints)?;
+        let endpoint = self.cluster.pick(&self.choice, tried).ok_or(Reason::NoEndpoints)?;
         let in_flight = endpoint.begin();
+        self.began.set(self.cluster.clock());
         let limit = rules.per_try.and_then(|limit| Instant::now().checked_add(limit));
         let limit = limit.into_iter().chain(self.deadline.at).min();
         self.prepare(rules, limit);
@@ -241,7 +247,9 @@ impl Exchange<'_> {
         if let Some(result) = early {
             return (result, endpoint, in_flight);
         }
-        let other = this.cluster.pick(std::slice::from_ref(&endpoint)).filter(|other| !Rc::ptr_eq(other, &endpoint));
+        let choice = Choice { key: this.choice.key, pin: None };
+        let other =
+            this.cluster.pick(&choice, std::slice::from_ref(&endpoint)).filter(|other| !Rc::ptr_eq(other, &endpoint));
         let (Some(other), Some(_permit)) = (other, this.grant()) else {
             return (one.await, endpoint, in_flight);
         };
@@ -254,17 +262,21 @@ impl Exchange<'_> {
             result = &mut one => (true, result),
             result = &mut two => (false, result),
         };
-        let good = matches!(outcome(&result), Outcome::Answered(answered) if answered.status < 500);
-        match (first_done, good) {
+        let said = verdict(outcome(&result));
+        if !first_done || said != Verdict::Good {
+            // The time that counts from now on is not that of one attempt.
+            this.began.set(None);
+        }
+        match (first_done, said == Verdict::Good) {
             (true, true) => (result, endpoint, in_flight),
             (false, true) => (result, other, other_in_flight),
             // One failed: the endpoint is told, and the other attempt goes on.
             (true, false) => {
-                this.cluster.record(&endpoint, false);
+                this.cluster.record(&endpoint, said, None);
                 (two.await, other, other_in_flight)
             }
             (false, false) => {
-                this.cluster.record(&other, false);
+                this.cluster.record(&other, said, None);
                 (one.await, endpoint, in_flight)
             }
         }
@@ -307,6 +319,14 @@ fn outcome(result: &Attempted) -> Outcome {
     match result {
         Ok(answer) => Outcome::Answered(answered(&answer.response)),
         Err(reason) => Outcome::Failed(*reason),
+    }
+}
+
+/// What an attempt says of its endpoint.
+fn verdict(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Answered(answered) => Verdict::of_status(answered.status),
+        Outcome::Failed(_) => Verdict::Gateway,
     }
 }
 

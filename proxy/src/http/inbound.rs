@@ -227,6 +227,14 @@ impl Inbound {
         response
     }
 
+    /// Lets in an opaque connection, which is one request to the rate limits of the service.
+    ///
+    /// # Errors
+    /// The caller has used its limit up.
+    pub fn open(&self, caller: &str) -> Result<(), Reason> {
+        self.gate.open(caller)
+    }
+
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {
         self.metrics.failed(Direction::Inbound, reason);
         tracing::debug!(

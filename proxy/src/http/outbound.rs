@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
@@ -15,6 +17,7 @@ use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
+use super::tie::{self, Tie};
 use super::upgrade::{self, Tunnel};
 use super::{failing, headers, respond};
 use crate::error::Reason;
@@ -71,14 +74,24 @@ impl Outbound {
         Self { router, dialer, metrics, mirrors, drain }
     }
 
-    /// Answers a request, whatever happens.
-    pub async fn handle(&self, via: &Via, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// As [`Self::handle_from`], where nobody knows the caller's address.
+    pub fn handle(&self, via: &Via, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
+        self.handle_from(via, None, request)
+    }
+
+    /// Answers a request, whatever happens. `source` is the address of whoever sent it.
+    pub async fn handle_from(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
         let served = match upgrade::wanted(version, request.headers()) {
-            None => self.serve(via, request, grpc).await,
+            None => self.serve(via, source, request, grpc).await,
             // Boxed, as every way that is rarely taken.
-            Some(protocol) => Box::pin(self.upgrade(via, request, protocol)).await,
+            Some(protocol) => Box::pin(self.upgrade(via, source, request, protocol)).await,
         };
         let mut response = match served {
             Ok(response) => response,
@@ -96,7 +109,13 @@ impl Outbound {
     }
 
     /// The layers, outermost first.
-    async fn serve(&self, via: &Via, request: Request<Incoming>, grpc: bool) -> Result<Response<ResponseBody>, Reason> {
+    async fn serve(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+        grpc: bool,
+    ) -> Result<Response<ResponseBody>, Reason> {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
@@ -111,8 +130,8 @@ impl Outbound {
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
-        let drawn = split.draw();
-        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
+        let tied = tie::tie(&port, &split, &parts, source);
+        let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
         if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
@@ -121,8 +140,8 @@ impl Outbound {
             }
             return Ok(self.answered(&port, &chain, answer, grpc, start));
         }
-        let cluster = match drawn {
-            Ok((_, cluster)) => cluster,
+        let Tie { cluster, choice, promise, .. } = match tied {
+            Ok(tie) => tie,
             Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), grpc, start)),
         };
         let copies = chain.request(&mut parts)?;
@@ -154,6 +173,8 @@ impl Outbound {
             port: &port,
             split: &split,
             cluster,
+            choice,
+            began: Cell::new(None),
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, &cluster.metrics, taps),
@@ -169,8 +190,12 @@ impl Outbound {
         // 6. Filters on the answer, and the booking that ends with its body.
         let mut response = match answered {
             Ok((answer, in_flight)) => {
+                let endpoint = in_flight.endpoint().id;
                 let mut response = booked(answer, in_flight, booking);
                 chain.response(response.headers_mut());
+                if let Some(promise) = promise {
+                    promise.keep(response.headers_mut(), endpoint);
+                }
                 response
             }
             Err(reason) => {
@@ -245,6 +270,7 @@ impl Outbound {
     async fn upgrade(
         &self,
         via: &Via,
+        source: Option<IpAddr>,
         mut request: Request<Incoming>,
         protocol: http::HeaderValue,
     ) -> Result<Response<ResponseBody>, Reason> {
@@ -253,12 +279,12 @@ impl Outbound {
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
-        let drawn = split.draw();
-        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
+        let tied = tie::tie(&port, &split, &parts, source);
+        let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
         if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
         }
-        let (_, cluster) = drawn?;
+        let Tie { cluster, choice, promise, .. } = tied?;
         // A conversation in another protocol is not copied.
         drop(chain.request(&mut parts)?);
         let mut booking = booking(cluster.metrics.clone(), start);
@@ -267,7 +293,7 @@ impl Outbound {
             false => RequestBody::Once(body, cluster.metrics.request_bytes.clone()),
         };
         let exchange = async {
-            let reached = tcp::dial_cluster(&port.budget, cluster, &self.dialer).await?;
+            let reached = tcp::dial_cluster(&port.budget, cluster, &choice, &self.dialer).await?;
             upgrade::send(reached, Request::from_parts(parts, body), protocol.clone()).await
         };
         let limit = split.rule.as_ref().and_then(|rule| rule.request_timeout);
@@ -278,6 +304,9 @@ impl Outbound {
         let (mut answer, in_flight, metrics) =
             answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
         booking.code = answer.status().as_u16();
+        if let Some(promise) = promise {
+            promise.keep(answer.headers_mut(), in_flight.0.endpoint().id);
+        }
         if !upgrade::agreed(&answer) {
             (booking._in_flight, booking._open) = (Some(in_flight.0), Some(in_flight.1));
             let (mut parts, body) = answer.into_parts();

@@ -1,11 +1,12 @@
 //! Routes, as the control plane describes them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::resilience::{Resilience, RetrySaid};
-use super::{Filters, Hostname, HttpMatch};
+use super::{Filters, Hostname, HttpMatch, SessionPersistence};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct RawRule {
     pub backends: Vec<RawBackend>,
     pub request_timeout: Option<Duration>,
     pub backend_request_timeout: Option<Duration>,
+    pub session: Option<Arc<SessionPersistence>>,
     pub retry: Option<RetrySaid>,
     pub resilience: Resilience,
     pub filters: Filters<RawBackend>,

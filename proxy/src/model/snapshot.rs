@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use leno_proto::v1;
 
 use super::{
-    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HttpMatch, InboundPolicy, Policy, Resilience, Retry,
-    RouteKind, convert,
+    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HealthCheck, HttpMatch, InboundPolicy, Policy, Resilience,
+    Retry, RouteKind, SessionPersistence, convert,
 };
 
 /// One state of everything that was asked for.
@@ -37,6 +37,8 @@ pub struct Posture {
     pub registry_only: bool,
     /// The namespaces that there are.
     pub namespaces: BTreeSet<String>,
+    /// How the namespace's apps are checked; each names the workloads that it is meant for.
+    pub health_checks: Vec<HealthCheck>,
     /// What the sidecars of the namespace's services enforce, by NAMESPACE/NAME.
     pub inbound: BTreeMap<String, Arc<InboundPolicy>>,
 }
@@ -181,6 +183,8 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
+    /// A client stays with the endpoint that it first got.
+    pub session: Option<Arc<SessionPersistence>>,
     /// What else policies say of the requests.
     pub resilience: Resilience,
     /// Applied to every request of the rule, and to its answer.

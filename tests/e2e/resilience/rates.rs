@@ -1,6 +1,8 @@
 //! Local rate limits, enforced by the sidecar of the service.
 
-use leno_tests::raw::{RawApp, answer};
+use leno_tests::raw::{RawApp, Step, answer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{Web, field, policy, route, rule_policy};
 
@@ -42,4 +44,26 @@ async fn a_rule_has_a_limit_of_its_own_and_the_other_rules_have_none() {
     };
     assert_eq!(statuses("/said/a").await, [200, 200, 429, 429]);
     assert_eq!(statuses("/other").await, [200; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_is_one_request_to_the_limit_of_its_service() {
+    let app = RawApp::start(|_, _| {
+        let agreed = "HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        vec![Step::Send(agreed.into()), Step::Stall]
+    })
+    .await;
+    let web = Web::start(&[&app], "").await;
+    web.mesh.apply(&policy("  rateLimits: [{requests: 1, per: 1h, by: Caller}]")).await;
+    let mut open = Vec::new();
+    for expected in ["HTTP/1.1 101 ", "HTTP/1.1 429 "] {
+        let mut caller = TcpStream::connect(web.frontend.http_proxy()).await.unwrap();
+        let wish = "GET /ws HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        caller.write_all(wish.as_bytes()).await.unwrap();
+        let mut start = [0; 13];
+        caller.read_exact(&mut start).await.unwrap();
+        assert_eq!(std::str::from_utf8(&start).unwrap(), expected);
+        open.push(caller);
+    }
+    assert_eq!(app.seen_of("/ws").len(), 1);
 }

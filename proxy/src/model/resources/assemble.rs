@@ -116,6 +116,7 @@ fn http_rule(
         backends: backends(held, &raw.backends, clusters)?,
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
+        session: raw.session.clone(),
         retry: Some(retry),
         resilience,
         filters: filters(held, &raw.filters, clusters)?,

@@ -187,6 +187,7 @@ impl Parts<'_> {
     ) -> LocalPort {
         let kept = self.router.kept(&self.demand, self.number, &Policy::default());
         LocalPort {
+            sticky: None,
             number: self.number,
             protocol: AppProtocol::Detect,
             budget: kept.budget,
