@@ -171,6 +171,13 @@ impl Exchange<'_> {
         }
     }
 
+    /// An attempt beside another one has failed. Its time is not known.
+    fn told(&self, endpoint: &LocalEndpoint, outcome: Outcome) {
+        if self.tells_of_the_endpoint(outcome) {
+            self.cluster.record(endpoint, verdict(outcome), None);
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.deadline.at.is_some_and(|at| Instant::now() >= at)
     }
@@ -262,21 +269,22 @@ impl Exchange<'_> {
             result = &mut one => (true, result),
             result = &mut two => (false, result),
         };
-        let said = verdict(outcome(&result));
-        if !first_done || said != Verdict::Good {
+        let outcome = outcome(&result);
+        let good = verdict(outcome) == Verdict::Good;
+        if !first_done || !good {
             // The time that counts from now on is not that of one attempt.
             this.began.set(None);
         }
-        match (first_done, said == Verdict::Good) {
+        match (first_done, good) {
             (true, true) => (result, endpoint, in_flight),
             (false, true) => (result, other, other_in_flight),
             // One failed: the endpoint is told, and the other attempt goes on.
             (true, false) => {
-                this.cluster.record(&endpoint, said, None);
+                this.told(&endpoint, outcome);
                 (two.await, other, other_in_flight)
             }
             (false, false) => {
-                this.cluster.record(&other, said, None);
+                this.told(&other, outcome);
                 (one.await, endpoint, in_flight)
             }
         }
