@@ -12,6 +12,7 @@ mod engine;
 mod gateways;
 mod health_checks;
 mod implicit;
+mod inbound;
 mod resource;
 mod selection;
 mod sidecar_config;

@@ -6,6 +6,7 @@ mod diff;
 mod filter;
 mod gateway;
 mod names;
+mod resilience;
 mod route;
 mod secret;
 mod service;
@@ -22,6 +23,7 @@ pub use gateway::{
     ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
 pub use names::{Kind, Name, ObjectKey};
+pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
 };

@@ -14,6 +14,7 @@ mod http_path;
 mod http_route;
 mod listener;
 mod reference_grant;
+mod resilience;
 mod route;
 mod secret;
 mod service;

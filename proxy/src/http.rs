@@ -5,7 +5,9 @@ mod attempt;
 mod body;
 mod edge;
 mod exchange;
+mod failing;
 mod filters;
+mod gate;
 mod guard;
 mod headers;
 mod inbound;
@@ -20,6 +22,7 @@ mod upgrade;
 
 pub use body::ResponseBody;
 pub use edge::Edge;
+pub use gate::Gate;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
 pub use server::{Protocol, Server};

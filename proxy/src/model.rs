@@ -12,6 +12,7 @@ mod health;
 mod hostname;
 mod matching;
 mod nearness;
+mod resilience;
 mod resources;
 mod route;
 mod service;
@@ -29,8 +30,12 @@ pub use health::{HealthCheck, ProbeKind};
 pub use hostname::{HostMap, Hostname};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
+pub use resilience::{
+    Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
+    RetrySaid,
+};
 pub use resources::{Assembled, Demand, Resources};
-pub use route::{HeaderModifier, Retry, RouteKind};
+pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
 pub use session::SessionPersistence;
 pub use snapshot::{

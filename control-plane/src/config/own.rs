@@ -2,12 +2,14 @@
 //! kind.
 
 mod balancing;
+mod resilience;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
+pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
 
 /// A workload without a sidecar, as Istio's WorkloadEntry.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub struct WorkloadSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicySpec {
-    /// The Services that it is attached to, or its own Namespace.
+    /// The Services and routes that it is attached to, or its own Namespace.
     pub target_refs: Vec<TargetRef>,
     /// `STRICT` or `PERMISSIVE`, for a Namespace.
     #[serde(default)]
@@ -53,6 +55,24 @@ pub struct TrafficPolicySpec {
     /// How each workload's own sidecar checks its app.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// When a request is tried again.
+    #[serde(default)]
+    pub retry: Option<RetryRules>,
+    /// A second attempt beside a slow first one.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// What is done to some requests on purpose.
+    #[serde(default)]
+    pub faults: Option<Vec<Fault>>,
+    /// How many requests are let in.
+    #[serde(default)]
+    pub rate_limits: Option<Vec<RateLimit>>,
+    /// What one client may have open.
+    #[serde(default)]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// A limit in front of the app that follows its latency.
+    #[serde(default)]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
 }
 
 /// An object of the policy's own namespace (GEP-713).
@@ -62,10 +82,13 @@ pub struct TargetRef {
     /// Empty: the core group.
     #[serde(default)]
     pub group: String,
-    /// `Service` or `Namespace`.
+    /// `Service`, `Namespace`, `HTTPRoute` or `GRPCRoute`.
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// A named rule of a route.
+    #[serde(default)]
+    pub section_name: Option<String>,
 }
 
 /// When an endpoint is set aside.

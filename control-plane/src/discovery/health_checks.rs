@@ -62,3 +62,64 @@ fn one(service: &Service, wanted: &HealthCheck) -> Option<v1::HealthCheck> {
         check: Some(check),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ResourceType;
+    use super::super::fixtures::{Scene, name, service};
+    use super::*;
+    use crate::model::{Balancing, TrafficPolicy};
+
+    fn check(port: Option<u16>) -> HealthCheck {
+        HealthCheck {
+            port,
+            interval_ms: 1000,
+            timeout_ms: 500,
+            healthy_threshold: 1,
+            unhealthy_threshold: 2,
+            kind: ProbeKind::Tcp,
+        }
+    }
+
+    fn policy(target: &str, port: Option<u16>) -> TrafficPolicy {
+        let balancing = Balancing { health_check: Some(check(port)), ..Balancing::default() };
+        TrafficPolicy { targets: vec![target.into()], balancing, ..TrafficPolicy::default() }
+    }
+
+    fn told(scene: &Scene, namespace: &str) -> Vec<v1::HealthCheck> {
+        let config: v1::SidecarConfig =
+            scene.get(ResourceType::SidecarConfig, leno_proto::resource::SELF, namespace).unwrap();
+        config.health_checks
+    }
+
+    #[test]
+    fn the_sidecars_of_a_namespace_are_told_how_its_apps_are_checked_and_nobody_else() {
+        let mut scene = Scene::new();
+        scene.add_service(service("default/web"));
+        scene.add_service(service("other/web"));
+        scene.mesh.traffic_policies.insert(name("default/web"), policy("web", None));
+        scene.commit();
+        let checks = told(&scene, "default");
+        assert_eq!((checks[0].service.as_str(), checks[0].target.as_str()), ("default/web", "http"));
+        assert_eq!(checks[0].selector["app"], "web");
+        assert!(told(&scene, "other").is_empty());
+        scene.mesh.traffic_policies.insert(name("default/web"), policy("web", Some(81)));
+        scene.commit();
+        assert!(told(&scene, "default").is_empty(), "the Service has no such port");
+        scene.mesh.traffic_policies.clear();
+        let changed = scene.commit();
+        assert!(changed.iter().all(|(kind, _)| *kind != ResourceType::SidecarConfig), "nobody is told that twice");
+    }
+
+    #[test]
+    fn a_namespace_has_so_many_checks_and_no_more() {
+        let mut scene = Scene::new();
+        for n in 0..=MOST_CHECKS {
+            let service_name = format!("web-{n}");
+            scene.add_service(service(&format!("default/{service_name}")));
+            scene.mesh.traffic_policies.insert(name(&format!("default/p{n}")), policy(&service_name, None));
+        }
+        scene.commit();
+        assert_eq!(told(&scene, "default").len(), MOST_CHECKS);
+    }
+}

@@ -17,6 +17,8 @@ pub(super) struct Inputs {
     pub(super) namespaces: Vec<String>,
     policies: BTreeMap<String, (MtlsMode, EgressMode)>,
     checks: Checks,
+    /// By namespace, in the order of the services.
+    pub(super) inbound: BTreeMap<String, Vec<v1::InboundPolicy>>,
 }
 
 impl Inputs {
@@ -35,25 +37,30 @@ impl Inputs {
             namespaces: namespaces.take(MOST_NAMESPACES).cloned().collect(),
             policies: said.into_iter().map(|(namespace, said)| (namespace.to_owned(), modes(said))).collect(),
             checks,
+            inbound: BTreeMap::new(),
         }
     }
 
     /// What every sidecar gets, and what those of some namespaces get instead.
     pub(super) fn resources(&self, globals: &Globals) -> (Resource, HashMap<String, Resource>) {
-        let config = |(mtls, egress): (MtlsMode, EgressMode), checks: Option<&Vec<v1::HealthCheck>>| {
+        let config = |(mtls, egress): (MtlsMode, EgressMode), namespace: Option<&String>| {
+            let inbound = namespace.and_then(|namespace| self.inbound.get(namespace));
+            let checks = namespace.and_then(|namespace| self.checks.get(namespace));
             Resource::encode(&v1::SidecarConfig {
                 renew_generation: globals.renew_generation,
                 permissive: mtls == MtlsMode::Permissive,
                 registry_only: egress == EgressMode::RegistryOnly,
                 namespaces: self.namespaces.clone(),
+                inbound: inbound.cloned().unwrap_or_default(),
                 health_checks: checks.cloned().unwrap_or_default(),
             })
         };
-        let own: BTreeSet<&String> = self.policies.keys().chain(self.checks.keys()).collect();
+        let own: BTreeSet<&String> =
+            self.policies.keys().chain(self.inbound.keys()).chain(self.checks.keys()).collect();
         let own = own.into_iter().map(|namespace| {
             let modes = self.policies.get(namespace).copied().unwrap_or_default();
-            (namespace.clone(), config(modes, self.checks.get(namespace)))
+            (namespace.clone(), config(modes, Some(namespace)))
         });
-        (config((MtlsMode::default(), EgressMode::default()), None), own.collect())
+        (config(Default::default(), None), own.collect())
     }
 }

@@ -1,6 +1,7 @@
 //! What discovery promises.
 
 mod gateways;
+mod resilience;
 mod transparent;
 
 use std::sync::Arc;

@@ -196,3 +196,105 @@ fn http(check: &mut Check<'_>, path: &FieldPath, written: &config::HttpCheck) ->
     }
     is_path.then_some(ProbeKind::Http { path: asked, host, statuses })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Checked, Entity, batch};
+    use super::*;
+    use crate::config::parse;
+
+    fn checked(spec: &str) -> Checked {
+        let text = format!(
+            "apiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: web}}\nspec:\n  \
+             targetRefs: [{{kind: Service, name: web}}]\n  {spec}\n"
+        );
+        let parsed = parse("x.yaml", text.as_bytes());
+        let mut checked = batch(parsed.objects);
+        checked.problems.extend(parsed.problems);
+        checked
+    }
+
+    fn balancing(spec: &str) -> Balancing {
+        let checked = checked(spec);
+        assert!(checked.problems.is_empty(), "{:#?}", checked.problems);
+        match &checked.valid[0].entity {
+            Entity::TrafficPolicy(policy) => policy.balancing.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_balancing_and_health_is_understood() {
+        let said = balancing("loadBalancing: {policy: Maglev, hashKey: {type: Header, name: X-User}, slowStart: 30s}");
+        assert_eq!(said.policy, Some(BalancePolicy::Maglev));
+        assert_eq!(said.hash_key, Some(HashKey::Header("x-user".into())));
+        assert_eq!((said.slow_start_ms, said.prefer_close), (Some(30_000), None));
+        let said = balancing("loadBalancing: {stickySplits: true, hashKey: {type: Cookie, name: sid, ttl: 1h}}");
+        assert_eq!(said.hash_key, Some(HashKey::Cookie { name: "sid".into(), ttl: Some(3600) }));
+        let said = balancing("loadBalancing: {locality: PreferClose, panicThresholdPercent: 50}");
+        assert_eq!((said.prefer_close, said.panic_percent), (Some(true), Some(50)));
+        let said = balancing("outlierDetection: {consecutiveGatewayFailures: 3, latencyFactor: 3, interval: 5s}");
+        assert_eq!((said.consecutive_gateway_failures, said.latency_factor), (Some(3), Some(3)));
+        let said = balancing("healthCheck: {http: {path: /healthz, expectedStatuses: [200]}, interval: 2s}");
+        let check = said.health_check.unwrap();
+        assert_eq!((check.interval_ms, check.timeout_ms, check.unhealthy_threshold), (2_000, 1_000, 3));
+        let kind = ProbeKind::Http { path: "/healthz".into(), host: String::new(), statuses: vec![200] };
+        assert_eq!(check.kind, kind);
+        assert_eq!(balancing("healthCheck: {tcp: {}}").health_check.unwrap().kind, ProbeKind::Tcp);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_field() {
+        for (spec, field, said) in [
+            ("loadBalancing: {policy: Fastest}", "loadBalancing.policy", "write one of LeastRequest"),
+            ("loadBalancing: {policy: Maglev}", "loadBalancing.policy", "there is no hashKey"),
+            ("loadBalancing: {stickySplits: true}", "loadBalancing.stickySplits", "there is no hashKey"),
+            ("loadBalancing: {hashKey: {type: SourceIP}}", "loadBalancing.hashKey", "nothing hashes by it"),
+            (
+                "loadBalancing: {policy: Maglev, hashKey: {type: SourceIP, name: x}}",
+                "loadBalancing.hashKey.name",
+                "has no name",
+            ),
+            ("loadBalancing: {policy: Maglev, hashKey: {type: Header}}", "loadBalancing.hashKey.name", "no name of"),
+            (
+                "loadBalancing: {policy: Maglev, hashKey: {type: Cookie, name: 'a;b'}}",
+                "loadBalancing.hashKey.name",
+                "no name of",
+            ),
+            (
+                "loadBalancing: {policy: Maglev, hashKey: {type: Header, name: a, ttl: 1s}}",
+                "loadBalancing.hashKey.ttl",
+                "only a cookie",
+            ),
+            (
+                "loadBalancing: {policy: Maglev, hashKey: {type: Cookie, name: a, ttl: 99999h}}",
+                "loadBalancing.hashKey.ttl",
+                "for so long",
+            ),
+            ("loadBalancing: {policy: Maglev, hashKey: {type: Body}}", "loadBalancing.hashKey.type", "not known"),
+            ("loadBalancing: {locality: Near}", "loadBalancing.locality", "PreferClose"),
+            ("loadBalancing: {panicThresholdPercent: 101}", "loadBalancing.panicThresholdPercent", "out of range"),
+            ("loadBalancing: {polcy: Maglev}", "loadBalancing.polcy", "policy"),
+            ("outlierDetection: {latencyFactor: 1}", "outlierDetection.latencyFactor", "out of range"),
+            ("outlierDetection: {interval: 5s}", "outlierDetection.interval", "nothing is judged"),
+            ("healthCheck: {interval: 5s}", "healthCheck", "not what is checked"),
+            ("healthCheck: {tcp: {}, grpc: {}}", "healthCheck", "more than one"),
+            ("healthCheck: {tcp: {}, interval: 10ms}", "healthCheck.interval", "too short"),
+            ("healthCheck: {http: {path: healthz}}", "healthCheck.http.path", "no path"),
+            ("healthCheck: {http: {expectedStatuses: [99]}}", "healthCheck.http.expectedStatuses[0]", "out of range"),
+            ("healthCheck: {tcp: {port: 80}}", "healthCheck.tcp.port", ""),
+        ] {
+            let checked = checked(spec);
+            let told = checked.problems.iter().any(|p| {
+                p.is_error()
+                    && p.line == 6
+                    && p.field == format!("spec.{field}")
+                    && format!("{} {}", p.message, p.hint).contains(said)
+            });
+            assert!(told && checked.valid.is_empty(), "{spec}: {:#?}", checked.problems);
+        }
+        let many = vec!["200"; MOST_STATUSES + 1].join(", ");
+        let many = checked(&format!("healthCheck: {{http: {{expectedStatuses: [{many}]}}}}"));
+        assert!(many.problems.iter().any(|p| p.message.contains("at most 32")));
+    }
+}

@@ -79,3 +79,63 @@ fn time(check: &mut Check<'_>, at: &FieldPath, written: Option<&str>) -> Option<
     }
     Some(millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Checked, Entity, batch};
+    use super::*;
+    use crate::config::parse;
+
+    fn checked(kind: &str, session: &str) -> Checked {
+        let text = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: web}}\nspec:\n  \
+             parentRefs: [{{group: '', kind: Service, name: web}}]\n  rules:\n  \
+             - backendRefs: [{{name: web, port: 80}}]\n    sessionPersistence: {session}\n"
+        );
+        let parsed = parse("x.yaml", text.as_bytes());
+        let mut checked = batch(parsed.objects);
+        checked.problems.extend(parsed.problems);
+        checked
+    }
+
+    #[test]
+    fn a_session_is_understood_on_routes_of_both_kinds() {
+        for kind in ["HTTPRoute", "GRPCRoute"] {
+            let session =
+                "{sessionName: sid, absoluteTimeout: 1h, idleTimeout: 5m, cookieConfig: {lifetimeType: Permanent}}";
+            let checked = checked(kind, session);
+            assert!(checked.problems.is_empty(), "{:#?}", checked.problems);
+            let (Entity::HttpRoute(route) | Entity::GrpcRoute(route)) = &checked.valid[0].entity else { panic!() };
+            let expected = SessionPersistence {
+                header: false,
+                name: "sid".into(),
+                absolute_timeout_ms: Some(3_600_000),
+                idle_timeout_ms: Some(300_000),
+                permanent: true,
+            };
+            assert_eq!(route.rules[0].session_persistence, Some(expected));
+        }
+        assert!(checked("HTTPRoute", "{}").problems.is_empty());
+        assert!(checked("HTTPRoute", "{type: Header, sessionName: X-S}").problems.is_empty());
+    }
+
+    #[test]
+    fn what_the_specification_forbids_is_refused_with_its_field() {
+        for (session, field, said) in [
+            ("{cookieConfig: {lifetimeType: Permanent}}", "cookieConfig.lifetimeType", "needs absoluteTimeout"),
+            ("{type: Header, cookieConfig: {}}", "cookieConfig", "a header has none"),
+            ("{sessionName: 'a;b'}", "sessionName", "no name of a session"),
+            ("{absoluteTimeout: soon}", "absoluteTimeout", "no duration"),
+            ("{idleTimeout: 10ms}", "idleTimeout", "too short"),
+            ("{type: Url}", "type", ""),
+            ("{cookieConfig: {lifetimeType: Permanent}, absoluteTimeout: 99999h}", "absoluteTimeout", "for so long"),
+        ] {
+            let checked = checked("HTTPRoute", session);
+            let field = format!("spec.rules[0].sessionPersistence.{field}");
+            let told = checked.problems.iter().any(|p| p.is_error() && p.field == field && p.message.contains(said));
+            assert!(told && checked.valid.is_empty(), "{session}: {:#?}", checked.problems);
+        }
+        let long = "x".repeat(MOST_NAME + 1);
+        assert!(checked("HTTPRoute", &format!("{{sessionName: {long}}}")).valid.is_empty());
+    }
+}

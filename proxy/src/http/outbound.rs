@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -18,14 +19,16 @@ use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
 use super::tie::{self, Tie};
 use super::upgrade::{self, Tunnel};
-use super::{headers, respond};
+use super::{failing, headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Demand, Retry};
+use crate::model::{AppProtocol, Demand};
+use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::replay::RequestBody;
+use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -59,8 +62,6 @@ pub struct Outbound {
     router: Rc<Router>,
     dialer: SharedDialer,
     metrics: Rc<Metrics>,
-    /// What holds where a route says nothing of retries.
-    default_retry: Retry,
     mirrors: Mirrors,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
@@ -70,7 +71,7 @@ impl Outbound {
     /// Serves by these routes.
     pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
         let mirrors = Mirrors::new(dialer.clone());
-        Self { router, dialer, metrics, default_retry: Retry::default(), mirrors, drain }
+        Self { router, dialer, metrics, mirrors, drain }
     }
 
     /// As [`Self::handle_from`], where nobody knows the caller's address.
@@ -94,11 +95,7 @@ impl Outbound {
         };
         let mut response = match served {
             Ok(response) => response,
-            Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), "request failed");
-                respond::error(reason, grpc)
-            }
+            Err(reason) => failing::answer(&self.metrics, reason, grpc, "", 0),
         };
         if version != Version::HTTP_2 {
             *response.version_mut() = Version::HTTP_11;
@@ -108,8 +105,7 @@ impl Outbound {
 
     /// The answer to a request of a connection that is refused as a whole.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
-        self.metrics.failed(Direction::Outbound, reason);
-        respond::error(reason, headers::is_grpc(request.headers()))
+        failing::answer(&self.metrics, reason, headers::is_grpc(request.headers()), "", 0)
     }
 
     /// The layers, outermost first.
@@ -123,6 +119,11 @@ impl Outbound {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
+
+        let left = deadline::left(&parts.headers, grpc);
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Reason::DeadlineExpired);
+        }
 
         // 1. Which destination: everything below depends on what is configured for it.
         let port = self.destination(&mut parts, via).await?;
@@ -152,23 +153,42 @@ impl Outbound {
             false => self.mirrors.send(copies, &split, &body, downstream, grpc),
         };
 
-        // 5. The attempts, all within one deadline.
+        // 5. Faults on purpose; the attempts, all within one deadline.
+        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
+        let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
+        let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
+        if !faults.is_empty()
+            && let Some(aborted) =
+                Box::pin(failing::inject(&self.metrics, faults, &parts.headers, grpc, deadline)).await
+        {
+            return Ok(booking.of_own(aborted));
+        }
         let mut exchange = Exchange {
             dialer: &self.dialer,
-            default_retry: &self.default_retry,
+            policy: policy.clone(),
+            grpc,
+            deadline,
+            attempts: 0,
+            seen: false,
             port: &port,
             split: &split,
             cluster,
             choice,
+            began: Cell::new(None),
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, &cluster.metrics, taps),
         };
-        let timeout = split.rule.as_ref().and_then(|rule| rule.request_timeout);
-        let answered = exchange.run(timeout.map(|timeout| Instant::now() + timeout)).await;
+        let answered = match cluster.breaker.request(&policy.circuit_breaker) {
+            Ok(open) => {
+                booking._open = Some(open);
+                exchange.run().await
+            }
+            Err(reason) => Err(reason),
+        };
 
         // 6. Filters on the answer, and the booking that ends with its body.
-        Ok(match answered {
+        let mut response = match answered {
             Ok((answer, in_flight)) => {
                 let endpoint = in_flight.endpoint().id;
                 let mut response = booked(answer, in_flight, booking);
@@ -179,14 +199,19 @@ impl Outbound {
                 response
             }
             Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
-                let (mut parts, body) = respond::error(reason, grpc).into_parts();
-                chain.share(&mut parts.headers);
-                booking.code = parts.status.as_u16();
-                Response::from_parts(parts, body.booked(booking))
+                let service = &cluster.shared().service;
+                let mut response = failing::answer(&self.metrics, reason, grpc, service, exchange.attempts);
+                chain.share(response.headers_mut());
+                if exchange.seen {
+                    respond::seen_before(response.headers_mut());
+                }
+                booking.of_own(response)
             }
-        })
+        };
+        if exchange.attempts > 1 {
+            response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(exchange.attempts));
+        }
+        Ok(response)
     }
 }
 
@@ -206,9 +231,7 @@ impl Outbound {
                 response
             }
             Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), "request failed");
-                let mut response = respond::error(reason, grpc);
+                let mut response = failing::answer(&self.metrics, reason, grpc, "", 0);
                 chain.share(response.headers_mut());
                 response
             }
@@ -282,10 +305,10 @@ impl Outbound {
             answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
         booking.code = answer.status().as_u16();
         if let Some(promise) = promise {
-            promise.keep(answer.headers_mut(), in_flight.endpoint().id);
+            promise.keep(answer.headers_mut(), in_flight.0.endpoint().id);
         }
         if !upgrade::agreed(&answer) {
-            booking._in_flight = Some(in_flight);
+            (booking._in_flight, booking._open) = (Some(in_flight.0), Some(in_flight.1));
             let (mut parts, body) = answer.into_parts();
             headers::strip_hop_by_hop(&mut parts.headers);
             chain.response(&mut parts.headers);
@@ -357,7 +380,7 @@ pub(super) fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -
 
 /// Until there is an answer it says that the caller gave up, as nginx and others write it.
 fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
-    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None }
+    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, _open: None, _admitted: None, connection: None }
 }
 
 fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response<ResponseBody> {

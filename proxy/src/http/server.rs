@@ -206,6 +206,9 @@ impl Server {
         }
         tracing::debug!(reason = reason.code(), "refused a request");
         let mut response = respond::error(reason, headers::is_grpc(request.headers()));
+        if let Some((_, direction)) = &self.metrics {
+            respond::at_hop(response.headers_mut(), *direction);
+        }
         if request.version() < http::Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

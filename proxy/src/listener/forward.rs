@@ -109,14 +109,16 @@ impl Forwarder {
 
     /// Serves the requests of a connection through the HTTP proxy port.
     pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Proxy, source(&io), detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Proxy, source, detected, io).await;
     }
 
     async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Upstream(address.clone()), source(&io), detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Upstream(address.clone()), source, detected, io).await;
     }
 
-    /// Serves the requests of a connection that came from `source`.
+    /// Serves the requests of a connection.
     pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -241,6 +243,10 @@ impl Found {
     }
 }
 
+fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
+    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
+}
+
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.
 fn protocol(detected: Detected) -> Protocol {
     if detected == Detected::Http2 { Protocol::Http2 } else { Protocol::Http1 }
@@ -254,9 +260,4 @@ async fn copy(io: Prefixed<TcpStream>, greeting: BytesMut, reached: Reached) {
         tcp::copy(io, Prefixed::new(greeting, upstream), &metrics).await;
     }
     drop(in_flight);
-}
-
-/// Who is at the other end.
-fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
-    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
 }

@@ -3,6 +3,7 @@
 
 mod filter;
 mod gateway;
+pub(super) mod resilience;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,7 @@ use super::service::{Port, Service};
 use super::session::session;
 use super::{
     AppProtocol, BackendTls, Cluster, Endpoint, Host, HttpMatch, Locality, MethodMatch, PathMatch, Peer, Policy,
-    Posture, Retry, RouteKind, ValueMatch,
+    Posture, RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -85,7 +86,11 @@ fn policy(wire: v1::TrafficPolicy) -> Result<Policy, InvalidResource> {
     let number = |said: u32, default: u32| if said == 0 { default } else { said };
     let millis =
         |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
+    let resilience = resilience::resilience(wire.resilience)?;
     Ok(Policy {
+        retry: resilience.retry.as_ref().map(|said| said.over(&default.retry)).unwrap_or_default(),
+        resilience,
+        circuit_breaker: resilience::circuit_breaker(wire.circuit_breaker),
         connect_timeout: millis(wire.connect_timeout_ms, default.connect_timeout),
         idle_timeout: millis(wire.idle_timeout_ms, default.idle_timeout),
         consecutive_failures: number(wire.consecutive_failures, default.consecutive_failures),
@@ -98,13 +103,17 @@ fn policy(wire: v1::TrafficPolicy) -> Result<Policy, InvalidResource> {
 }
 
 /// What the control plane wants of this sidecar's namespace.
-pub fn posture(wire: &v1::SidecarConfig) -> Posture {
-    Posture {
+///
+/// # Errors
+/// Something in it cannot be right.
+pub fn posture(wire: &v1::SidecarConfig) -> Result<Posture, InvalidResource> {
+    Ok(Posture {
+        inbound: resilience::inbound(&wire.inbound)?,
         permissive: wire.permissive,
         registry_only: wire.registry_only,
         namespaces: wire.namespaces.iter().cloned().collect(),
         health_checks: health_checks(&wire.health_checks),
-    }
+    })
 }
 
 impl TryFrom<v1::HttpRoute> for HttpRoute {
@@ -133,11 +142,8 @@ fn rule(kind: &str, route: &str, mut wire: v1::HttpRule) -> Result<RawRule, Inva
         backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
         request_timeout: timeout(wire.request_timeout_ms),
         backend_request_timeout: timeout(wire.backend_request_timeout_ms),
-        retry: wire.retry.map(|r| Retry {
-            attempts: r.attempts.min(10),
-            codes: r.codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
-            backoff: Duration::from_millis(r.backoff_ms),
-        }),
+        retry: wire.retry.map(resilience::inline_retry),
+        resilience: resilience::resilience(wire.resilience)?,
         filters: filter::filters(wire.filters)?,
         name: wire.name,
     })

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::resilience::{CircuitBreaker, Resilience, Retry};
 use super::{BackendTls, Balancing};
 
 /// What an app speaks on a port.
@@ -39,6 +40,12 @@ pub struct Policy {
     pub retries_per_second: u32,
     /// Which endpoint gets a request.
     pub balancing: Balancing,
+    /// When a request is tried again that no rule says more of.
+    pub retry: Retry,
+    /// What else is said of requests.
+    pub resilience: Resilience,
+    /// What may be open at once.
+    pub circuit_breaker: CircuitBreaker,
 }
 
 impl Default for Policy {
@@ -52,6 +59,9 @@ impl Default for Policy {
             retry_percent: 20,
             retries_per_second: 10,
             balancing: Balancing::default(),
+            retry: Retry::default(),
+            resilience: Resilience::default(),
+            circuit_breaker: CircuitBreaker::default(),
         }
     }
 }

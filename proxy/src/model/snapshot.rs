@@ -1,7 +1,7 @@
 //! What the workers read: destinations with everything joined that a request needs, built before it is published and
 //! immutable afterwards.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use leno_proto::v1;
 
 use super::{
-    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HealthCheck, HttpMatch, Policy, Retry, RouteKind,
-    SessionPersistence, convert,
+    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HealthCheck, HttpMatch, InboundPolicy, Policy, Resilience,
+    Retry, RouteKind, SessionPersistence, convert,
 };
 
 /// One state of everything that was asked for.
@@ -39,6 +39,8 @@ pub struct Posture {
     pub namespaces: BTreeSet<String>,
     /// How the namespace's apps are checked; each names the workloads that it is meant for.
     pub health_checks: Vec<HealthCheck>,
+    /// What the sidecars of the namespace's services enforce, by NAMESPACE/NAME.
+    pub inbound: BTreeMap<String, Arc<InboundPolicy>>,
 }
 
 /// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and
@@ -183,6 +185,8 @@ pub struct HttpRule {
     pub retry: Option<Retry>,
     /// A client stays with the endpoint that it first got.
     pub session: Option<Arc<SessionPersistence>>,
+    /// What else policies say of the requests.
+    pub resilience: Resilience,
     /// Applied to every request of the rule, and to its answer.
     pub filters: Filters,
 }

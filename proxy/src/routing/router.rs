@@ -269,8 +269,8 @@ impl Router {
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         let sticky = port.own.policy.balancing.sticky_splits.then(|| port.own.policy.clone());
         Some(Rc::new(LocalPort {
-            number: port.number,
             sticky,
+            number: port.number,
             protocol: port.protocol,
             budget,
             learned,
@@ -287,8 +287,8 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
-            number: cluster.port,
             sticky: None,
+            number: cluster.port,
             protocol: cluster.protocol,
             budget,
             learned,

@@ -18,6 +18,7 @@ use self::tiers::Tiers;
 use super::LocalEndpoint;
 use crate::balance;
 use crate::model::{Cluster, Endpoint, Locality, Peer, Policy, hash_all};
+use crate::resilience::breaker::Breaker;
 use crate::telemetry::{Direction, ServiceMetrics};
 
 /// What ties a request to an endpoint.
@@ -51,6 +52,8 @@ pub struct LocalCluster {
     hashes: Cell<bool>,
     /// When rates were compared last.
     judged: Cell<Instant>,
+    /// What is open at it.
+    pub breaker: Breaker,
     /// What is counted for the service.
     pub metrics: Rc<ServiceMetrics>,
 }
@@ -63,7 +66,7 @@ fn place(endpoint: &Endpoint) -> Place {
 }
 
 impl LocalCluster {
-    fn new(shared: Arc<Cluster>, own: Rc<Locality>, metrics: Rc<ServiceMetrics>) -> Rc<Self> {
+    fn new(shared: Arc<Cluster>, own: Rc<Locality>, metrics: Rc<ServiceMetrics>, workers: u32) -> Rc<Self> {
         let endpoints: Vec<_> = shared.endpoints.iter().map(|e| LocalEndpoint::new(e.clone())).collect();
         let made = Self {
             id: hash_all([shared.service.as_bytes(), &shared.port.to_be_bytes()]),
@@ -77,6 +80,7 @@ impl LocalCluster {
             measures: Cell::new(false),
             hashes: Cell::new(false),
             judged: Cell::new(Instant::now()),
+            breaker: Breaker::new(workers, metrics.clone()),
             metrics,
         };
         made.look(&made.endpoints.borrow());
@@ -237,13 +241,20 @@ type Key = (String, u16, Option<SocketAddr>);
 pub struct Clusters {
     registry: Registry,
     own: Rc<Locality>,
+    workers: u32,
     by_key: RefCell<HashMap<Key, Rc<LocalCluster>>>,
 }
 
 impl Clusters {
     /// None yet, for a sidecar that stands here.
     pub fn new(registry: Registry, own: Locality) -> Self {
-        Self { registry, own: Rc::new(own), by_key: RefCell::default() }
+        Self { registry, own: Rc::new(own), workers: 1, by_key: RefCell::default() }
+    }
+
+    /// One of so many workers, which share what may be open at a service.
+    pub fn of_workers(mut self, workers: usize) -> Self {
+        self.workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        self
     }
 
     /// Where metrics are registered.
@@ -260,7 +271,7 @@ impl Clusters {
             return known.clone();
         }
         let metrics = Rc::new(ServiceMetrics::new(&self.registry, Direction::Outbound, &shared.service));
-        let made = LocalCluster::new(shared.clone(), self.own.clone(), metrics);
+        let made = LocalCluster::new(shared.clone(), self.own.clone(), metrics, self.workers);
         by_key.insert(key, made.clone());
         made
     }

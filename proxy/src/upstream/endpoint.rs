@@ -14,6 +14,7 @@ use crate::balance::Candidate;
 use crate::balance::ewma::PeakEwma;
 use crate::error::Reason;
 use crate::model::{Endpoint, Policy, hash};
+use crate::resilience::breaker::Breaker;
 use crate::resilience::outlier::Outlier;
 use crate::resilience::rates::Rate;
 use crate::tls::port_name::AppHttp;
@@ -95,11 +96,18 @@ impl LocalEndpoint {
     ///
     /// # Errors
     /// It could not be dialled. No byte of a request was sent.
-    pub async fn http2(&self, dialer: &SharedDialer, app: AppHttp, policy: &Policy) -> Result<Http2Sender, Reason> {
+    pub async fn http2(
+        &self,
+        dialer: &SharedDialer,
+        app: AppHttp,
+        policy: &Policy,
+        breaker: &Breaker,
+    ) -> Result<Http2Sender, Reason> {
         let slot = &self.http2[usize::from(app == AppHttp::H2)];
         if let Some(open) = slot.open(dialer.generation()) {
             return Ok(open);
         }
+        let _pending = breaker.pending(&policy.circuit_breaker)?;
         let (dialer, endpoint, timeout) = (dialer.clone(), self.endpoint.clone(), policy.connect_timeout);
         // Boxed: a way that is rarely taken must not make every request's future large.
         Box::pin(slot.dial(async move { dialer.http(&endpoint, app, timeout).await })).await
@@ -109,13 +117,20 @@ impl LocalEndpoint {
     ///
     /// # Errors
     /// It could not be dialled.
-    pub async fn http1(&self, dialer: &SharedDialer, policy: &Policy) -> Result<(Http1Sender, Rc<Http1Pool>), Reason> {
+    pub async fn http1(
+        &self,
+        dialer: &SharedDialer,
+        policy: &Policy,
+        breaker: &Breaker,
+    ) -> Result<(Http1Sender, Rc<Http1Pool>), Reason> {
         if let Some(idle) = self.http1.take(Instant::now()) {
             return Ok((idle, self.http1.clone()));
         }
+        let _pending = breaker.pending(&policy.circuit_breaker)?;
+        let connection = breaker.connection(&policy.circuit_breaker)?;
         let dial = async {
             let (io, _) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
-            http1::handshake(io).await
+            http1::handshake_with(io, connection).await
         };
         Ok((Box::pin(dial).await?, self.http1.clone()))
     }

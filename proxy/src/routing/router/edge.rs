@@ -187,8 +187,8 @@ impl Parts<'_> {
     ) -> LocalPort {
         let kept = self.router.kept(&self.demand, self.number, &Policy::default());
         LocalPort {
-            number: self.number,
             sticky: None,
+            number: self.number,
             protocol: AppProtocol::Detect,
             budget: kept.budget,
             learned: kept.learned,
