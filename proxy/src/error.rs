@@ -81,7 +81,7 @@ reasons! {
     HeadTimeout = "head_timeout", REQUEST_TIMEOUT, Downstream, unseen: true;
     /// There is no service of that name in the mesh, or it has no such port.
     UnknownService = "unknown_service", NOT_FOUND, Downstream, unseen: true;
-    /// The service has routes, and none matches the request.
+    /// The service has routes, and none matches the request; or a gateway has no listener or route for its host.
     NoRoute = "no_route", NOT_FOUND, Configuration, unseen: true;
     /// The route's backend does not exist or may not be referred to (Gateway API: 500).
     InvalidBackend = "invalid_backend", INTERNAL_SERVER_ERROR, Configuration, unseen: true;
@@ -99,6 +99,12 @@ reasons! {
     TlsFailed = "tls_failed", SERVICE_UNAVAILABLE, Mesh, unseen: true;
     /// The endpoint's sidecar proved another identity than the one that serves there.
     WrongIdentity = "wrong_identity", SERVICE_UNAVAILABLE, Mesh, unseen: true;
+    /// The TLS handshake with a backend that has no sidecar failed: it is not who its BackendTLSPolicy says.
+    BackendTlsFailed = "backend_tls_failed", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The BackendTLSPolicy of the backend cannot be met, and nothing is sent in the clear instead.
+    BackendTlsInvalid = "backend_tls_invalid", SERVICE_UNAVAILABLE, Configuration, unseen: true;
+    /// The connection to the gateway was made for another listener than the one that has the request's host.
+    Misdirected = "misdirected", MISDIRECTED_REQUEST, Downstream, unseen: true;
     /// The upstream refused the stream before it looked at it.
     Refused = "upstream_refused", SERVICE_UNAVAILABLE, Upstream, unseen: true;
     /// The app behind the far sidecar does not accept connections.
@@ -117,6 +123,8 @@ reasons! {
     EgressDenied = "egress_denied", FORBIDDEN, Configuration, unseen: true;
     /// The connection leads to one of the sidecar's own ports, and so back to where it came from.
     LoopRefused = "loop_refused", LOOP_DETECTED, Downstream, unseen: true;
+    /// A page asks before it uses another origin's answers (a CORS preflight), and the route does not allow its origin.
+    CorsDenied = "cors_denied", FORBIDDEN, Downstream, unseen: true;
     /// Plaintext from outside the mesh, and the namespace takes none (STRICT).
     PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
     /// Neither the client nor the server said anything for ten minutes.

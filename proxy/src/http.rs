@@ -3,7 +3,9 @@
 
 mod attempt;
 mod body;
+mod edge;
 mod exchange;
+mod filters;
 mod guard;
 mod headers;
 mod inbound;
@@ -15,6 +17,7 @@ mod server;
 mod upgrade;
 
 pub use body::ResponseBody;
+pub use edge::Edge;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
 pub use server::{Protocol, Server};

@@ -1,6 +1,7 @@
 //! Upstream: a worker's own view of clusters and endpoints, their connections, and how one is dialled. Nothing here is shared
 //! between workers, so there are no locks.
 
+mod backend_tls;
 mod case;
 mod cluster;
 mod connect;

@@ -3,7 +3,7 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, Kind, Mesh, Name, ParentRef};
+use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -27,12 +27,17 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
                 for (n, rule) in route.rules.iter().enumerate() {
                     let field = format!("spec.rules[{n}].backendRefs");
                     backends(mesh, (kind, &route.name), &field, &rule.backends, &mut warn);
+                    mirrors(mesh, (kind, &route.name), n, rule, &mut warn);
                 }
             }
             Entity::TcpRoute(route) => {
                 parents(mesh, &route.parents, &mut warn);
                 let field = "spec.rules[0].backendRefs";
                 backends(mesh, (Kind::TcpRoute, &route.name), field, &route.backends, &mut warn);
+            }
+            Entity::TlsRoute(route) => {
+                let field = "spec.rules[0].backendRefs";
+                backends(mesh, (Kind::TlsRoute, &route.name), field, &route.backends, &mut warn);
             }
             Entity::TrafficPolicy(policy) => {
                 for (n, target) in policy.targets.iter().enumerate() {
@@ -91,12 +96,32 @@ fn backends(mesh: &Mesh, route: (Kind, &Name), field: &str, backends: &[Backend]
     }
 }
 
+/// What is not there is not mirrored to.
+fn mirrors(mesh: &Mesh, route: (Kind, &Name), n: usize, rule: &HttpRule, warn: &mut Warn<'_>) {
+    let of_rule = rule.filters.iter().enumerate().map(|(f, filter)| (format!("spec.rules[{n}].filters[{f}]"), filter));
+    let of_backends = rule.backends.iter().enumerate().flat_map(|(b, backend)| {
+        let filters = backend.filters.iter().enumerate();
+        filters.map(move |(f, filter)| (format!("spec.rules[{n}].backendRefs[{b}].filters[{f}]"), filter))
+    });
+    for (field, filter) in of_rule.chain(of_backends) {
+        let Some(backend) = Filter::mirrored(filter).filter(|backend| backend.invalid_reason.is_empty()) else {
+            continue;
+        };
+        let field = format!("{field}.requestMirror.backendRef");
+        let service = &backend.service;
+        let missing = match mesh.services.get(service) {
+            None => "does not exist".to_owned(),
+            Some(found) if !found.has_port(backend.port) => format!("has no port {}", backend.port),
+            Some(_) if !granted(mesh, route, service) => {
+                "is not opened by a ReferenceGrant of its namespace".to_owned()
+            }
+            Some(_) => continue,
+        };
+        warn(field, format!("the Service {service} {missing}; nothing is mirrored to it"), "correct the reference");
+    }
+}
+
 /// Whether a route may send to a Service (GEP-709): its own namespace's, or one that a ReferenceGrant opens.
 fn granted(mesh: &Mesh, (kind, route): (Kind, &Name), service: &Name) -> bool {
-    route.namespace == service.namespace
-        || mesh.reference_grants.values().any(|grant| {
-            grant.name.namespace == service.namespace
-                && grant.from.iter().any(|(k, namespace)| *k == kind && *namespace == route.namespace)
-                && grant.to.iter().any(|to| to.as_ref().is_none_or(|name| *name == service.name))
-        })
+    mesh.may_refer((GATEWAY_GROUP, kind.as_str()), &route.namespace, ("", "Service", service))
 }

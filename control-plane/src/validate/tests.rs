@@ -1,3 +1,5 @@
+mod filters;
+
 use super::*;
 use crate::config::parse;
 use crate::model::{AppProtocol, Name, PathMatch, TargetPort};
@@ -104,10 +106,10 @@ const BAD: &[Case] = &[
     (
         ROUTE,
         "[{group: '', kind: Service, name: web, port: 80}]",
-        "[{name: gw}]",
+        "[{kind: Widget, name: gw}]",
         5,
         "spec.parentRefs[0]",
-        "Gateway as parent",
+        "Widget of group",
     ),
     (ROUTE, "port: 80}]\n", "port: 80, sectionName: http}]\n", 5, "spec.parentRefs[0].sectionName", "no sections"),
     (ROUTE, "port: 80}]\n", "port: 80}, {kind: Service, name: web}]\n", 5, "spec.parentRefs[1]", "twice"),
@@ -148,22 +150,6 @@ const BAD: &[Case] = &[
         "twice",
     ),
     (ROUTE, "value: /}}", "value: /}, method: FETCH}", 7, "spec.rules[0].matches[0].method", "unknown variant"),
-    (
-        ROUTE,
-        "filters: []",
-        "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a}}}]",
-        8,
-        "spec.rules[0].filters[0].type",
-        "RequestMirror is not supported yet",
-    ),
-    (
-        ROUTE,
-        "filters: []",
-        "filters: [{type: URLRewrite, urlRewrite: {hostname: a}}]",
-        8,
-        "spec.rules[0].filters[0].type",
-        "URLRewrite is not supported yet",
-    ),
     (
         ROUTE,
         "filters: []",
@@ -232,8 +218,6 @@ const BAD: &[Case] = &[
         "1 to 100",
     ),
     (POLICY, "percent: 20", "percentage: 20", 9, "spec.retryBudget.percentage", "unknown field"),
-    (GRANT, "kind: HTTPRoute", "kind: Gateway", 5, "spec.from[0].kind", "not supported yet"),
-    (GRANT, "kind: Service", "kind: Secret", 6, "spec.to[0].kind", "not supported yet"),
 ];
 
 #[test]

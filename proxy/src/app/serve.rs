@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leno_runtime::drain::{self, DrainWatch};
 
+use super::gateway::Serving;
 use super::workers::Worker;
 use crate::http::{AppPort, AppPorts, Inbound, Outbound, Server};
 use crate::listener::{
@@ -72,6 +73,11 @@ impl Worker {
             let (router, forwarder) = (router.clone(), forwarder.clone());
             let local = LocalListener { address: Rc::new(address), router, forwarder };
             spawn_listener(socket, &stopping, move |stream, _| local.clone().serve(stream));
+        }
+        if let Some(events) = self.port_events {
+            let passing = Rc::new(Dialer::passing(self.tls.clone()));
+            let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
+            tokio::task::spawn_local(Serving { router, forwarder, passing, stopping }.run(events));
         }
         drop((stopping, forwarder));
 

@@ -9,6 +9,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use leno_runtime::drain::DrainGuard;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::attempt;
 use super::guard::Guard;
@@ -68,18 +69,28 @@ impl Tunnel {
     /// Carries bytes until both ends have ended. The caller's end is there once the 101 was written to it.
     pub(super) async fn run(self) {
         let (Ok(caller), Ok(app)) = (self.caller.await, self.app.await) else { return };
-        let (Some(caller), Some(app)) = (plain(caller), upstream(app)) else {
-            tracing::error!("an upgraded connection is of a kind that no listener or dialler makes");
-            return;
-        };
-        tcp::copy(caller, app, &self.metrics).await;
+        let unknown = || tracing::error!("an upgraded connection is of a kind that no listener or dialler makes");
+        let Some(app) = upstream(app) else { return unknown() };
+        match plain(caller) {
+            Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
+            Err(caller) => match over_tls(caller) {
+                Some(caller) => tcp::copy(caller, app, &self.metrics).await,
+                None => unknown(),
+            },
+        }
         drop((self.in_flight, self.guard));
     }
 }
 
 /// The local app's connection, with what it sent behind its request in front.
-fn plain(upgraded: Upgraded) -> Option<Prefixed<Prefixed<TcpStream>>> {
-    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TcpStream>>>>().ok()?;
+fn plain(upgraded: Upgraded) -> Result<Prefixed<Prefixed<TcpStream>>, Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TcpStream>>>>()?;
+    Ok(parts.io.into_inner().into_inner(&parts.read_buf))
+}
+
+/// A connection of a Gateway's client, likewise.
+fn over_tls(upgraded: Upgraded) -> Option<Prefixed<TlsStream<Prefixed<TcpStream>>>> {
+    let parts = upgraded.downcast::<TokioIo<Guard<TlsStream<Prefixed<TcpStream>>>>>().ok()?;
     Some(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::detect::{self, Detected, Manner, Prefixed};
@@ -49,6 +49,11 @@ enum First {
 }
 
 impl Forwarder {
+    /// The same for another server, whose connections end when that is told to.
+    pub fn with(&self, server: Server) -> Self {
+        Self { dialer: self.dialer.clone(), outbound: self.outbound.clone(), server, metrics: self.metrics.clone() }
+    }
+
     /// Carries a connection to its end.
     ///
     /// # Errors
@@ -110,7 +115,11 @@ impl Forwarder {
         self.serve(Via::Upstream(address.clone()), detected, io).await;
     }
 
-    async fn serve(&self, via: Via, detected: Detected, io: Prefixed<TcpStream>) {
+    /// Serves the requests of a connection.
+    pub(super) async fn serve<I>(&self, via: Via, detected: Detected, io: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let outbound = self.outbound.clone();
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, Method};
 use leno_proto::v1;
 
-use super::{AppProtocol, Endpoint, HeaderModifier, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{AppProtocol, BackendTls, Endpoint, Filters, Gateway, HttpMatch, Policy, Retry, RouteKind, convert};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub addresses: HashMap<String, Option<Place>>,
     /// What the control plane wants of this sidecar's namespace.
     pub posture: Arc<Posture>,
+    /// The Gateway that this sidecar serves. The outer None: not known yet; the inner: there is none of its name.
+    pub gateway: Option<Option<Arc<Gateway>>>,
 }
 
 /// How captured traffic to and from what is outside the mesh is treated. The default holds until the control plane has
@@ -83,18 +86,19 @@ pub struct AnyPort {
     /// Its routes and endpoints; its number and its own cluster's mean nothing.
     template: DestinationPort,
     endpoints: Arc<v1::Endpoints>,
+    tls: Option<Arc<BackendTls>>,
 }
 
 impl AnyPort {
-    pub(super) fn new(template: DestinationPort, endpoints: Arc<v1::Endpoints>) -> Self {
-        Self { template, endpoints }
+    pub(super) fn new(template: DestinationPort, endpoints: Arc<v1::Endpoints>, tls: Option<Arc<BackendTls>>) -> Self {
+        Self { template, endpoints, tls }
     }
 
     /// The port of this number.
     pub fn port(&self, number: u16) -> DestinationPort {
         let own = Cluster {
             port: number,
-            endpoints: convert::endpoints(&self.endpoints, number),
+            endpoints: convert::endpoints(&self.endpoints, number, self.tls.as_ref()),
             pinned: None,
             service: self.template.own.service.clone(),
             policy: self.template.own.policy.clone(),
@@ -150,6 +154,13 @@ pub struct Candidate {
     pub rule: Arc<HttpRule>,
 }
 
+impl Candidate {
+    /// Whether it takes a request. `grpc` says whether that is one of gRPC.
+    pub fn takes(&self, method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap, grpc: bool) -> bool {
+        (grpc || self.kind == RouteKind::Http) && self.matches.holds(method, path, query, headers)
+    }
+}
+
 /// What happens to a request that a rule matched.
 #[derive(Debug)]
 pub struct HttpRule {
@@ -165,10 +176,8 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
-    /// Applied to the request.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to every request of the rule, and to its answer.
+    pub filters: Filters,
 }
 
 /// One of a rule's backends.
@@ -178,10 +187,8 @@ pub struct Backend {
     pub weight: u32,
     /// Where it leads.
     pub target: Target,
-    /// Applied to the request, after the rule's.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer, before the rule's.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to the request after the rule's, and to the answer before them.
+    pub filters: Filters,
 }
 
 /// What a reference to a backend leads to.

@@ -2,6 +2,7 @@
 //! weights to a cluster. Worker-local; rebuilt lazily when the snapshot changes.
 
 mod captured;
+mod edge;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -18,15 +19,17 @@ use super::authority::{self, ServiceAddress};
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
-    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, HttpRule, Place, Policy, Posture, RouteKind,
+    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
     Snapshot, Target,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
 use crate::state::demand::{Demands, LastUsed};
+use crate::telemetry::{MirrorMetrics, ServiceMetrics};
 use crate::upstream::{Clusters, LocalCluster};
 
 pub use captured::{Captured, Destined};
+pub use edge::{EdgeAddress, EdgeListener, EdgePort, Shown};
 
 /// How long a first request waits for the control plane to say where its destination is.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -52,6 +55,8 @@ pub struct Router {
     by_authority: RefCell<HashMap<String, Rc<LocalPort>>>,
     by_address: RefCell<HashMap<ServiceAddress, Rc<LocalPort>>>,
     captured: RefCell<HashMap<SocketAddr, Captured>>,
+    /// Ports of the Gateway, where one is served.
+    edge: RefCell<HashMap<u16, Rc<EdgePort>>>,
     /// Outlives a snapshot, so that a change of configuration grants no fresh budget and forgets nothing.
     kept: RefCell<HashMap<(Demand, u16), Kept>>,
 }
@@ -66,6 +71,8 @@ struct Kept {
 /// One port of a destination, for one worker.
 #[derive(Debug)]
 pub struct LocalPort {
+    /// Its number.
+    pub number: u16,
     /// What the app speaks, unless a route leads elsewhere.
     pub protocol: AppProtocol,
     /// The budget of all requests to it.
@@ -74,6 +81,8 @@ pub struct LocalPort {
     pub learned: Rc<Learned>,
     routed: bool,
     candidates: Vec<(Candidate, Rc<Split>)>,
+    /// Where a Gateway's request goes that none of the above matches: the routes of a less specific hostname.
+    less_specific: Option<Rc<LocalPort>>,
     /// Where requests go without a route.
     own: Rc<Split>,
     /// Where opaque connections go.
@@ -88,6 +97,18 @@ pub struct Split {
     pub rule: Option<Arc<HttpRule>>,
     backends: Vec<(u32, LocalTarget)>,
     total: u32,
+    /// What its filters mirror to.
+    mirrors: Vec<MirrorTarget>,
+}
+
+/// A service that requests are mirrored to.
+#[derive(Debug)]
+pub struct MirrorTarget {
+    shared: Arc<Cluster>,
+    /// Its endpoints.
+    pub cluster: Rc<LocalCluster>,
+    /// What is counted of the copies.
+    pub metrics: Rc<MirrorMetrics>,
 }
 
 #[derive(Debug)]
@@ -117,6 +138,7 @@ impl Router {
             by_authority: RefCell::default(),
             by_address: RefCell::default(),
             captured: RefCell::default(),
+            edge: RefCell::default(),
             kept: RefCell::default(),
         })
     }
@@ -192,12 +214,15 @@ impl Router {
         self.by_authority.borrow_mut().clear();
         self.by_address.borrow_mut().clear();
         self.captured.borrow_mut().clear();
+        self.edge.borrow_mut().clear();
     }
 
     /// None: the snapshot does not know.
     fn look_up(&self, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Option<Result<Rc<LocalPort>, Reason>> {
         let snapshot = self.snapshot.borrow();
         match &address.demand {
+            // No app can ask for it.
+            Demand::Gateway(_) => Some(Err(Reason::UnknownService)),
             Demand::Service(name) => {
                 let destination = snapshot.services.get(name)?;
                 let found = destination.as_ref().and_then(|d| self.service_port(d, address, used));
@@ -240,11 +265,13 @@ impl Router {
         let own = self.own(&port.own);
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         Some(Rc::new(LocalPort {
+            number: port.number,
             protocol: port.protocol,
             budget,
             learned,
             routed: port.routed,
             candidates,
+            less_specific: None,
             tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
             own,
             used,
@@ -255,11 +282,13 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
+            number: cluster.port,
             protocol: cluster.protocol,
             budget,
             learned,
             routed: false,
             candidates: Vec::new(),
+            less_specific: None,
             tcp: own.clone(),
             own,
             used,
@@ -268,7 +297,7 @@ impl Router {
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
         let target = LocalTarget::Cluster(self.clusters.local(cluster));
-        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1 })
+        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1, mirrors: Vec::new() })
     }
 
     fn split(&self, rule: Option<Arc<HttpRule>>, backends: &[Backend]) -> Split {
@@ -280,7 +309,18 @@ impl Router {
             })
             .collect();
         let total = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
-        Split { rule, backends, total }
+        let mirrors = rule.iter().flat_map(|rule| self.mirrors(rule)).collect();
+        Split { rule, backends, total, mirrors }
+    }
+
+    fn mirrors(&self, rule: &HttpRule) -> Vec<MirrorTarget> {
+        let filters = std::iter::once(&rule.filters).chain(rule.backends.iter().map(|backend| &backend.filters));
+        let target = |shared: &Arc<Cluster>| MirrorTarget {
+            shared: shared.clone(),
+            cluster: self.clusters.local(shared),
+            metrics: Rc::new(MirrorMetrics::new(self.clusters.registry(), &shared.service)),
+        };
+        filters.flat_map(Filters::mirrors).map(|mirror| target(&mirror.target)).collect()
     }
 
     fn kept(&self, demand: &Demand, port: u16, policy: &Policy) -> Kept {
@@ -304,6 +344,7 @@ impl Router {
         let many = all.len() > MOST_KEPT;
         all.retain(|(demand, _), kept| {
             let known = match demand {
+                Demand::Gateway(_) => snapshot.gateway.is_some(),
                 Demand::Service(name) => snapshot.services.contains_key(name),
                 Demand::Address(address) => snapshot.addresses.contains_key(address),
             };
@@ -337,17 +378,31 @@ impl LocalPort {
         if !self.routed {
             return Ok(&self.own);
         }
-        self.candidates
-            .iter()
-            .find(|(candidate, _)| {
-                (grpc || candidate.kind == RouteKind::Http) && candidate.matches.holds(method, path, query, headers)
-            })
-            .map(|(_, split)| split)
-            .ok_or(Reason::NoRoute)
+        let found = self.candidates.iter().find(|(candidate, _)| candidate.takes(method, path, query, headers, grpc));
+        match (found, &self.less_specific) {
+            (Some((_, split)), _) => Ok(split),
+            (None, Some(other)) => other.select(method, path, query, headers, grpc),
+            (None, None) => Err(Reason::NoRoute),
+        }
+    }
+}
+
+impl LocalPort {
+    /// What is counted of requests that no backend answers.
+    pub fn metrics(&self) -> Option<&Rc<ServiceMetrics>> {
+        self.own.backends.iter().find_map(|(_, target)| match target {
+            LocalTarget::Cluster(cluster) => Some(&cluster.metrics),
+            LocalTarget::Invalid => None,
+        })
     }
 }
 
 impl Split {
+    /// What one of its filters mirrors to.
+    pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
+        self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))
+    }
+
     /// Draws a backend by weight; gives its index among the rule's backends too.
     ///
     /// # Errors

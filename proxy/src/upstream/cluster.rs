@@ -137,6 +137,11 @@ impl Clusters {
         Self { registry, by_key: RefCell::default() }
     }
 
+    /// Where metrics are registered.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The worker's own cluster behind a shared one, brought up to date.
     pub fn local(&self, shared: &Arc<Cluster>) -> Rc<LocalCluster> {
         let mut by_key = self.by_key.borrow_mut();

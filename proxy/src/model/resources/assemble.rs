@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, InvalidResource, Policy, RouteKind, convert};
+use crate::model::{AppProtocol, Filters, InvalidResource, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Missing;
 
 /// Clusters that were joined already, so that routes to the same backend share one.
 pub(super) type Clusters = HashMap<(String, u16), SharedCluster>;
+/// Rules that were joined already, by route, so that a route of several hostnames has its rules once.
+pub(super) type Rules = HashMap<String, Vec<Arc<HttpRule>>>;
 
 pub(super) fn destination(
     held: &Resources,
@@ -35,7 +37,8 @@ pub(super) fn destination(
         Some(any) => {
             let template = destination_port(held, name, service, any, clusters)?;
             let endpoints = held.endpoints.get(name).ok_or(Missing)?.clone().unwrap_or_default();
-            Some(AnyPort::new(template, endpoints))
+            let tls = any.backend_tls.as_ref().map(|tls| held.with_client(tls));
+            Some(AnyPort::new(template, endpoints, tls))
         }
     };
     Ok(Destination { name: name.to_owned(), ports, any_port, addresses: service.addresses.clone() })
@@ -66,7 +69,7 @@ fn destination_port(
         number: port.number,
         protocol: port.protocol,
         routed: !routes.is_empty(),
-        candidates: candidates(held, &routes, clusters)?,
+        candidates: candidates(held, &routes, clusters, &mut Rules::default())?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
@@ -74,11 +77,19 @@ fn destination_port(
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
 /// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes (GEP-1426).
-fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) -> Result<Vec<Candidate>, Missing> {
+pub(super) fn candidates(
+    held: &Resources,
+    routes: &[&HttpRoute],
+    clusters: &mut Clusters,
+    rules: &mut Rules,
+) -> Result<Vec<Candidate>, Missing> {
     let mut all = Vec::new();
     for route in routes {
-        for raw in &route.rules {
-            let rule = Arc::new(http_rule(held, route, raw, clusters)?);
+        if !rules.contains_key(&route.label) {
+            let made = route.rules.iter().map(|raw| http_rule(held, route, raw, clusters).map(Arc::new));
+            rules.insert(route.label.clone(), made.collect::<Result<_, _>>()?);
+        }
+        for (raw, rule) in route.rules.iter().zip(&rules[&route.label]) {
             all.extend(raw.matches.iter().map(|m| Candidate {
                 kind: route.kind,
                 matches: m.clone(),
@@ -98,32 +109,40 @@ fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut 
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
         retry: raw.retry.clone(),
-        request_headers: raw.request_headers.clone(),
-        response_headers: raw.response_headers.clone(),
+        filters: filters(held, &raw.filters, clusters)?,
     })
 }
 
-fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
+pub(super) fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
     raw.iter()
         .map(|b| {
-            let target = if b.invalid_reason.is_empty() {
-                match held.services.get(&b.service).ok_or(Missing)? {
-                    Some(service) if service.port(b.port).is_some() => {
-                        Target::Cluster(cluster(held, &b.service, service, b.port, clusters)?)
-                    }
-                    _ => Target::Invalid("BackendNotFound".to_owned()),
-                }
-            } else {
-                Target::Invalid(b.invalid_reason.clone())
-            };
             Ok(Backend {
                 weight: b.weight,
-                target,
-                request_headers: b.request_headers.clone(),
-                response_headers: b.response_headers.clone(),
+                target: target(held, b, clusters)?,
+                filters: filters(held, &b.filters, clusters)?,
             })
         })
         .collect()
+}
+
+fn target(held: &Resources, raw: &RawBackend, clusters: &mut Clusters) -> Result<Target, Missing> {
+    if !raw.invalid_reason.is_empty() {
+        return Ok(Target::Invalid(raw.invalid_reason.clone()));
+    }
+    Ok(match held.services.get(&raw.service).ok_or(Missing)? {
+        Some(service) if service.port(raw.port).is_some() => {
+            Target::Cluster(cluster(held, &raw.service, service, raw.port, clusters)?)
+        }
+        _ => Target::Invalid("BackendNotFound".to_owned()),
+    })
+}
+
+/// Nothing is mirrored to what is not valid.
+fn filters(held: &Resources, raw: &Filters<RawBackend>, clusters: &mut Clusters) -> Result<Filters, Missing> {
+    raw.join(|mirror| match target(held, mirror, clusters)? {
+        Target::Cluster(cluster) => Ok(Some(cluster)),
+        Target::Invalid(_) => Ok(None),
+    })
 }
 
 fn cluster(
@@ -139,8 +158,13 @@ fn cluster(
     }
     let wire = held.endpoints.get(name).ok_or(Missing)?;
     // An endpoint that does not serve this port is left out.
-    let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port)).unwrap_or_default();
-    let protocol = service.port(port).map(|p| p.protocol).unwrap_or_default();
+    let tls = service.port(port).and_then(|p| p.backend_tls.as_ref()).map(|tls| held.with_client(tls));
+    let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port, tls.as_ref())).unwrap_or_default();
+    let protocol = match service.port(port).map(|p| p.protocol).unwrap_or_default() {
+        // Nobody said what is inside of its TLS, and HTTP/1.1 is what every server there has.
+        AppProtocol::Detect if tls.is_some() => AppProtocol::Http1,
+        protocol => protocol,
+    };
     let cluster = Arc::new(Cluster {
         service: key.0.clone(),
         port,
