@@ -6,3 +6,4 @@ mod names;
 mod place;
 mod server;
 mod suite;
+mod tools;
