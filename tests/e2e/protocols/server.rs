@@ -44,16 +44,17 @@ pub async fn start(speaks: Speaks) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let _ = stream.set_nodelay(true);
-            let io = || TokioIo::new(stream);
             match speaks {
                 Speaks::Old => drop(tokio::spawn(old(stream))),
                 Speaks::One => {
-                    let connection = http1::Builder::new().serve_connection(io(), service_fn(answer)).with_upgrades();
+                    let connection = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service_fn(answer))
+                        .with_upgrades();
                     drop(tokio::spawn(connection));
                 }
                 Speaks::Two => {
                     let server = http2::Builder::new(TokioExecutor::new());
-                    drop(tokio::spawn(server.serve_connection(io(), service_fn(answer))));
+                    drop(tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(answer))));
                 }
             }
         }
