@@ -65,7 +65,7 @@ async fn no_request_fails_and_memory_stays_flat_while_everything_changes() {
         Load::new(proxy, "http://web/").clients(2).post(1000).pause(pause).start(),
         Load::new(proxy, "http://meshed/").clients(2).pause(pause).start(),
     ];
-    let api = mesh.control_plane.api().clone();
+    let api = mesh.control_plane.api();
     let (mut changes, mut restarts, mut early) = ([0usize; 2], 0, None);
     let mut ticks = tokio::time::interval(CHURN);
     while start.elapsed() < time {
