@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, request, uri};
 
 use crate::routing::EdgeAddress;
+use crate::upstream::CASE_HEADER;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -55,8 +56,10 @@ impl Edge {
     }
 }
 
+/// All but what our own reader of heads has said of this one.
 fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(OURS) && **name != CASE_HEADER).cloned().collect();
     ours.iter().for_each(|name| _ = headers.remove(name));
 }
 

@@ -20,7 +20,7 @@ use super::guard::{Guard, HEAD_TIME, Requests, Seen};
 use super::scan::MOST_HEAD;
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
-use crate::error::Reason;
+use crate::error::{REASON_HEADER, Reason};
 use crate::telemetry::{Direction, Metrics};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, restore_case};
 
@@ -134,6 +134,7 @@ impl Server {
                 Some(names) => request.headers_mut().insert(CASE_HEADER, names),
                 None => request.headers_mut().remove(CASE_HEADER),
             };
+            request.headers_mut().remove(REASON_HEADER);
             let waiting = upgrade.then(|| requests.clone());
             Either::Right(handler(request).map(move |response| Ok(finish(response, waiting.as_ref()))))
         });
@@ -171,6 +172,7 @@ impl Server {
             }
             if from_app {
                 request.headers_mut().remove(CASE_HEADER);
+                request.headers_mut().remove(REASON_HEADER);
             }
             Either::Right(handler(request).map(move |mut response| {
                 if from_app {
