@@ -9,6 +9,8 @@ mod cli;
 mod compose;
 mod control_plane_loss;
 mod demo;
+mod gateway_cases;
+mod gateway_status;
 mod health_checks;
 mod identity;
 mod intercept;
