@@ -106,7 +106,7 @@ impl Outbound {
         let port = self.destination(&mut parts, via).await?;
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
-        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
+        let split = port.rule(&mut parts, grpc)?.clone();
         let drawn = split.draw();
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
 
@@ -223,7 +223,7 @@ impl Outbound {
         let caller = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
-        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
+        let split = port.rule(&mut parts, false)?.clone();
         let drawn = split.draw();
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
         if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {

@@ -73,7 +73,7 @@ fn destination_port(
 }
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
-/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes (GEP-1426).
+/// with their rules in order, so ties fall as specified.
 fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) -> Result<Vec<Candidate>, Missing> {
     let mut all = Vec::new();
     for route in routes {
