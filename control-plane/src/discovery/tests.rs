@@ -1,5 +1,6 @@
 //! What discovery promises.
 
+mod routes;
 mod transparent;
 
 use std::sync::Arc;

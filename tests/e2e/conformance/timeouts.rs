@@ -9,10 +9,10 @@ use super::{Stage, route};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_longer_than_the_rule_allows_is_504_and_zero_allows_anything() {
     let rules = "  - matches: [{path: {type: Exact, value: /request}}]
-    timeouts: {request: 100ms}
+    timeouts: {request: 1s}
     backendRefs: [{name: echo-v1, port: 80}]
   - matches: [{path: {type: Exact, value: /backend}}]
-    timeouts: {backendRequest: 100ms}
+    timeouts: {backendRequest: 1s}
     retry: {attempts: 0}
     backendRefs: [{name: echo-v1, port: 80}]
   - matches: [{path: {type: Exact, value: /disabled}}]
@@ -24,7 +24,7 @@ async fn what_takes_longer_than_the_rule_allows_is_504_and_zero_allows_anything(
     for path in ["/request", "/backend"] {
         assert_eq!(stage.get(&format!("http://echo{path}"), &[]).await.status, 200);
     }
-    stage.v1.set(Behaviour::Delay(Duration::from_millis(600)));
+    stage.v1.set(Behaviour::Delay(Duration::from_secs(3)));
     for (path, status, reason) in [
         ("/request", 504, Some("timeout")),
         ("/backend", 504, Some("timeout")),
