@@ -32,7 +32,9 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["store"],
     // Keeps its registrations in the store.
     &["registry"],
-    &["discovery", "ca"],
+    // What refers to what: of this, discovery makes resources and `status` conditions.
+    &["resolve"],
+    &["discovery", "ca", "status"],
     &["rollout", "xds"],
     &["api", "dashboard"],
     &["app"],

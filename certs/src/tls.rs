@@ -1,9 +1,10 @@
-//! The rustls configurations of the mesh: TLS 1.3 only, aws-lc-rs, no session resumption.
+//! The rustls configurations of the mesh: TLS 1.3 only, aws-lc-rs, no session resumption. What leaves it is in [`edge`].
 //!
 //! Resumption is off on purpose: a resumed session would skip the verification of a peer whose root or identity was
 //! withdrawn in the meantime. Connections between sidecars live long, so full handshakes are rare.
 
 mod client;
+pub mod edge;
 mod refusal;
 mod server;
 

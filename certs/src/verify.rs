@@ -15,24 +15,43 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
     Ok(certificate)
 }
 
+fn names<T>(der: &[u8], wanted: impl Fn(&GeneralName<'_>) -> Option<T>) -> Result<Vec<T>, CertError> {
+    let certificate = parse(der)?;
+    let names = certificate.subject_alternative_name().map_err(|e| CertError::Malformed(e.to_string()))?;
+    Ok(names.iter().flat_map(|names| &names.value.general_names).filter_map(wanted).collect())
+}
+
+/// The URI names of a certificate.
+///
+/// # Errors
+/// It is unreadable.
+pub fn uri_names(der: &[u8]) -> Result<Vec<String>, CertError> {
+    names(der, |name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    })
+}
+
+/// The DNS names of a certificate, in lower case.
+///
+/// # Errors
+/// It is unreadable.
+pub fn dns_names(der: &[u8]) -> Result<Vec<String>, CertError> {
+    names(der, |name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    })
+}
+
 /// The one URI name of a certificate.
 ///
 /// # Errors
 /// There is none, or more than one.
 pub(crate) fn uri_name(der: &[u8]) -> Result<String, CertError> {
-    let certificate = parse(der)?;
-    let names = certificate.subject_alternative_name().map_err(|e| CertError::Malformed(e.to_string()))?;
-    let uris: Vec<&str> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        })
-        .collect();
-    match uris[..] {
-        [uri] => Ok(uri.to_owned()),
-        _ => Err(CertError::UriNames(uris.len())),
+    let mut uris = uri_names(der)?;
+    match (uris.pop(), uris.len()) {
+        (Some(uri), 0) => Ok(uri),
+        (last, more) => Err(CertError::UriNames(more + usize::from(last.is_some()))),
     }
 }
 

@@ -12,6 +12,7 @@ mod own;
 mod problem;
 mod scalar;
 mod watch;
+mod whole;
 mod yaml;
 
 pub use field::FieldPath;

@@ -8,6 +8,7 @@ mod attach;
 mod backends;
 mod convert;
 mod engine;
+mod gateways;
 mod implicit;
 mod resource;
 mod selection;

@@ -8,6 +8,7 @@ pub mod config;
 pub mod discovery;
 pub mod model;
 pub mod registry;
+pub mod resolve;
 pub mod settings;
 pub mod store;
 pub mod validate;

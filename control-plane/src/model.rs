@@ -1,21 +1,33 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
+mod backend_tls;
 mod diff;
 mod filter;
+mod gateway;
 mod names;
 mod route;
+mod secret;
 mod service;
 mod workload;
 
 use std::collections::BTreeMap;
 
+pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use diff::{Action, Change};
+pub use gateway::{
+    AllowedFrom, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener, ListenerSet,
+    ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
+};
 pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
 };
-pub use service::{AppProtocol, EgressMode, MtlsMode, ReferenceGrant, Service, ServicePort, TargetPort, TrafficPolicy};
+pub use secret::{Authorities, ConfigMap, KeyPair, Secret};
+pub use service::{
+    AppProtocol, EgressMode, GrantFrom, GrantTo, MtlsMode, ReferenceGrant, Service, ServicePort, TargetPort,
+    TrafficPolicy,
+};
 pub use workload::{StaticWorkload, Workload};
 
 /// Everything that is in force at one revision. Immutable: a change makes a new one.
@@ -30,7 +42,47 @@ pub struct Mesh {
     pub tcp_routes: BTreeMap<Name, TcpRoute>,
     pub traffic_policies: BTreeMap<Name, TrafficPolicy>,
     pub reference_grants: BTreeMap<Name, ReferenceGrant>,
+    /// Labels of the Namespaces that are written down.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub gateway_classes: BTreeMap<String, GatewayClass>,
+    pub gateways: BTreeMap<Name, Gateway>,
+    pub listener_sets: BTreeMap<Name, ListenerSet>,
+    pub tls_routes: BTreeMap<Name, TlsRoute>,
+    pub secrets: BTreeMap<Name, Secret>,
+    pub config_maps: BTreeMap<Name, ConfigMap>,
+    pub backend_tls_policies: BTreeMap<Name, BackendTlsPolicy>,
+    pub endpoint_slices: BTreeMap<Name, EndpointSlice>,
 }
+
+impl Mesh {
+    /// The labels of a namespace. Every namespace has the one of its name, as in Kubernetes, whether it was written down or not.
+    pub fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
+        labels
+    }
+
+    /// Whether the objects of one kind and namespace may refer to an object (GEP-709): to their own namespace's always, else
+    /// with a ReferenceGrant in that one's.
+    pub fn may_refer(&self, from: (&str, &str), namespace: &str, to: (&str, &str, &Name)) -> bool {
+        let (group, kind, object) = to;
+        if namespace == object.namespace {
+            return true;
+        }
+        let first = Name::new(&object.namespace, "");
+        let grants = self.reference_grants.range(first..).take_while(|(name, _)| name.namespace == object.namespace);
+        grants.into_iter().any(|(_, grant)| {
+            grant.from.iter().any(|f| (f.group.as_str(), f.kind.as_str()) == from && f.namespace == namespace)
+                && grant.to.iter().any(|to| {
+                    (to.group.as_str(), to.kind.as_str()) == (group, kind)
+                        && to.name.as_ref().is_none_or(|name| *name == object.name)
+                })
+        })
+    }
+}
+
+/// The group of the Gateway API.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// One committed state: the mesh and the number of the revision that made it.
 #[derive(Debug, Clone, Default)]

@@ -2,25 +2,32 @@
 //!
 //! A [`Valid`] object is the only way into the store, and only this module makes one.
 
+mod backend_tls_policy;
 mod check;
 mod cross;
+mod endpoint_slice;
 mod filter;
+mod gateway;
 mod grpc_route;
 mod http_path;
 mod http_route;
+mod listener;
 mod reference_grant;
 mod route;
+mod secret;
 mod service;
 mod tcp_route;
+mod tls_route;
 mod traffic_policy;
 mod workload;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::config::{FieldPath, Object, Problem, Severity, Spec};
-use crate::model::{self, Kind, Mesh, ObjectKey};
+use crate::model::{self, Kind, Mesh, Name, ObjectKey};
 use check::Check;
 
 pub use check::{is_dns_label, is_dns_subdomain};
@@ -30,7 +37,7 @@ pub use service::protocol_of_name;
 /// What a valid object means.
 #[derive(Debug, Clone, PartialEq)]
 enum Entity {
-    Namespace,
+    Namespace(BTreeMap<String, String>),
     Service(model::Service),
     Workload(model::StaticWorkload),
     HttpRoute(model::HttpRoute),
@@ -38,6 +45,14 @@ enum Entity {
     TcpRoute(model::TcpRoute),
     ReferenceGrant(model::ReferenceGrant),
     TrafficPolicy(model::TrafficPolicy),
+    GatewayClass(model::GatewayClass),
+    Gateway(model::Gateway),
+    ListenerSet(model::ListenerSet),
+    TlsRoute(model::TlsRoute),
+    BackendTlsPolicy(model::BackendTlsPolicy),
+    Secret(model::Secret),
+    ConfigMap(model::ConfigMap),
+    EndpointSlice(model::EndpointSlice),
 }
 
 /// An object that has passed every check.
@@ -86,7 +101,7 @@ impl Valid {
         let name = self.key.name.clone();
         let created = self.created.unwrap_or(stored);
         match self.entity.clone() {
-            Entity::Namespace => {}
+            Entity::Namespace(labels) => drop(mesh.namespaces.insert(name.name, labels)),
             Entity::Service(service) => drop(mesh.services.insert(name, service)),
             Entity::Workload(workload) => drop(mesh.workloads.insert(name, workload)),
             Entity::HttpRoute(route) => drop(mesh.http_routes.insert(name, model::HttpRoute { created, ..route })),
@@ -94,6 +109,16 @@ impl Valid {
             Entity::TcpRoute(route) => drop(mesh.tcp_routes.insert(name, model::TcpRoute { created, ..route })),
             Entity::ReferenceGrant(grant) => drop(mesh.reference_grants.insert(name, grant)),
             Entity::TrafficPolicy(policy) => drop(mesh.traffic_policies.insert(name, policy)),
+            Entity::GatewayClass(class) => drop(mesh.gateway_classes.insert(name.name, class)),
+            Entity::Gateway(gateway) => drop(mesh.gateways.insert(name, model::Gateway { created, ..gateway })),
+            Entity::ListenerSet(set) => drop(mesh.listener_sets.insert(name, model::ListenerSet { created, ..set })),
+            Entity::TlsRoute(route) => drop(mesh.tls_routes.insert(name, model::TlsRoute { created, ..route })),
+            Entity::BackendTlsPolicy(policy) => {
+                drop(mesh.backend_tls_policies.insert(name, model::BackendTlsPolicy { created, ..policy }));
+            }
+            Entity::Secret(secret) => drop(mesh.secrets.insert(name, secret)),
+            Entity::ConfigMap(map) => drop(mesh.config_maps.insert(name, map)),
+            Entity::EndpointSlice(slice) => drop(mesh.endpoint_slices.insert(name, slice)),
         }
     }
 }
@@ -101,7 +126,7 @@ impl Valid {
 /// Takes an object out of a mesh.
 pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
     match key.kind {
-        Kind::Namespace => {}
+        Kind::Namespace => drop(mesh.namespaces.remove(&key.name.name)),
         Kind::Service => drop(mesh.services.remove(&key.name)),
         Kind::Workload => drop(mesh.workloads.remove(&key.name)),
         Kind::HttpRoute => drop(mesh.http_routes.remove(&key.name)),
@@ -109,6 +134,14 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::TcpRoute => drop(mesh.tcp_routes.remove(&key.name)),
         Kind::ReferenceGrant => drop(mesh.reference_grants.remove(&key.name)),
         Kind::TrafficPolicy => drop(mesh.traffic_policies.remove(&key.name)),
+        Kind::GatewayClass => drop(mesh.gateway_classes.remove(&key.name.name)),
+        Kind::Gateway => drop(mesh.gateways.remove(&key.name)),
+        Kind::ListenerSet => drop(mesh.listener_sets.remove(&key.name)),
+        Kind::TlsRoute => drop(mesh.tls_routes.remove(&key.name)),
+        Kind::BackendTlsPolicy => drop(mesh.backend_tls_policies.remove(&key.name)),
+        Kind::Secret => drop(mesh.secrets.remove(&key.name)),
+        Kind::ConfigMap => drop(mesh.config_maps.remove(&key.name)),
+        Kind::EndpointSlice => drop(mesh.endpoint_slices.remove(&key.name)),
     }
 }
 
@@ -119,7 +152,7 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
         check.metadata(metadata);
         let name = object.key.name.clone();
         match spec {
-            Spec::Namespace => Some(Entity::Namespace),
+            Spec::Namespace => Some(Entity::Namespace(metadata.labels.clone().unwrap_or_default())),
             Spec::Service(spec) => service::check(&mut check, name, spec).map(Entity::Service),
             Spec::Workload(spec) => workload::check(&mut check, name, metadata, spec).map(Entity::Workload),
             Spec::HttpRoute(spec) => Some(Entity::HttpRoute(http_route::check(&mut check, name, spec))),
@@ -127,6 +160,7 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
             Spec::TcpRoute(spec) => Some(Entity::TcpRoute(tcp_route::check(&mut check, name, spec))),
             Spec::ReferenceGrant(spec) => Some(Entity::ReferenceGrant(reference_grant::check(&mut check, name, spec))),
             Spec::TrafficPolicy(spec) => Some(Entity::TrafficPolicy(traffic_policy::check(&mut check, spec))),
+            other => Some(gateway_api(&mut check, name, metadata, other)),
         }
     });
     let mut problems = object.problems.clone();
@@ -139,6 +173,22 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
             Ok((Valid { key: object.key, value: object.value, file: object.file, created, entity }, problems))
         }
         None => Err(problems),
+    }
+}
+
+/// The kinds that belong to Gateways.
+fn gateway_api(check: &mut Check<'_>, name: Name, metadata: &ObjectMeta, spec: &Spec) -> Entity {
+    match spec {
+        Spec::GatewayClass(spec) => Entity::GatewayClass(gateway::class(check, spec)),
+        Spec::Gateway(spec) => Entity::Gateway(gateway::gateway(check, name, spec)),
+        Spec::ListenerSet(spec) => Entity::ListenerSet(gateway::listener_set(check, name, spec)),
+        Spec::TlsRoute(spec) => Entity::TlsRoute(tls_route::check(check, name, spec)),
+        Spec::BackendTlsPolicy(spec) => Entity::BackendTlsPolicy(backend_tls_policy::check(check, name, spec)),
+        Spec::Secret(secret) => Entity::Secret(secret::secret(check, secret)),
+        Spec::ConfigMap(map) => Entity::ConfigMap(secret::config_map(check, map)),
+        Spec::EndpointSlice(slice) => Entity::EndpointSlice(endpoint_slice::check(check, name, metadata, slice)),
+        // Every other kind was taken above.
+        _ => Entity::Namespace(BTreeMap::new()),
     }
 }
 

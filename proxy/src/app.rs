@@ -5,6 +5,7 @@
 //! From the control thread to the workers go snapshots and TLS configurations, back go demands and metrics.
 
 mod bind;
+mod gateway;
 mod serve;
 mod workers;
 
@@ -85,8 +86,10 @@ impl Bound {
         let workload = registrant.workload();
         let (writer, reader) = state::channel();
         let (demands, demand_receiver) = state::demand::channel();
-        let ready_line = ready_line(&listeners);
-        let Listeners { mesh, http_proxy, mut capture, upstreams, admin: admin_listener, health } = listeners;
+        let mut ready_line = ready_line(&listeners);
+        let Listeners { mesh, http_proxy, mut capture, upstreams, gateway, admin: admin_listener, health } = listeners;
+        let (mut ports, port_events) =
+            settings.gateway.as_ref().map(|served| gateway::Ports::new(served, gateway, settings.workers)).unzip();
         let dns = capture.as_mut().and_then(|capture| capture.dns.take());
 
         let parts = Parts {
@@ -123,8 +126,9 @@ impl Bound {
             http_proxy,
             capture,
             upstreams,
+            port_events: port_events.unwrap_or_default(),
             tls,
-            reader,
+            reader: reader.clone(),
             demands,
             registry,
         })?;
@@ -135,8 +139,21 @@ impl Bound {
             () = &mut shutdown => Ok(false),
         };
         if let Ok(true) = came_up {
+            if let Some(ports) = &mut ports {
+                ports.settle(&reader).await;
+                ready_line.push(("gateway", ports.ready()));
+            }
             announce::ready(settings.output, &ready_line);
-            shutdown.await;
+            let follow = async {
+                match ports {
+                    Some(ports) => ports.follow(reader).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown => {}
+                () = follow => {}
+            }
         }
         tracing::info!("draining");
         // First the mesh is told, so that nobody begins anything new here; then what was begun ends.

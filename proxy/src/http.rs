@@ -3,16 +3,21 @@
 
 mod attempt;
 mod body;
+mod edge;
 mod exchange;
 mod filters;
+mod guard;
 mod headers;
 mod inbound;
+mod message;
 mod outbound;
 mod respond;
+mod scan;
 mod server;
 mod upgrade;
 
 pub use body::ResponseBody;
+pub use edge::Edge;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
 pub use server::{Protocol, Server};

@@ -3,12 +3,14 @@
 
 mod accept;
 mod capture;
+mod edge;
 mod forward;
 mod local;
 mod mesh;
 
 pub use accept::accept_loop;
 pub use capture::{CaptureListener, InboundListener};
+pub use edge::GatewayListener;
 pub use forward::Forwarder;
 pub use local::{LocalListener, ProxyListener};
 pub use mesh::MeshListener;

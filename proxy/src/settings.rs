@@ -4,6 +4,7 @@
 //! the rest of the program sees.
 
 mod args;
+mod gateway;
 mod interception;
 mod own_ports;
 mod parse;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use leno_runtime::Output;
 
 pub use args::{Args, Cli, HoldArgs, WaitArgs};
+pub use gateway::MOST_GATEWAY_PORTS;
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
 pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub probes: Option<Probes>,
     /// How traffic is intercepted; none in explicit use.
     pub interception: Option<Interception>,
+    /// The Gateway that is served; none for an app's sidecar.
+    pub gateway: Option<GatewaySettings>,
     /// End when the app's processes have ended.
     pub exit_with_app: bool,
     /// The address that peers dial, when it is not the one that the control plane is reached from.
@@ -76,6 +80,15 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long a first start waits for the control plane.
     pub join_timeout: Duration,
+}
+
+/// `--gateway NAME`, and `--gateway-listen PORT=ADDR` for each of its ports that is not to be bound as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Of the sidecar's namespace.
+    pub name: String,
+    /// By the Gateway's port.
+    pub listen: BTreeMap<u16, String>,
 }
 
 /// A host, by name or address, and a port.

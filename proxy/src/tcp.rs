@@ -111,7 +111,7 @@ impl Abort for TcpStream {
     }
 }
 
-impl Abort for TlsStream<TcpStream> {
+impl<I: Abort> Abort for TlsStream<I> {
     fn abort(&self) {
         self.get_ref().0.abort();
     }

@@ -131,6 +131,27 @@ impl MirrorMetrics {
     }
 }
 
+/// What is counted for one listener of a Gateway.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    /// Connections whose listener it is.
+    pub connections: Counter,
+    /// Requests whose host is its own.
+    pub requests: Counter,
+}
+
+impl ListenerMetrics {
+    /// The handles for a listener; the Gateway is NAMESPACE/NAME.
+    pub fn new(registry: &Registry, gateway: &str, listener: &str) -> Self {
+        let labels = &[("gateway", gateway), ("listener", listener)];
+        let counter = |name, help| registry.counter(name, help, labels);
+        Self {
+            connections: counter("leno_gateway_connections_total", "Connections over TLS or TCP by listener."),
+            requests: counter("leno_gateway_requests_total", "Requests by the listener that has their host."),
+        }
+    }
+}
+
 /// What is counted for a direction as a whole.
 #[derive(Debug)]
 pub struct Metrics {
@@ -232,6 +253,12 @@ impl Metrics {
     /// A connection from outside the mesh was let in.
     pub fn plaintext(&self) {
         self.plaintext.inc();
+    }
+
+    /// A client of a Gateway did not come through its handshake.
+    pub fn edge_handshake(&self, reason: &'static str) {
+        let help = "Refused TLS handshakes on the ports of a Gateway.";
+        self.registry.counter("leno_gateway_handshake_failures_total", help, &[("reason", reason)]).inc();
     }
 
     /// A TLS handshake on the mesh port ended.

@@ -1,6 +1,7 @@
 //! The mesh's TLS configurations, swapped whole when the leaf or the roots change. New connections use the new ones.
 
 pub mod opaque;
+mod system_roots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use leno_certs::{CertError, Identity, TrustBundle, tls};
 use rustls::{ClientConfig, ServerConfig};
+
+pub use system_roots::system_roots;
 
 /// ALPN of a connection that multiplexes HTTP requests.
 pub const ALPN_HTTP: &[u8] = b"h2";

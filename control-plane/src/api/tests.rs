@@ -167,7 +167,7 @@ async fn every_error_has_the_one_shape() {
         (Method::POST, "/v1/apply", json!({"files": [{"name": "a"}]}), 400),
         (Method::POST, "/v1/apply", json!([]), 400),
         (Method::GET, "/v1/history?limit=x", Value::Null, 400),
-        (Method::GET, "/v1/objects/gateway", Value::Null, 404),
+        (Method::GET, "/v1/objects/udproute", Value::Null, 404),
         (Method::GET, "/v1/objects/svc/default/nope", Value::Null, 404),
         (Method::GET, "/v1/objects/svc/default/%ff", Value::Null, 400),
         (Method::DELETE, "/v1/objects/svc/default/nope", Value::Null, 404),

@@ -15,13 +15,21 @@ struct Written {
 
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 
-const KINDS: [Written; 8] = [
+const KINDS: [Written; 16] = [
     Written { kind: Kind::Namespace, api_versions: &["v1"], words: &["namespaces", "ns"] },
     Written { kind: Kind::Service, api_versions: &["v1"], words: &["services", "svc"] },
     Written { kind: Kind::Workload, api_versions: &["leno.dev/v1alpha1"], words: &["workloads", "wl"] },
-    Written { kind: Kind::HttpRoute, api_versions: &[GATEWAY_V1], words: &["httproutes"] },
+    Written {
+        kind: Kind::HttpRoute,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
+        words: &["httproutes"],
+    },
     Written { kind: Kind::GrpcRoute, api_versions: &[GATEWAY_V1], words: &["grpcroutes"] },
-    Written { kind: Kind::TcpRoute, api_versions: &["gateway.networking.k8s.io/v1alpha2"], words: &["tcproutes"] },
+    Written {
+        kind: Kind::TcpRoute,
+        api_versions: &["gateway.networking.k8s.io/v1alpha2", GATEWAY_V1],
+        words: &["tcproutes"],
+    },
     Written {
         kind: Kind::ReferenceGrant,
         api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
@@ -32,24 +40,40 @@ const KINDS: [Written; 8] = [
         api_versions: &["leno.dev/v1alpha1"],
         words: &["trafficpolicies", "trafficpolicys", "tp"],
     },
+    Written {
+        kind: Kind::GatewayClass,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
+        words: &["gatewayclasses", "gc"],
+    },
+    Written {
+        kind: Kind::Gateway,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
+        words: &["gateways", "gtw"],
+    },
+    Written { kind: Kind::ListenerSet, api_versions: &[GATEWAY_V1], words: &["listenersets", "lset"] },
+    Written {
+        kind: Kind::TlsRoute,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1alpha3", "gateway.networking.k8s.io/v1alpha2"],
+        words: &["tlsroutes"],
+    },
+    Written {
+        kind: Kind::BackendTlsPolicy,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1alpha3"],
+        words: &["backendtlspolicies", "btlspolicy"],
+    },
+    Written { kind: Kind::Secret, api_versions: &["v1"], words: &["secrets"] },
+    Written { kind: Kind::ConfigMap, api_versions: &["v1"], words: &["configmaps", "cm"] },
+    Written { kind: Kind::EndpointSlice, api_versions: &["discovery.k8s.io/v1"], words: &["endpointslices"] },
 ];
 
 /// Kinds that belong to the mesh and are refused until they work, since ignoring one would be a lie.
-const NOT_YET: [&str; 17] = [
-    "Gateway",
-    "GatewayClass",
-    "ListenerSet",
-    "TLSRoute",
+const NOT_YET: [&str; 9] = [
     "UDPRoute",
-    "BackendTLSPolicy",
     "XBackendTrafficPolicy",
     "XMesh",
     "AuthorizationPolicy",
     "Rollout",
     "RateLimit",
-    "Secret",
-    "ConfigMap",
-    "EndpointSlice",
     "Endpoints",
     "ServiceAccount",
     "Ingress",
@@ -151,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_not_supported_yet_is_refused_by_name() {
-        let error = kind_of("gateway.networking.k8s.io/v1", "Gateway").unwrap_err();
-        assert_eq!(error.message, "kind Gateway is not supported yet");
+        let error = kind_of("gateway.networking.k8s.io/v1alpha2", "UDPRoute").unwrap_err();
+        assert_eq!(error.message, "kind UDPRoute is not supported yet");
         assert!(kind_of("v1", "Servise").unwrap_err().hint.contains("did you mean Service?"));
         assert!(kind_of("v2", "Service").unwrap_err().hint.contains("apiVersion: v1"));
     }

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use gateway_api::backendtlspolicies::BackendTlsPolicySpec;
+use gateway_api::experimental::gatewayclasses::GatewayClassSpec;
+use gateway_api::experimental::gateways::GatewaySpec;
 use gateway_api::experimental::httproutes::HttpRouteSpec;
+use gateway_api::experimental::listenersets::ListenerSetSpec;
 use gateway_api::experimental::tcproutes::TcpRouteSpec;
+use gateway_api::experimental::tlsroutes::TlsRouteSpec;
 use gateway_api::grpcroutes::GrpcRouteSpec;
 use gateway_api::referencegrants::ReferenceGrantSpec;
-use k8s_openapi::api::core::v1::{NamespaceSpec, ServiceSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, NamespaceSpec, Secret, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -16,7 +22,7 @@ use super::kinds;
 use super::node::{Content, Node, Place};
 use super::own::{TrafficPolicySpec, WorkloadSpec};
 use super::problem::{Problem, Severity, clip};
-use super::{MOST_FILE_BYTES, yaml};
+use super::{MOST_FILE_BYTES, whole, yaml};
 use crate::model::{Kind, ObjectKey};
 
 /// Most objects of one file.
@@ -49,6 +55,14 @@ pub enum Spec {
     TcpRoute(Box<TcpRouteSpec>),
     ReferenceGrant(ReferenceGrantSpec),
     TrafficPolicy(TrafficPolicySpec),
+    GatewayClass(GatewayClassSpec),
+    Gateway(Box<GatewaySpec>),
+    ListenerSet(Box<ListenerSetSpec>),
+    TlsRoute(Box<TlsRouteSpec>),
+    BackendTlsPolicy(BackendTlsPolicySpec),
+    Secret(Box<Secret>),
+    ConfigMap(Box<ConfigMap>),
+    EndpointSlice(Box<EndpointSlice>),
 }
 
 /// What a file holds.
@@ -249,7 +263,9 @@ impl Object {
     fn decode(&mut self, value: &Value) -> Option<(ObjectMeta, Spec)> {
         let Value::Object(fields) = value else { return None };
         for name in fields.keys() {
-            if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str()) {
+            if !whole::is(self.key.kind)
+                && !["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str())
+            {
                 let near = super::hint::nearest(name, &["metadata", "spec", "status"]);
                 let hint = near.map_or("remove it".to_owned(), |near| format!("did you mean {near}?"));
                 self.problem(&FieldPath::default().key(name.as_str()), Severity::Error, "unknown field", hint);
@@ -266,6 +282,16 @@ impl Object {
             Kind::TcpRoute => self.part(value, "spec").map(|spec| Spec::TcpRoute(Box::new(spec))),
             Kind::ReferenceGrant => self.part(value, "spec").map(Spec::ReferenceGrant),
             Kind::TrafficPolicy => self.part(value, "spec").map(Spec::TrafficPolicy),
+            Kind::GatewayClass => self.part(value, "spec").map(Spec::GatewayClass),
+            Kind::Gateway => self.part(value, "spec").map(|spec| Spec::Gateway(Box::new(spec))),
+            Kind::ListenerSet => self.part(value, "spec").map(|spec| Spec::ListenerSet(Box::new(spec))),
+            Kind::TlsRoute => {
+                self.part(&whole::with_hostnames(value), "spec").map(|spec| Spec::TlsRoute(Box::new(spec)))
+            }
+            Kind::BackendTlsPolicy => self.part(value, "spec").map(Spec::BackendTlsPolicy),
+            Kind::Secret => self.whole(value).map(|secret| Spec::Secret(Box::new(secret))),
+            Kind::ConfigMap => self.whole(value).map(|map| Spec::ConfigMap(Box::new(map))),
+            Kind::EndpointSlice => self.whole(value).map(|slice| Spec::EndpointSlice(Box::new(slice))),
         };
         Some((metadata?, spec?))
     }
@@ -288,10 +314,23 @@ impl Object {
         found
     }
 
+    /// An object of a kind that has no `spec`.
+    fn whole<T: serde::de::DeserializeOwned>(&mut self, value: &Value) -> Option<T> {
+        let (found, misfits) = decode::decode(&whole::bare(value, self.key.kind), &FieldPath::default());
+        for misfit in misfits {
+            let Misfit { path, message, hint } = whole::masked(self.key.kind, misfit);
+            self.problem(&path, Severity::Error, message, hint);
+        }
+        found
+    }
+
     /// The value as it is stored and shown again.
     fn stored(&self, mut value: Value) -> Value {
         if let Value::Object(fields) = &mut value {
             fields.remove("status");
+            if self.key.kind == Kind::Secret {
+                whole::join_string_data(fields);
+            }
             fields.insert("apiVersion".to_owned(), json!(kinds::api_version(self.key.kind)));
             if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
                 metadata.retain(|name, value| METADATA.contains(&name.as_str()) && !value.is_null());

@@ -113,7 +113,7 @@ fn identity_is_required_and_kinds_are_named() {
     has("just text", &["this is no object"]);
     has("apiVersion: v1\nkind: Service\nspec: {}", &["metadata.name: the Service has no metadata.name"]);
     has("apiVersion: v1\nkind: Service\nmetadata: {name: 12}", &["3: metadata.name: must be a text"]);
-    has("apiVersion: v1\nkind: Gateway\nmetadata: {name: a}", &["2: kind: kind Gateway is not supported yet"]);
+    has("apiVersion: v1\nkind: UDPRoute\nmetadata: {name: a}", &["2: kind: kind UDPRoute is not supported yet"]);
     has(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}",
         &["kind \"Deployment\" is not known", "supported are"],

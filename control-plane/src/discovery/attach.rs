@@ -13,6 +13,7 @@ pub(super) fn resource_name(kind: Kind, name: &Name) -> String {
     let kind = match kind {
         Kind::GrpcRoute => "GRPCRoute",
         Kind::TcpRoute => "TCPRoute",
+        Kind::TlsRoute => "TLSRoute",
         _ => "HTTPRoute",
     };
     format!("{kind}/{name}")
@@ -53,6 +54,9 @@ impl Attachments {
         }
         for route in mesh.tcp_routes.values() {
             all.add(Kind::TcpRoute, &route.name, route.created, &route.parents, route.backends.iter());
+        }
+        for route in mesh.tls_routes.values() {
+            all.add(Kind::TlsRoute, &route.name, route.created, &[], route.backends.iter());
         }
         for (name, policy) in by_age(mesh) {
             for target in &policy.targets {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Backend, Kind, Mesh, Name, Service};
+use crate::model::{Backend, GATEWAY_GROUP, Kind, Mesh, Name, Service};
 
 /// The Service does not exist or does not have the port.
 const BACKEND_NOT_FOUND: &str = "BackendNotFound";
@@ -46,11 +46,5 @@ pub(super) fn invalid_reason<'a>(known: Known<'_>, kind: Kind, route: &Name, bac
 
 /// Whether any ReferenceGrant of the Service's namespace lets routes of `kind` in `from` send to it.
 fn granted(mesh: &Mesh, kind: Kind, from: &str, service: &Name) -> bool {
-    let first = Name::new(&service.namespace, "");
-    mesh.reference_grants.range(first..).take_while(|(name, _)| name.namespace == service.namespace).any(
-        |(_, grant)| {
-            grant.from.iter().any(|(k, namespace)| *k == kind && namespace == from)
-                && grant.to.iter().any(|to| to.as_ref().is_none_or(|name| *name == service.name))
-        },
-    )
+    mesh.may_refer((GATEWAY_GROUP, kind.as_str()), from, ("", "Service", service))
 }

@@ -8,7 +8,7 @@ use leno_proto::v1;
 
 use crate::model::{
     AppProtocol, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service, ServicePort, TcpRoute,
-    TrafficPolicy, ValueMatch, Workload,
+    TlsRoute, TrafficPolicy, ValueMatch, Workload,
 };
 
 use filter::Reason;
@@ -103,6 +103,17 @@ pub(super) fn tcp_route(route: &TcpRoute, backends: &[Checked<'_>]) -> v1::TcpRo
         namespace: route.name.namespace.clone(),
         name: route.name.name.clone(),
         created: route.created,
+        backends: backends.iter().map(backend).collect(),
+    }
+}
+
+/// A TLSRoute.
+pub(super) fn tls_route(route: &TlsRoute, backends: &[Checked<'_>]) -> v1::TlsRoute {
+    v1::TlsRoute {
+        namespace: route.name.namespace.clone(),
+        name: route.name.name.clone(),
+        created: route.created,
+        hostnames: route.hostnames.clone(),
         backends: backends.iter().map(backend).collect(),
     }
 }

@@ -10,6 +10,7 @@ use leno_proto::v1;
 use super::addresses::{address, host};
 use super::attach::{Attachments, RouteKey, resource_name};
 use super::backends::{self, Known};
+use super::gateways::Gateways;
 use super::selection::{Selection, addresses, endpoint_ports};
 use super::sidecar_config::Inputs;
 use super::virtual_addresses::VirtualAddresses;
@@ -43,6 +44,7 @@ pub struct Engine {
     virtual_addresses: VirtualAddresses,
     selection: Selection,
     attachments: Attachments,
+    gateways: Gateways,
     world: Arc<World>,
 }
 
@@ -64,6 +66,7 @@ impl Engine {
             virtual_addresses: VirtualAddresses::restore(virtual_addresses),
             selection: Selection::default(),
             attachments: Attachments::default(),
+            gateways: Gateways::default(),
             world: Arc::default(),
         }
     }
@@ -101,6 +104,9 @@ impl Engine {
         let mut edit = self.world.edit();
         self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit);
         self.recompute(&touched, &mut edit);
+        if changed_mesh {
+            self.gateways.update(&self.mesh, &mut edit);
+        }
         self.world = Arc::new(edit.finish(committed.revision)?);
         Some(self.world.clone())
     }
@@ -131,6 +137,9 @@ impl Engine {
             let routes = [old.tcp_routes.get(name), new.tcp_routes.get(name)].into_iter().flatten();
             touched.services.extend(routes.flat_map(|r: &TcpRoute| &r.parents).map(|p| p.service.clone()));
             touched.routes.insert((Kind::TcpRoute, name.clone()));
+        }
+        for name in changed(&old.tls_routes, &new.tls_routes, PartialEq::eq) {
+            touched.routes.insert((Kind::TlsRoute, name.clone()));
         }
         for name in changed(&old.traffic_policies, &new.traffic_policies, PartialEq::eq) {
             let policies = [old.traffic_policies.get(name), new.traffic_policies.get(name)].into_iter().flatten();
@@ -205,6 +214,7 @@ impl Engine {
         for (kind, name) in &touched.routes {
             let (of, resource) = match kind {
                 Kind::TcpRoute => (ResourceType::TcpRoute, self.tcp_route(name)),
+                Kind::TlsRoute => (ResourceType::TlsRoute, self.tls_route(name)),
                 _ => (ResourceType::HttpRoute, self.http_route(*kind, name)),
             };
             edit.set(of, &resource_name(*kind, name), resource);
@@ -293,6 +303,12 @@ impl Engine {
         let route = self.mesh.tcp_routes.get(name)?;
         let checked = backends::check(self.known(), Kind::TcpRoute, name, &route.backends);
         Some(Resource::encode(&convert::tcp_route(route, &checked)))
+    }
+
+    fn tls_route(&self, name: &Name) -> Option<Resource> {
+        let route = self.mesh.tls_routes.get(name)?;
+        let checked = backends::check(self.known(), Kind::TlsRoute, name, &route.backends);
+        Some(Resource::encode(&convert::tls_route(route, &checked)))
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Engine, Globals, ResourceType, World};
 use crate::model::{
-    AppProtocol, Backend, Committed, HttpMatch, HttpRoute, HttpRule, Mesh, Name, ParentRef, Service, ServicePort,
-    TargetPort, Workload,
+    AppProtocol, Backend, Committed, GATEWAY_GROUP, GrantFrom, GrantTo, HttpMatch, HttpRoute, HttpRule, Kind, Mesh,
+    Name, ParentRef, Service, ServicePort, TargetPort, Workload,
 };
 use crate::registry::Live;
 use leno_proto::v1;
@@ -55,9 +55,19 @@ pub(super) fn route(at: &str, created: i64, parent: &str, to: &[&str]) -> HttpRo
         grpc: false,
         created,
         parents: vec![ParentRef { service: name(parent), port: None }],
+        gateways: vec![],
         hostnames: vec![],
         rules: vec![rule],
     }
+}
+
+pub(super) fn grant_from(kind: Kind, namespace: &str) -> GrantFrom {
+    GrantFrom { group: GATEWAY_GROUP.into(), kind: kind.as_str().into(), namespace: namespace.into() }
+}
+
+/// A grant on one Service, or on all.
+pub(super) fn grant_to(name: Option<&str>) -> GrantTo {
+    GrantTo { group: String::new(), kind: "Service".into(), name: name.map(str::to_owned) }
 }
 
 pub(super) fn globals() -> Globals {

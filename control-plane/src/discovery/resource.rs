@@ -13,18 +13,22 @@ pub enum ResourceType {
     Service,
     TcpRoute,
     HttpRoute,
+    TlsRoute,
+    Gateway,
     Address,
 }
 
 impl ResourceType {
     /// Every type, in sending order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::TrustBundle,
         Self::SidecarConfig,
         Self::Endpoints,
         Self::Service,
         Self::TcpRoute,
         Self::HttpRoute,
+        Self::TlsRoute,
+        Self::Gateway,
         Self::Address,
     ];
 
@@ -37,6 +41,8 @@ impl ResourceType {
             Self::Service => v1::Service::TYPE_URL,
             Self::TcpRoute => v1::TcpRoute::TYPE_URL,
             Self::HttpRoute => v1::HttpRoute::TYPE_URL,
+            Self::TlsRoute => v1::TlsRoute::TYPE_URL,
+            Self::Gateway => v1::Gateway::TYPE_URL,
             Self::Address => v1::Address::TYPE_URL,
         }
     }

@@ -1,5 +1,6 @@
 //! What discovery promises.
 
+mod gateways;
 mod routes;
 mod transparent;
 
@@ -183,11 +184,8 @@ fn a_backend_of_another_namespace_needs_a_grant_for_the_kind_the_namespace_and_t
     let refused = ["RefNotPermitted", "RefNotPermitted"];
     assert_eq!(scene.reasons("default/r"), refused, "what does not exist is not told apart");
     let grant = |scene: &mut Scene, from: (Kind, &str), to: Option<&str>| {
-        let grant = ReferenceGrant {
-            name: name("shop/g"),
-            from: vec![(from.0, from.1.to_owned())],
-            to: vec![to.map(str::to_owned)],
-        };
+        let grant =
+            ReferenceGrant { name: name("shop/g"), from: vec![grant_from(from.0, from.1)], to: vec![grant_to(to)] };
         scene.mesh.reference_grants.insert(grant.name.clone(), grant);
         scene.commit();
         scene.reasons("default/r")
@@ -262,6 +260,7 @@ fn tcp_routes_are_resources_of_their_own() {
         name: name("default/db"),
         created: 1,
         parents: vec![ParentRef { service: name("default/db"), port: Some(80) }],
+        gateways: vec![],
         backends: vec![backend("default/db"), backend("default/gone")],
     };
     scene.mesh.tcp_routes.insert(route.name.clone(), route);
@@ -309,7 +308,7 @@ fn random_step(scene: &mut Scene) {
         5..=6 => scene.add_live(workload(&at, &pick()[3..], 2000 + fastrand::u16(..4))),
         7 => drop(scene.live.remove(&name(&at))),
         _ => {
-            let (from, to) = (vec![(Kind::HttpRoute, pick()[..2].to_owned())], vec![None]);
+            let (from, to) = (vec![grant_from(Kind::HttpRoute, &pick()[..2])], vec![grant_to(None)]);
             let grant = ReferenceGrant { name: name(&at), from, to };
             if scene.mesh.reference_grants.remove(&grant.name).is_none() {
                 scene.mesh.reference_grants.insert(grant.name.clone(), grant);

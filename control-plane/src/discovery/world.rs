@@ -32,6 +32,10 @@ pub struct World {
 impl World {
     /// A resource as the clients of a namespace see it.
     pub fn get(&self, kind: ResourceType, name: &str, client_namespace: &str) -> Option<&Arc<Resource>> {
+        // It carries private keys: for the others there is no such Gateway.
+        if kind == ResourceType::Gateway && name.split('/').next() != Some(client_namespace) {
+            return None;
+        }
         if matches!(kind, ResourceType::Service | ResourceType::SidecarConfig)
             && let Some(own) = self.consumers.get(client_namespace).and_then(|services| services.get(name))
         {

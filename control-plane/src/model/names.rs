@@ -35,11 +35,19 @@ pub enum Kind {
     TcpRoute,
     ReferenceGrant,
     TrafficPolicy,
+    GatewayClass,
+    Gateway,
+    ListenerSet,
+    TlsRoute,
+    BackendTlsPolicy,
+    Secret,
+    ConfigMap,
+    EndpointSlice,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 16] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -48,6 +56,14 @@ impl Kind {
         Self::TcpRoute,
         Self::ReferenceGrant,
         Self::TrafficPolicy,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::ListenerSet,
+        Self::TlsRoute,
+        Self::BackendTlsPolicy,
+        Self::Secret,
+        Self::ConfigMap,
+        Self::EndpointSlice,
     ];
 
     /// The kind as the user writes it.
@@ -61,6 +77,14 @@ impl Kind {
             Self::TcpRoute => "TCPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
+            Self::TlsRoute => "TLSRoute",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 
@@ -71,7 +95,7 @@ impl Kind {
 
     /// Whether its objects live in a namespace.
     pub fn namespaced(self) -> bool {
-        self != Self::Namespace
+        !matches!(self, Self::Namespace | Self::GatewayClass)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come
 //! and go.
 
-use super::{Filter, Name};
+use super::{Filter, GatewayParent, Name};
 
 /// A Service that a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct HttpRoute {
     /// Seconds since 1970; an older route wins a tie.
     pub created: i64,
     pub parents: Vec<ParentRef>,
+    /// Gateways and ListenerSets, beside the Services.
+    pub gateways: Vec<GatewayParent>,
     pub hostnames: Vec<String>,
     pub rules: Vec<HttpRule>,
 }
@@ -105,5 +107,6 @@ pub struct TcpRoute {
     pub name: Name,
     pub created: i64,
     pub parents: Vec<ParentRef>,
+    pub gateways: Vec<GatewayParent>,
     pub backends: Vec<Backend>,
 }

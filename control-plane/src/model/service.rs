@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Name};
+use super::Name;
 
 /// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +88,27 @@ pub enum EgressMode {
     RegistryOnly,
 }
 
-/// Allows routes of other namespaces to send to Services of this one.
+/// Allows objects of other namespaces to refer to objects of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceGrant {
     pub name: Name,
-    /// Kind and namespace of the route.
-    pub from: Vec<(Kind, String)>,
-    /// The Services; None: all of the namespace.
-    pub to: Vec<Option<String>>,
+    pub from: Vec<GrantFrom>,
+    pub to: Vec<GrantTo>,
+}
+
+/// Who may refer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantFrom {
+    pub group: String,
+    pub kind: String,
+    pub namespace: String,
+}
+
+/// To what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantTo {
+    pub group: String,
+    pub kind: String,
+    /// None: all of the namespace.
+    pub name: Option<String>,
 }

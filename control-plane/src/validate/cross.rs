@@ -3,7 +3,7 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, Filter, HttpRule, Kind, Mesh, Name, ParentRef};
+use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -34,6 +34,10 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
                 parents(mesh, &route.parents, &mut warn);
                 let field = "spec.rules[0].backendRefs";
                 backends(mesh, (Kind::TcpRoute, &route.name), field, &route.backends, &mut warn);
+            }
+            Entity::TlsRoute(route) => {
+                let field = "spec.rules[0].backendRefs";
+                backends(mesh, (Kind::TlsRoute, &route.name), field, &route.backends, &mut warn);
             }
             Entity::TrafficPolicy(policy) => {
                 for (n, target) in policy.targets.iter().enumerate() {
@@ -119,10 +123,5 @@ fn mirrors(mesh: &Mesh, route: (Kind, &Name), n: usize, rule: &HttpRule, warn: &
 
 /// Whether a route may send to a Service (GEP-709): its own namespace's, or one that a ReferenceGrant opens.
 fn granted(mesh: &Mesh, (kind, route): (Kind, &Name), service: &Name) -> bool {
-    route.namespace == service.namespace
-        || mesh.reference_grants.values().any(|grant| {
-            grant.name.namespace == service.namespace
-                && grant.from.iter().any(|(k, namespace)| *k == kind && *namespace == route.namespace)
-                && grant.to.iter().any(|to| to.as_ref().is_none_or(|name| *name == service.name))
-        })
+    mesh.may_refer((GATEWAY_GROUP, kind.as_str()), &route.namespace, ("", "Service", service))
 }

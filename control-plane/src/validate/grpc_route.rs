@@ -19,7 +19,7 @@ use crate::model::{Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, Nam
 const MOST_NAME: usize = 1024;
 
 pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &GrpcRouteSpec) -> HttpRoute {
-    let parents = route::parents(check, &name, written_parents!(&spec.parent_refs));
+    let (parents, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
     let hostnames = route::hostnames(check, spec.hostnames.as_deref().unwrap_or_default());
     let at = FieldPath::of("spec").key("rules");
     let written = spec.rules.as_deref().unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &GrpcRouteSpec) -> 
     if rules.is_empty() {
         rules.push(HttpRule { matches: vec![HttpMatch::default()], ..HttpRule::default() });
     }
-    HttpRoute { name, grpc: true, created: 0, parents, hostnames, rules }
+    HttpRoute { name, grpc: true, created: 0, parents, gateways, hostnames, rules }
 }
 
 fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &GrpcRouteRules) -> HttpRule {

@@ -30,7 +30,7 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &HttpRouteSpec) -> 
     if spec.use_default_gateways.is_some() {
         check.not_yet(&path.key("useDefaultGateways"), "useDefaultGateways");
     }
-    let parents = route::parents(check, &name, written_parents!(&spec.parent_refs));
+    let (parents, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
     let hostnames = route::hostnames(check, spec.hostnames.as_deref().unwrap_or_default());
     let at = path.key("rules");
     let written = spec.rules.as_deref().unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &HttpRouteSpec) -> 
     if rules.is_empty() {
         rules.push(HttpRule { matches: vec![everything()], ..HttpRule::default() });
     }
-    HttpRoute { name, grpc: false, created: 0, parents, hostnames, rules }
+    HttpRoute { name, grpc: false, created: 0, parents, gateways, hostnames, rules }
 }
 
 fn everything() -> HttpMatch {

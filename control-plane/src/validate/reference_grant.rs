@@ -4,10 +4,14 @@ use gateway_api::referencegrants::ReferenceGrantSpec;
 
 use super::check::Check;
 use crate::config::FieldPath;
-use crate::model::{Kind, Name, ReferenceGrant};
+use crate::model::{GATEWAY_GROUP, GrantFrom, GrantTo, Name, ReferenceGrant};
 
 /// Most entries of each list, as specified.
 const MOST: usize = 16;
+/// The kinds that refer to others, and those that are referred to. A grant of other kinds is somebody else's, and grants
+/// nothing here.
+const FROM: [&str; 6] = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "Gateway", "ListenerSet"];
+const TO: [&str; 3] = ["Service", "Secret", "ConfigMap"];
 
 pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &ReferenceGrantSpec) -> ReferenceGrant {
     let (from_path, to_path) = (FieldPath::of("spec").key("from"), FieldPath::of("spec").key("to"));
@@ -21,28 +25,25 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &ReferenceGrantSpec
     for (n, entry) in spec.from.iter().take(MOST).enumerate() {
         let at = from_path.index(n);
         check.dns_label(&at.key("namespace"), &entry.namespace);
-        match (entry.group.as_str(), Kind::from_exact(&entry.kind)) {
-            ("gateway.networking.k8s.io", Some(kind @ (Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute))) => {
-                from.push((kind, entry.namespace.clone()));
-            }
-            _ => {
-                let what = format!("a grant to {} of {:?}", entry.kind, entry.group);
-                let hint = "write group gateway.networking.k8s.io and kind HTTPRoute, GRPCRoute or TCPRoute";
-                check.error(&at.key("kind"), format!("{what} is not supported yet"), hint);
-            }
+        if entry.group != GATEWAY_GROUP || !FROM.contains(&entry.kind.as_str()) {
+            let what = format!("a grant to {} of {:?} grants nothing here", entry.kind, entry.group);
+            let hint = format!("write group {GATEWAY_GROUP} and one of {}", FROM.join(", "));
+            check.warn(&at.key("kind"), what, hint);
         }
+        let (group, kind) = (entry.group.clone(), entry.kind.clone());
+        from.push(GrantFrom { group, kind, namespace: entry.namespace.clone() });
     }
     let mut to = Vec::new();
     for (n, entry) in spec.to.iter().take(MOST).enumerate() {
         let at = to_path.index(n);
-        if !entry.group.is_empty() || entry.kind != "Service" {
-            let what = format!("a grant on {} of {:?}", entry.kind, entry.group);
-            check.error(&at.key("kind"), format!("{what} is not supported yet"), "write `group: \"\", kind: Service`");
+        if !entry.group.is_empty() || !TO.contains(&entry.kind.as_str()) {
+            let what = format!("a grant on {} of {:?} grants nothing here", entry.kind, entry.group);
+            check.warn(&at.key("kind"), what, format!("write `group: \"\"` and one of {}", TO.join(", ")));
         }
         if let Some(name) = &entry.name {
-            check.dns_label(&at.key("name"), name);
+            check.dns_subdomain(&at.key("name"), name);
         }
-        to.push(entry.name.clone());
+        to.push(GrantTo { group: entry.group.clone(), kind: entry.kind.clone(), name: entry.name.clone() });
     }
     ReferenceGrant { name, from, to }
 }

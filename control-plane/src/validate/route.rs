@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, is_dns_label, is_dns_subdomain};
 use crate::config::FieldPath;
-use crate::model::{Backend, Filter, Name, ParentRef};
+use crate::model::{Backend, Filter, GATEWAY_GROUP, GatewayParent, Kind, Name, ParentRef};
 
 /// Most entries of the lists of a route, as the Gateway API specifies them.
 pub(super) const MOST_PARENTS: usize = 32;
@@ -66,68 +66,102 @@ macro_rules! written_backend {
 
 pub(super) use {written_backend, written_parents};
 
-/// The Services that a route is attached to (GAMMA, GEP-1426).
+/// What a route is attached to: Services (GAMMA, GEP-1426), and Gateways and ListenerSets.
 pub(super) fn parents<'a>(
     check: &mut Check<'_>,
     route: &Name,
     written: impl Iterator<Item = WrittenParent<'a>>,
-) -> Vec<ParentRef> {
+) -> (Vec<ParentRef>, Vec<GatewayParent>) {
     let path = FieldPath::of("spec").key("parentRefs");
-    let mut parents: Vec<ParentRef> = Vec::new();
+    let (mut services, mut gateways) = (Vec::new(), Vec::new());
     let mut count = 0;
     for (n, parent) in written.enumerate() {
         count = n + 1;
         let at = path.index(n);
-        if count > MOST_PARENTS || !is_service_parent(check, &at, &parent) {
+        if count > MOST_PARENTS {
             continue;
         }
-        if parent.section.is_some() {
-            check.error(&at.key("sectionName"), "a Service has no sections", "write `port:` for one port of it");
+        let namespace = parent.namespace.unwrap_or(&route.namespace);
+        if let Some(namespace) = parent.namespace {
+            check.dns_label(&at.key("namespace"), namespace);
         }
-        service_name(check, &at, parent.name, parent.namespace);
-        let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
-        let service = Name::new(parent.namespace.unwrap_or(&route.namespace), parent.name);
-        if parents
-            .iter()
-            .any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none()))
-        {
-            check.error(
-                &at,
-                "the route is attached to this Service and port twice",
-                "remove one of them, or name a port in each",
-            );
+        let name = Name::new(namespace, parent.name);
+        // Kind and group of Gateway are the defaults.
+        match (parent.group, parent.kind) {
+            // The group may be left out for a Service, since no other group has that kind.
+            (None | Some(""), Some("Service")) => service_parent(check, &at, &parent, name, &mut services),
+            (Some(group), Some("Service")) => {
+                let message = format!("there is no Service in the group {group:?}");
+                check.error(&at.key("group"), message, "write `group: \"\"`");
+            }
+            (None | Some(GATEWAY_GROUP), None | Some("Gateway")) => {
+                gateway_parent(check, &at, &parent, (n, Kind::Gateway, name), &mut gateways);
+            }
+            (None | Some(GATEWAY_GROUP), Some("ListenerSet")) => {
+                gateway_parent(check, &at, &parent, (n, Kind::ListenerSet, name), &mut gateways);
+            }
+            (group, kind) => {
+                let (kind, group) = (kind.unwrap_or("Gateway"), group.unwrap_or(GATEWAY_GROUP));
+                let hint = "write `kind: Gateway`, or `group: \"\"` and `kind: Service`";
+                check.error(&at, format!("{kind} of group {group:?} as parent is not supported"), hint);
+            }
         }
-        parents.push(ParentRef { service, port });
     }
     check.most(&path, count, MOST_PARENTS);
     if count == 0 {
         let hint = "write `parentRefs: [{group: \"\", kind: Service, name: web, port: 80}]`";
         check.warn(&path, "the route is attached to nothing", hint);
     }
-    parents
+    (services, gateways)
 }
 
-/// The group may be left out for a Service, since no other group has that kind.
-fn is_service_parent(check: &mut Check<'_>, at: &FieldPath, parent: &WrittenParent<'_>) -> bool {
-    match (parent.group, parent.kind) {
-        (None | Some(""), Some("Service")) => true,
-        (Some(group), Some("Service")) => {
-            check.error(&at.key("group"), format!("there is no Service in the group {group:?}"), "write `group: \"\"`");
-            false
-        }
-        // Kind and group of Gateway are the defaults.
-        (None | Some("gateway.networking.k8s.io"), None | Some("Gateway")) => {
-            let hint = "write `group: \"\"` and `kind: Service` to attach the route to a Service";
-            check.error(at, "a Gateway as parent is not supported yet", hint);
-            false
-        }
-        (group, kind) => {
-            let what =
-                format!("{} of group {:?}", kind.unwrap_or("Gateway"), group.unwrap_or("gateway.networking.k8s.io"));
-            check.error(at, format!("{what} as parent is not supported"), "write `group: \"\"` and `kind: Service`");
-            false
-        }
+fn service_parent(
+    check: &mut Check<'_>,
+    at: &FieldPath,
+    parent: &WrittenParent<'_>,
+    service: Name,
+    parents: &mut Vec<ParentRef>,
+) {
+    if parent.section.is_some() {
+        check.error(&at.key("sectionName"), "a Service has no sections", "write `port:` for one port of it");
     }
+    check.dns_label(&at.key("name"), parent.name);
+    let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
+    if parents
+        .iter()
+        .any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none()))
+    {
+        let hint = "remove one of them, or name a port in each";
+        check.error(at, "the route is attached to this Service and port twice", hint);
+    }
+    parents.push(ParentRef { service, port });
+}
+
+/// Several references to one Gateway name a section or a port each, as specified.
+fn gateway_parent(
+    check: &mut Check<'_>,
+    at: &FieldPath,
+    parent: &WrittenParent<'_>,
+    (index, kind, name): (usize, Kind, Name),
+    parents: &mut Vec<GatewayParent>,
+) {
+    check.dns_subdomain(&at.key("name"), parent.name);
+    if let Some(section) = parent.section {
+        check.dns_subdomain(&at.key("sectionName"), section);
+    }
+    let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
+    let section = parent.section.map(str::to_owned);
+    let same = |other: &&GatewayParent| (other.kind, &other.name) == (kind, &name);
+    let whole = |section: &Option<String>, port: &Option<u16>| section.is_none() && port.is_none();
+    if parents.iter().filter(same).any(|other| {
+        (&other.section, &other.port) == (&section, &port)
+            || whole(&other.section, &other.port)
+            || whole(&section, &port)
+    }) {
+        let hint = "remove one of them, or name a sectionName or a port in each";
+        check.error(at, format!("the route is attached to this {kind} twice"), hint);
+    }
+    parents.push(GatewayParent { index, kind, name, section, port });
 }
 
 fn service_name(check: &mut Check<'_>, at: &FieldPath, name: &str, namespace: Option<&str>) {

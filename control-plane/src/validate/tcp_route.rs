@@ -15,7 +15,7 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &TcpRouteSpec) -> T
     if spec.use_default_gateways.is_some() {
         check.not_yet(&path.key("useDefaultGateways"), "useDefaultGateways");
     }
-    let parents = route::parents(check, &name, written_parents!(&spec.parent_refs));
+    let (parents, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
     let at = path.key("rules");
     match spec.rules.len() {
         1 => {}
@@ -35,5 +35,5 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &TcpRouteSpec) -> T
             backends.extend(route::backend(check, &at.index(n), &name, &written_backend!(written), Vec::new()));
         }
     }
-    TcpRoute { name, created: 0, parents, backends }
+    TcpRoute { name, created: 0, parents, gateways, backends }
 }

@@ -106,10 +106,10 @@ const BAD: &[Case] = &[
     (
         ROUTE,
         "[{group: '', kind: Service, name: web, port: 80}]",
-        "[{name: gw}]",
+        "[{kind: Widget, name: gw}]",
         5,
         "spec.parentRefs[0]",
-        "Gateway as parent",
+        "Widget of group",
     ),
     (ROUTE, "port: 80}]\n", "port: 80, sectionName: http}]\n", 5, "spec.parentRefs[0].sectionName", "no sections"),
     (ROUTE, "port: 80}]\n", "port: 80}, {kind: Service, name: web}]\n", 5, "spec.parentRefs[1]", "twice"),
@@ -218,8 +218,6 @@ const BAD: &[Case] = &[
         "1 to 100",
     ),
     (POLICY, "percent: 20", "percentage: 20", 9, "spec.retryBudget.percentage", "unknown field"),
-    (GRANT, "kind: HTTPRoute", "kind: Gateway", 5, "spec.from[0].kind", "not supported yet"),
-    (GRANT, "kind: Service", "kind: Secret", 6, "spec.to[0].kind", "not supported yet"),
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::listen;
 
+use super::gateway;
 use crate::dns;
 use crate::settings::{Settings, UpstreamSpec};
 
@@ -28,6 +29,8 @@ pub struct Listeners {
     pub capture: Option<Capture>,
     /// For the app, one for each `--upstream`.
     pub upstreams: Vec<(UpstreamSpec, Shared)>,
+    /// For clients of the Gateway, by its port.
+    pub gateway: Vec<(u16, Shared)>,
     /// On the control thread.
     pub admin: TcpListener,
     /// For kubelet, on the control thread; only when there are checks to answer.
@@ -81,6 +84,10 @@ impl Listeners {
             http_proxy,
             capture,
             upstreams: settings.upstreams.iter().map(upstream).collect::<Result<_, _>>()?,
+            gateway: match &settings.gateway {
+                Some(gateway) => gateway::bind(gateway, n)?,
+                None => Vec::new(),
+            },
             admin: listen::tcp(&settings.admin_addr, "--admin-addr", false)?,
             health: health(settings)?,
         })
@@ -92,7 +99,7 @@ fn health(settings: &Settings) -> Result<Option<TcpListener>, Failure> {
 }
 
 /// With several workers each has a socket of its own on the same port (`SO_REUSEPORT`).
-fn shared(addr: &str, flag: &str, workers: usize) -> Result<Shared, Failure> {
+pub(super) fn shared(addr: &str, flag: &str, workers: usize) -> Result<Shared, Failure> {
     if workers == 1 {
         let socket = listen::tcp(addr, flag, false)?;
         return Ok(Shared { addr: local(&socket, addr, flag)?, sockets: vec![socket] });

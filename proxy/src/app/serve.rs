@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leno_runtime::drain::{self, DrainWatch};
 
+use super::gateway::Serving;
 use super::workers::Worker;
 use crate::http::{AppPort, AppPorts, Inbound, Outbound, Server};
 use crate::listener::{
@@ -44,11 +45,11 @@ impl Worker {
         });
 
         let inbound = Rc::new(Inbound::new(metrics.clone()));
-        let peers = Server::for_peers(stopping.clone());
+        let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let server = Server::new(stopping.clone());
+        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound);
         let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener { forwarder: forwarder.clone() };
         match self.capture {
@@ -72,6 +73,11 @@ impl Worker {
             let (router, forwarder) = (router.clone(), forwarder.clone());
             let local = LocalListener { address: Rc::new(address), router, forwarder };
             spawn_listener(socket, &stopping, move |stream, _| local.clone().serve(stream));
+        }
+        if let Some(events) = self.port_events {
+            let passing = Rc::new(Dialer::passing(self.tls.clone()));
+            let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
+            tokio::task::spawn_local(Serving { router, forwarder, passing, stopping }.run(events));
         }
         drop((stopping, forwarder));
 

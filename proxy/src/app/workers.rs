@@ -9,6 +9,7 @@ use leno_runtime::drain::{self, Drain, DrainWatch};
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::metrics::Registry;
 
+use super::gateway::PortEvents;
 use super::{Capture, Shared};
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
@@ -27,6 +28,8 @@ pub struct Parts<'a> {
     pub capture: Option<Capture>,
     /// Sockets that lead to one service each, one for each worker.
     pub upstreams: Vec<(UpstreamSpec, Shared)>,
+    /// News of the Gateway's ports, for each worker; none without a Gateway.
+    pub(super) port_events: Vec<PortEvents>,
     /// Configurations for both ends.
     pub tls: MeshTls,
     /// Where snapshots come from.
@@ -59,6 +62,7 @@ pub(super) struct Worker {
     /// Ports on which this sidecar itself listens.
     pub(super) own_ports: Vec<u16>,
     pub(super) upstreams: Vec<(UpstreamSpec, TcpListener)>,
+    pub(super) port_events: Option<PortEvents>,
     pub(super) tls: MeshTls,
     pub(super) reader: Reader,
     pub(super) demands: Demands,
@@ -84,7 +88,8 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 
 /// Deals out the sockets.
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
-    let Parts { settings, mesh, http_proxy, capture, upstreams, tls, reader, demands, registry } = parts;
+    let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry } = parts;
+    let mut port_events = port_events.into_iter();
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
     let mut capture = capture.map(|capture| {
         (capture.outbound_v6.map(|shared| shared.sockets.into_iter()), capture.inbound.sockets.into_iter())
@@ -106,6 +111,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         }),
         own_ports: own_ports.clone(),
         upstreams: upstreams.iter_mut().filter_map(|(spec, sockets)| Some((spec.clone(), sockets.next()?))).collect(),
+        port_events: port_events.next(),
         tls: tls.clone(),
         reader: reader.clone(),
         demands: demands.clone(),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
 use super::upgrade::{self, Tunnel};
@@ -33,6 +34,8 @@ pub enum Via {
     Proxy,
     /// Through a local port that leads to one service.
     Upstream(Rc<ServiceAddress>),
+    /// From a client of the Gateway that this sidecar serves: its host says which listener's routes hold.
+    Gateway(Rc<Edge>),
 }
 
 impl Via {
@@ -40,6 +43,7 @@ impl Via {
     fn authority(&self) -> Option<uri::Authority> {
         let Self::Upstream(address) = self else { return None };
         let text = match &address.demand {
+            Demand::Gateway(_) => return None,
             Demand::Address(address) => address.clone(),
             Demand::Service(name) => name.split_once('/').map(|(namespace, name)| format!("{name}.{namespace}"))?,
         };
@@ -111,7 +115,7 @@ impl Outbound {
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             if matches!(&answer, Ok(answer) if answer.status().is_redirection()) {
                 self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), grpc);
             }
@@ -196,7 +200,8 @@ impl Outbound {
     fn mirror_only(&self, chain: &Chain<'_>, split: &Split, port: &LocalPort, request: Request<Incoming>, grpc: bool) {
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
-        let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), port.metrics()) else { return };
+        let metrics = port.metrics().or(split.mirrored());
+        let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), metrics) else { return };
         if !copies.is_empty() {
             let taps = self.mirrors.send(copies, split, &body, downstream, grpc);
             tokio::task::spawn_local(filters::drain(Body::new(body, metrics, taps).attempt()));
@@ -208,6 +213,10 @@ impl Outbound {
         match via {
             Via::Proxy => self.router.by_authority(authority.as_str()).await,
             Via::Upstream(address) => self.router.by_address(address).await,
+            Via::Gateway(edge) => {
+                edge.forwarded(parts, &authority);
+                self.router.by_edge(&edge.address, &edge::host(&authority))
+            }
         }
     }
 
@@ -226,7 +235,7 @@ impl Outbound {
         let split = port.rule(&mut parts, false)?.clone();
         let drawn = split.draw();
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
         }
         let (_, cluster) = drawn?;
@@ -303,9 +312,16 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-/// A request of the local app is plain, and came to the port that it names, else to its destination's.
-fn front(parts: &request::Parts, port: &LocalPort) -> Front {
-    Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
+/// A request of the local app is plain, and came to the port that it names, else to its destination's; a client's came to the
+/// port of the Gateway, whatever it names.
+fn front(via: &Via, parts: &request::Parts, port: &LocalPort) -> Front {
+    match via {
+        Via::Gateway(edge) => {
+            let scheme = if edge.address.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
+            Front { scheme, port: edge.address.port }
+        }
+        _ => Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) },
+    }
 }
 
 /// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.

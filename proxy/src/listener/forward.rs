@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::detect::{self, Detected, Manner, Prefixed};
@@ -19,7 +19,7 @@ use crate::telemetry::{Direction, Found, Metrics};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
-pub(super) const FIRST_BYTES: Duration = Duration::from_secs(60);
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(30);
 /// What an app that was refused may take to show that it speaks HTTP, and can be told why.
 const REFUSED: Duration = Duration::from_secs(1);
 /// Where the last client spoke HTTP: one that is silent for this long may speak something else, so its server is dialled.
@@ -49,6 +49,11 @@ enum First {
 }
 
 impl Forwarder {
+    /// The same for another server, whose connections end when that is told to.
+    pub fn with(&self, server: Server) -> Self {
+        Self { dialer: self.dialer.clone(), outbound: self.outbound.clone(), server, metrics: self.metrics.clone() }
+    }
+
     /// Carries a connection to its end.
     ///
     /// # Errors
@@ -110,7 +115,11 @@ impl Forwarder {
         self.serve(Via::Upstream(address.clone()), detected, io).await;
     }
 
-    async fn serve(&self, via: Via, detected: Detected, io: Prefixed<TcpStream>) {
+    /// Serves the requests of a connection.
+    pub(super) async fn serve<I>(&self, via: Via, detected: Detected, io: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let outbound = self.outbound.clone();
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());

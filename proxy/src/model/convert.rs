@@ -2,6 +2,7 @@
 //! that names it, and travels back to the control plane in a NACK.
 
 mod filter;
+mod gateway;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +16,8 @@ use regex::{Regex, RegexBuilder};
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
-    AppProtocol, Cluster, Endpoint, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture, Retry, RouteKind,
-    ValueMatch,
+    AppProtocol, BackendTls, Cluster, Endpoint, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture, Retry,
+    RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -71,6 +72,7 @@ fn service_port(number: u16, wire: v1::ServicePort) -> Port {
         name: wire.name,
         http_routes: wire.http_routes,
         tcp_routes: wire.tcp_routes,
+        backend_tls: wire.backend_tls.map(|tls| Arc::new(gateway::backend_tls(tls))),
     }
 }
 
@@ -108,6 +110,7 @@ impl TryFrom<v1::HttpRoute> for HttpRoute {
         Ok(Self {
             label: format!("{word}/{}/{}", wire.namespace, wire.name),
             kind,
+            hostnames: gateway::hostnames(&wire.hostnames),
             rules: wire.rules.into_iter().map(rule).collect::<Result<_, _>>()?,
         })
     }
@@ -195,9 +198,16 @@ impl TryFrom<v1::TcpRoute> for TcpRoute {
     }
 }
 
-/// The endpoints of a service that serve one port of it. Those were checked when the resource was taken in.
-pub(super) fn endpoints(wire: &v1::Endpoints, service_port: u16) -> Vec<Arc<Endpoint>> {
-    wire.endpoints.iter().filter_map(|e| endpoint(e, service_port).ok().flatten()).map(Arc::new).collect()
+/// The endpoints of a service that serve one port of it. Those were checked when the resource was taken in. Apps without a
+/// sidecar are spoken to over TLS where that is said.
+pub(super) fn endpoints(wire: &v1::Endpoints, service_port: u16, tls: Option<&Arc<BackendTls>>) -> Vec<Arc<Endpoint>> {
+    let over = |mut endpoint: Endpoint| {
+        if let (Peer::App, Some(tls)) = (&endpoint.peer, tls) {
+            endpoint.peer = Peer::Tls(tls.clone());
+        }
+        Arc::new(endpoint)
+    };
+    wire.endpoints.iter().filter_map(|e| endpoint(e, service_port).ok().flatten()).map(over).collect()
 }
 
 /// The cluster of one port of a workload that is spoken to by its address. None: it has no such port.

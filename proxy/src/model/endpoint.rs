@@ -1,6 +1,9 @@
 //! Endpoints: where a service's workloads are reached.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::BackendTls;
 
 /// One workload of a service, on one of the service's ports.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,4 +30,6 @@ pub enum Peer {
     },
     /// The app itself, in plaintext, since the workload has no sidecar.
     App,
+    /// The app itself over TLS, as a BackendTLSPolicy wants it.
+    Tls(Arc<BackendTls>),
 }

@@ -1,6 +1,7 @@
 //! What the stream has said so far, and how it is joined into a [`Snapshot`].
 
 mod assemble;
+mod gateway;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use leno_proto::v1;
 use prost::Message;
 use prost_types::Any;
 
+use super::gateway::{Gateway, RawGateway, TlsRoute};
 use super::route::{HttpRoute, TcpRoute};
 use super::service::Service;
 use super::snapshot::{Cluster, Destination, Posture, Snapshot};
@@ -24,10 +26,14 @@ pub enum Demand {
     Service(String),
     /// IP:PORT, or IP for whatever port.
     Address(String),
+    /// NAMESPACE/NAME of the Gateway that this sidecar serves. No app asks for it.
+    Gateway(String),
 }
 
 /// Answers by name; None: the control plane says that there is no such thing.
 type Answers<T> = BTreeMap<String, Option<T>>;
+/// Type URLs and names.
+type Wanted = BTreeSet<(&'static str, String)>;
 
 /// Everything held of the stream, converted. A name without an entry was not answered yet.
 #[derive(Debug, Default)]
@@ -35,6 +41,8 @@ pub struct Resources {
     services: Answers<Service>,
     http_routes: Answers<HttpRoute>,
     tcp_routes: Answers<TcpRoute>,
+    tls_routes: Answers<TlsRoute>,
+    gateways: Answers<RawGateway>,
     endpoints: Answers<Arc<v1::Endpoints>>,
     addresses: Answers<v1::Address>,
     posture: Arc<Posture>,
@@ -42,6 +50,8 @@ pub struct Resources {
     networks: Vec<Network>,
     /// What was assembled last. A destination whose parts are not all there keeps its previous version.
     assembled: BTreeMap<String, Arc<Destination>>,
+    /// Likewise of the Gateway.
+    assembled_gateway: Option<Arc<Gateway>>,
 }
 
 /// A snapshot, and how many destinations in it could not be brought up to date because something is still on its way.
@@ -72,6 +82,14 @@ impl Resources {
             v1::TcpRoute::TYPE_URL => {
                 let route = decode::<v1::TcpRoute>(any)?.try_into()?;
                 self.tcp_routes.insert(name, Some(route));
+            }
+            v1::TlsRoute::TYPE_URL => {
+                let route = decode::<v1::TlsRoute>(any)?.try_into()?;
+                self.tls_routes.insert(name, Some(route));
+            }
+            v1::Gateway::TYPE_URL => {
+                let gateway = decode::<v1::Gateway>(any)?.try_into()?;
+                self.gateways.insert(name, Some(gateway));
             }
             v1::Endpoints::TYPE_URL => {
                 let mut endpoints: v1::Endpoints = decode(any)?;
@@ -133,6 +151,8 @@ impl Resources {
             v1::Service::TYPE_URL => set(&mut self.services, name, absent),
             v1::HttpRoute::TYPE_URL => set(&mut self.http_routes, name, absent),
             v1::TcpRoute::TYPE_URL => set(&mut self.tcp_routes, name, absent),
+            v1::TlsRoute::TYPE_URL => set(&mut self.tls_routes, name, absent),
+            v1::Gateway::TYPE_URL => set(&mut self.gateways, name, absent),
             v1::Endpoints::TYPE_URL => set(&mut self.endpoints, name, absent),
             v1::Address::TYPE_URL => set(&mut self.addresses, name, absent),
             _ => {}
@@ -141,13 +161,14 @@ impl Resources {
 
     /// Everything that has to be subscribed for these demands: the services, their routes, the services that those send to,
     /// and the endpoints of all of them.
-    pub fn wanted(&self, demanded: &BTreeSet<Demand>) -> BTreeSet<(&'static str, String)> {
+    pub fn wanted(&self, demanded: &BTreeSet<Demand>) -> Wanted {
         let mut wanted = BTreeSet::new();
         for demand in demanded {
             match demand {
                 Demand::Address(address) => {
                     wanted.insert((v1::Address::TYPE_URL, address.clone()));
                 }
+                Demand::Gateway(name) => self.want_gateway(name, &mut wanted),
                 Demand::Service(name) => {
                     self.want_routes(name, &mut wanted);
                     // The routes of a backend are not followed: a backend is reached as it is (GEP-1426).
@@ -161,7 +182,7 @@ impl Resources {
         wanted
     }
 
-    fn want_routes(&self, name: &str, wanted: &mut BTreeSet<(&'static str, String)>) {
+    fn want_routes(&self, name: &str, wanted: &mut Wanted) {
         let Some(Some(service)) = self.services.get(name) else { return };
         for port in service.ports.iter().chain(&service.any_port) {
             wanted.extend(port.http_routes.iter().map(|r| (v1::HttpRoute::TYPE_URL, r.clone())));
@@ -173,12 +194,19 @@ impl Resources {
     fn backends_of(&self, name: &str) -> BTreeSet<String> {
         let Some(Some(service)) = self.services.get(name) else { return BTreeSet::new() };
         let ports = || service.ports.iter().chain(&service.any_port);
-        let http = ports().flat_map(|p| &p.http_routes);
+        self.backends_in(ports().flat_map(|p| &p.http_routes), ports().flat_map(|p| &p.tcp_routes))
+    }
+
+    /// Services that these routes send to.
+    fn backends_in<'a>(
+        &self,
+        http: impl Iterator<Item = &'a String>,
+        tcp: impl Iterator<Item = &'a String>,
+    ) -> BTreeSet<String> {
         let http = http
             .filter_map(|r| self.http_routes.get(r)?.as_ref())
             .flat_map(|r| &r.rules)
             .flat_map(super::route::RawRule::targets);
-        let tcp = ports().flat_map(|p| &p.tcp_routes);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
         http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()
     }
@@ -206,6 +234,20 @@ impl Resources {
                         if let Some(destination) = self.assembled.get(name) {
                             snapshot.services.insert(name.clone(), Some(destination.clone()));
                         }
+                    }
+                },
+                Demand::Gateway(name) => match self.gateways.get(name) {
+                    None => incomplete += 1,
+                    Some(None) => {
+                        self.assembled_gateway = None;
+                        snapshot.gateway = Some(None);
+                    }
+                    Some(Some(raw)) => {
+                        match gateway::gateway(self, name, raw, &mut clusters) {
+                            Ok(gateway) => self.assembled_gateway = Some(Arc::new(gateway)),
+                            Err(assemble::Missing) => incomplete += 1,
+                        }
+                        snapshot.gateway = self.assembled_gateway.clone().map(Some);
                     }
                 },
                 Demand::Address(address) => match self.addresses.get(address) {

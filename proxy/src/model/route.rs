@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Filters, HttpMatch};
+use super::{Filters, Hostname, HttpMatch};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct HttpRoute {
     /// The resource's name, `HTTPRoute/default/web`.
     pub label: String,
     pub kind: RouteKind,
+    /// Met with a Gateway's listener; without meaning for a Service.
+    pub hostnames: Vec<Hostname>,
     pub rules: Vec<RawRule>,
 }
 

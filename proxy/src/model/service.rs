@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::BackendTls;
+
 /// What an app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AppProtocol {
@@ -80,4 +82,6 @@ pub struct Port {
     /// Names of the resources, oldest first.
     pub http_routes: Vec<String>,
     pub tcp_routes: Vec<String>,
+    /// How an app without a sidecar is spoken to over TLS.
+    pub backend_tls: Option<Arc<BackendTls>>,
 }

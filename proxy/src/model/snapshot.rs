@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use leno_proto::v1;
 
-use super::{AppProtocol, Endpoint, Filters, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{AppProtocol, BackendTls, Endpoint, Filters, Gateway, HttpMatch, Policy, Retry, RouteKind, convert};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub addresses: HashMap<String, Option<Place>>,
     /// What the control plane wants of this sidecar's namespace.
     pub posture: Arc<Posture>,
+    /// The Gateway that this sidecar serves. The outer None: not known yet; the inner: there is none of its name.
+    pub gateway: Option<Option<Arc<Gateway>>>,
 }
 
 /// How captured traffic to and from what is outside the mesh is treated. The default holds until the control plane has
@@ -84,18 +86,19 @@ pub struct AnyPort {
     /// Its routes and endpoints; its number and its own cluster's mean nothing.
     template: DestinationPort,
     endpoints: Arc<v1::Endpoints>,
+    tls: Option<Arc<BackendTls>>,
 }
 
 impl AnyPort {
-    pub(super) fn new(template: DestinationPort, endpoints: Arc<v1::Endpoints>) -> Self {
-        Self { template, endpoints }
+    pub(super) fn new(template: DestinationPort, endpoints: Arc<v1::Endpoints>, tls: Option<Arc<BackendTls>>) -> Self {
+        Self { template, endpoints, tls }
     }
 
     /// The port of this number.
     pub fn port(&self, number: u16) -> DestinationPort {
         let own = Cluster {
             port: number,
-            endpoints: convert::endpoints(&self.endpoints, number),
+            endpoints: convert::endpoints(&self.endpoints, number, self.tls.as_ref()),
             pinned: None,
             service: self.template.own.service.clone(),
             policy: self.template.own.policy.clone(),

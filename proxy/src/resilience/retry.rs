@@ -39,10 +39,20 @@ pub fn retryable(policy: &Retry, method: &Method, outcome: Outcome) -> bool {
 
 /// A caller's mistake or a missing route does not get better by trying again.
 fn pointful(reason: Reason) -> bool {
-    use Reason::{AppConnectFailed, ConnectFailed, ConnectTimeout, Refused, TlsFailed, UnknownPort, WrongIdentity};
+    use Reason::{
+        AppConnectFailed, BackendTlsFailed, ConnectFailed, ConnectTimeout, Refused, TlsFailed, UnknownPort,
+        WrongIdentity,
+    };
     matches!(
         reason,
-        ConnectFailed | ConnectTimeout | TlsFailed | WrongIdentity | Refused | AppConnectFailed | UnknownPort
+        ConnectFailed
+            | ConnectTimeout
+            | TlsFailed
+            | BackendTlsFailed
+            | WrongIdentity
+            | Refused
+            | AppConnectFailed
+            | UnknownPort
     )
 }
 

@@ -2,6 +2,7 @@
 //! weights to a cluster. Worker-local; rebuilt lazily when the snapshot changes.
 
 mod captured;
+mod edge;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,7 @@ use crate::telemetry::{MirrorMetrics, ServiceMetrics};
 use crate::upstream::{Clusters, LocalCluster};
 
 pub use captured::{Captured, Destined};
+pub use edge::{EdgeAddress, EdgeListener, EdgePort, Shown};
 
 /// How long a first request waits for the control plane to say where its destination is.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -53,6 +55,8 @@ pub struct Router {
     by_authority: RefCell<HashMap<String, Rc<LocalPort>>>,
     by_address: RefCell<HashMap<ServiceAddress, Rc<LocalPort>>>,
     captured: RefCell<HashMap<SocketAddr, Captured>>,
+    /// Ports of the Gateway, where one is served.
+    edge: RefCell<HashMap<u16, Rc<EdgePort>>>,
     /// Outlives a snapshot, so that a change of configuration grants no fresh budget and forgets nothing.
     kept: RefCell<HashMap<(Demand, u16), Kept>>,
 }
@@ -79,6 +83,8 @@ pub struct LocalPort {
     /// Whether any match asks for the Host.
     matches_host: bool,
     candidates: Vec<(Candidate, Rc<Split>)>,
+    /// Where a Gateway's request goes that none of the above matches: the routes of a less specific hostname.
+    less_specific: Option<Rc<LocalPort>>,
     /// Where requests go without a route.
     own: Rc<Split>,
     /// Where opaque connections go.
@@ -134,6 +140,7 @@ impl Router {
             by_authority: RefCell::default(),
             by_address: RefCell::default(),
             captured: RefCell::default(),
+            edge: RefCell::default(),
             kept: RefCell::default(),
         })
     }
@@ -209,12 +216,15 @@ impl Router {
         self.by_authority.borrow_mut().clear();
         self.by_address.borrow_mut().clear();
         self.captured.borrow_mut().clear();
+        self.edge.borrow_mut().clear();
     }
 
     /// None: the snapshot does not know.
     fn look_up(&self, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Option<Result<Rc<LocalPort>, Reason>> {
         let snapshot = self.snapshot.borrow();
         match &address.demand {
+            // No app can ask for it.
+            Demand::Gateway(_) => Some(Err(Reason::UnknownService)),
             Demand::Service(name) => {
                 let destination = snapshot.services.get(name)?;
                 let found = destination.as_ref().and_then(|d| self.service_port(d, address, used));
@@ -264,6 +274,7 @@ impl Router {
             routed: port.routed,
             matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
+            less_specific: None,
             tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
             own,
             used,
@@ -281,6 +292,7 @@ impl Router {
             routed: false,
             matches_host: false,
             candidates: Vec::new(),
+            less_specific: None,
             tcp: own.clone(),
             own,
             used,
@@ -336,6 +348,7 @@ impl Router {
         let many = all.len() > MOST_KEPT;
         all.retain(|(demand, _), kept| {
             let known = match demand {
+                Demand::Gateway(_) => snapshot.gateway.is_some(),
                 Demand::Service(name) => snapshot.services.contains_key(name),
                 Demand::Address(address) => snapshot.addresses.contains_key(address),
             };
@@ -384,11 +397,12 @@ impl LocalPort {
         if !self.routed {
             return Ok(&self.own);
         }
-        self.candidates
-            .iter()
-            .find(|(candidate, _)| candidate.takes(method, path, query, headers, grpc))
-            .map(|(_, split)| split)
-            .ok_or(Reason::NoRoute)
+        let found = self.candidates.iter().find(|(candidate, _)| candidate.takes(method, path, query, headers, grpc));
+        match (found, &self.less_specific) {
+            (Some((_, split)), _) => Ok(split),
+            (None, Some(other)) => other.select(method, path, query, headers, grpc),
+            (None, None) => Err(Reason::NoRoute),
+        }
     }
 }
 
@@ -403,6 +417,11 @@ impl LocalPort {
 }
 
 impl Split {
+    /// What is counted for the first service that it mirrors to.
+    pub fn mirrored(&self) -> Option<&Rc<ServiceMetrics>> {
+        self.mirrors.first().map(|mirror| &mirror.cluster.metrics)
+    }
+
     /// What one of its filters mirrors to.
     pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
         self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))

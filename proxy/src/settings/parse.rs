@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leno_runtime::Output;
 
-use super::{Args, HostPort, Interception, PortSpec, Probes, Settings, TokenSource, UpstreamSpec};
+use super::{Args, GatewaySettings, HostPort, Interception, PortSpec, Probes, Settings, TokenSource, UpstreamSpec};
 
 /// Most labels, and most ports, that a registration carries (`leno_proto::Registration`).
 const MOST: usize = 64;
@@ -56,9 +56,6 @@ impl TryFrom<Args> for Settings {
     fn try_from(args: Args) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let p = &mut problems;
-        if args.gateway.is_some() || !args.gateway_listen.is_empty() {
-            p.0.push("--gateway: gateway mode is not there yet; run a sidecar with --service".to_owned());
-        }
         let service = p.take("--service", dns_label(&args.service));
         let service_account = match &args.service_account {
             Some(name) => p.take("--service-account", dns_label(name)),
@@ -82,6 +79,7 @@ impl TryFrom<Args> for Settings {
             health_addr: p.take("--health-addr", listen(&args.health_addr)),
             probes: p.take("--probes", args.probes.as_deref().map(Probes::parse).transpose()),
             interception: Interception::read(&args, p),
+            gateway: GatewaySettings::read(&args, p),
             exit_with_app: args.exit_with_app,
             advertise_addr: p.take("--advertise-addr", args.advertise_addr.as_deref().map(advertised).transpose()),
             state_dir: args.state_dir,
@@ -111,7 +109,7 @@ fn token(args: &Args) -> Option<TokenSource> {
 }
 
 /// A name as Kubernetes takes it for services and accounts (RFC 1123 label).
-fn dns_label(name: &str) -> Result<String, String> {
+pub(super) fn dns_label(name: &str) -> Result<String, String> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
     let bytes = name.as_bytes();
@@ -139,7 +137,7 @@ pub(super) fn is_host(host: &str) -> bool {
 }
 
 /// Where to listen: `IP:PORT`, `localhost:PORT`, `:PORT` for every address, or a bare port on loopback. Port 0 means any.
-fn listen(text: &str) -> Result<String, String> {
+pub(super) fn listen(text: &str) -> Result<String, String> {
     if text.parse::<u16>().is_ok() {
         return Ok(format!("127.0.0.1:{text}"));
     }

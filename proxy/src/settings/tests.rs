@@ -102,9 +102,23 @@ fn a_port_without_authentication_is_only_opened_on_loopback() {
 }
 
 #[test]
-fn gateway_mode_is_refused_with_one_clear_line() {
-    let problems = settings(&["--gateway", "edge"]).unwrap_err().to_string();
-    assert!(problems.contains("gateway mode is not there yet") && !problems.contains('\n'), "{problems}");
+fn a_gateway_and_its_places_are_read() {
+    assert_eq!(settings(&[]).unwrap().gateway, None);
+    let flags = ["--gateway", "edge.public", "--gateway-listen", "80=127.0.0.1:0", "--gateway-listen", "443=:8443"];
+    let gateway = settings(&flags).unwrap().gateway.unwrap();
+    assert_eq!(gateway.name, "edge.public");
+    assert_eq!(gateway.listen, [(80, "127.0.0.1:0".to_owned()), (443, ":8443".to_owned())].into());
+    for (flags, words) in [
+        (&["--gateway-listen", "80=:80"][..], "--gateway"),
+        (&["--gateway", "Edge"], "no name of a Gateway"),
+        (&["--gateway", "edge", "--gateway-listen", ":80"], "no PORT=ADDR"),
+        (&["--gateway", "edge", "--gateway-listen", "0=:80"], "no PORT=ADDR"),
+        (&["--gateway", "edge", "--gateway-listen", "80=:1", "--gateway-listen", "80=:2"], "given twice"),
+        (&["--gateway", "edge", "--transparent"], "no app whose traffic"),
+    ] {
+        let problems = settings(flags).unwrap_err().to_string();
+        assert!(problems.contains(words), "{flags:?}: {problems}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::backend_tls::{BackendConfigs, Inside};
 use crate::error::Reason;
 use crate::model::{Endpoint, Peer};
 use crate::tls::port_name::{self, AppHttp};
@@ -29,7 +30,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub enum Io {
     /// To the app itself.
     Plain(TcpStream),
-    /// To a sidecar.
+    /// To a sidecar, or to an app that speaks TLS itself.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -42,12 +43,20 @@ pub struct Dialer {
     tls: MeshTls,
     /// How often this sidecar dialled, for logs.
     dialled: Cell<u64>,
+    backends: BackendConfigs,
+    /// What is carried is TLS already, and the backend's own.
+    passing: bool,
 }
 
 impl Dialer {
     /// A dialer that shows this identity.
     pub fn new(tls: MeshTls) -> Self {
-        Self { tls, dialled: Cell::new(0) }
+        Self { tls, dialled: Cell::new(0), backends: BackendConfigs::default(), passing: false }
+    }
+
+    /// A dialer for connections whose bytes are TLS that the backend itself ends: none is put around it.
+    pub fn passing(tls: MeshTls) -> Self {
+        Self { passing: true, ..Self::new(tls) }
     }
 
     /// The number of the TLS configurations in force.
@@ -61,7 +70,8 @@ impl Dialer {
     /// Whatever happened, no byte of a request was sent.
     pub async fn http(&self, to: &Endpoint, app: AppHttp, timeout: Duration) -> Result<(Io, u64), Reason> {
         let configs = self.tls.current();
-        let io = self.dial(to, configs.client_http.clone(), app, timeout).await?;
+        let inside = if app == AppHttp::H2 { Inside::Http2 } else { Inside::Http1 };
+        let io = self.dial(to, configs.client_http.clone(), app, inside, timeout).await?;
         Ok((io, configs.generation))
     }
 
@@ -71,7 +81,8 @@ impl Dialer {
     /// As [`Self::http`].
     pub async fn tcp(&self, to: &Endpoint, timeout: Duration) -> Result<TcpUpstream, Reason> {
         let dialled = async {
-            let mut io = self.dial(to, self.tls.current().client_tcp.clone(), AppHttp::H1, timeout).await?;
+            let config = self.tls.current().client_tcp.clone();
+            let mut io = self.dial(to, config, AppHttp::H1, Inside::Opaque, timeout).await?;
             if matches!(to.peer, Peer::Sidecar { .. }) {
                 opaque::decode(io.read_u8().await.map_err(|_| Reason::ConnectFailed)?)?;
             }
@@ -85,6 +96,7 @@ impl Dialer {
         to: &Endpoint,
         config: Arc<ClientConfig>,
         app: AppHttp,
+        inside: Inside,
         timeout: Duration,
     ) -> Result<Io, Reason> {
         self.dialled.set(self.dialled.get().wrapping_add(1));
@@ -95,6 +107,9 @@ impl Dialer {
             })?;
             match &to.peer {
                 Peer::App => Ok(Io::Plain(stream)),
+                Peer::Tls(_) if self.passing => Ok(Io::Plain(stream)),
+                // Boxed, as every way that is rarely taken.
+                Peer::Tls(tls) => Box::pin(self.backends.connect(to, tls, inside, stream)).await,
                 Peer::Sidecar { identity, port } => handshake(to, stream, config, identity, port, app).await,
             }
         };

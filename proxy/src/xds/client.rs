@@ -144,6 +144,9 @@ impl Client {
             parts.demands.restore(saved.demanded.iter().cloned());
             subscriber.restore(saved);
         }
+        if let Some(gateway) = parts.registrant.demand() {
+            subscriber.want(gateway);
+        }
         let subscriber = Arc::new(Mutex::new(subscriber));
         let (state_sender, state) = watch::channel(WorkloadState::Ready);
         let (status, status_receiver) = watch::channel(Status::default());

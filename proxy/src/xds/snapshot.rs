@@ -79,6 +79,8 @@ fn encode(identity: &str, saved: &Saved) -> Vec<u8> {
         match demand {
             Demand::Service(name) => body.services.push(name.clone()),
             Demand::Address(addr) => body.addresses.push(addr.clone()),
+            // The command line says it anew.
+            Demand::Gateway(_) => {}
         }
     }
     let body = body.encode_to_vec();

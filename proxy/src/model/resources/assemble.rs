@@ -21,6 +21,8 @@ pub(super) struct Missing;
 
 /// Clusters that were joined already, so that routes to the same backend share one.
 pub(super) type Clusters = HashMap<(String, u16), SharedCluster>;
+/// Rules that were joined already, by route, so that a route of several hostnames has its rules once.
+pub(super) type Rules = HashMap<String, Vec<Arc<HttpRule>>>;
 
 pub(super) fn destination(
     held: &Resources,
@@ -35,7 +37,8 @@ pub(super) fn destination(
         Some(any) => {
             let template = destination_port(held, name, service, any, clusters)?;
             let endpoints = held.endpoints.get(name).ok_or(Missing)?.clone().unwrap_or_default();
-            Some(AnyPort::new(template, endpoints))
+            let tls = any.backend_tls.as_ref().map(|tls| held.with_client(tls));
+            Some(AnyPort::new(template, endpoints, tls))
         }
     };
     Ok(Destination { name: name.to_owned(), ports, any_port, addresses: service.addresses.clone() })
@@ -66,19 +69,27 @@ fn destination_port(
         number: port.number,
         protocol: port.protocol,
         routed: !routes.is_empty(),
-        candidates: candidates(held, &routes, clusters)?,
+        candidates: candidates(held, &routes, clusters, &mut Rules::default())?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
 }
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
-/// with their rules in order, so ties fall as specified.
-fn candidates(held: &Resources, routes: &[&HttpRoute], clusters: &mut Clusters) -> Result<Vec<Candidate>, Missing> {
+/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes.
+pub(super) fn candidates(
+    held: &Resources,
+    routes: &[&HttpRoute],
+    clusters: &mut Clusters,
+    rules: &mut Rules,
+) -> Result<Vec<Candidate>, Missing> {
     let mut all = Vec::new();
     for route in routes {
-        for raw in &route.rules {
-            let rule = Arc::new(http_rule(held, route, raw, clusters)?);
+        if !rules.contains_key(&route.label) {
+            let made = route.rules.iter().map(|raw| http_rule(held, route, raw, clusters).map(Arc::new));
+            rules.insert(route.label.clone(), made.collect::<Result<_, _>>()?);
+        }
+        for (raw, rule) in route.rules.iter().zip(&rules[&route.label]) {
             all.extend(raw.matches.iter().map(|m| Candidate {
                 kind: route.kind,
                 matches: m.clone(),
@@ -102,7 +113,7 @@ fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut 
     })
 }
 
-fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
+pub(super) fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
     raw.iter()
         .map(|b| {
             Ok(Backend {
@@ -147,8 +158,13 @@ fn cluster(
     }
     let wire = held.endpoints.get(name).ok_or(Missing)?;
     // An endpoint that does not serve this port is left out.
-    let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port)).unwrap_or_default();
-    let protocol = service.port(port).map(|p| p.protocol).unwrap_or_default();
+    let tls = service.port(port).and_then(|p| p.backend_tls.as_ref()).map(|tls| held.with_client(tls));
+    let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port, tls.as_ref())).unwrap_or_default();
+    let protocol = match service.port(port).map(|p| p.protocol).unwrap_or_default() {
+        // Nobody said what is inside of its TLS, and HTTP/1.1 is what every server there has.
+        AppProtocol::Detect if tls.is_some() => AppProtocol::Http1,
+        protocol => protocol,
+    };
     let cluster = Arc::new(Cluster {
         service: key.0.clone(),
         port,

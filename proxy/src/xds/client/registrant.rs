@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use leno_proto::discovery::Node;
 use leno_proto::{Registration, WorkloadState};
 
-use crate::model::Network;
+use crate::model::{Demand, Network};
 use crate::settings::Settings;
 
 /// Builds the registration; the address may only be known once the control plane was reached.
@@ -14,6 +14,8 @@ pub struct Registrant {
     registration: Registration,
     /// The address was chosen by hand.
     fixed: bool,
+    /// NAMESPACE/NAME of the Gateway that is served.
+    gateway: Option<String>,
 }
 
 /// Further addresses that are told, at most.
@@ -67,7 +69,13 @@ impl Registrant {
             state: WorkloadState::Ready,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        Self { registration, fixed: address.is_some() }
+        let gateway = settings.gateway.as_ref().map(|gateway| format!("{}/{}", settings.namespace, gateway.name));
+        Self { registration, fixed: address.is_some(), gateway }
+    }
+
+    /// What is asked for although no app does.
+    pub(super) fn demand(&self) -> Option<Demand> {
+        self.gateway.clone().map(Demand::Gateway)
     }
 
     /// The control plane was reached from this address of ours: peers can reach us there as well.

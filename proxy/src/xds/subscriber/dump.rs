@@ -52,6 +52,7 @@ fn demand(demand: &Demand) -> Value {
     match demand {
         Demand::Service(name) => json!({"service": name}),
         Demand::Address(addr) => json!({"address": addr}),
+        Demand::Gateway(name) => json!({"gateway": name}),
     }
 }
 

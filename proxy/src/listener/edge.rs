@@ -1,0 +1,193 @@
+//! A port of the Gateway: clients that are not in the mesh, over HTTP, TLS or plain TCP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use leno_certs::tls::refusal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::forward::Forwarder;
+use crate::detect::client_hello::{self, ClientHello, Progress};
+use crate::detect::{self, Detected, Prefixed};
+use crate::error::Reason;
+use crate::http::{Edge, Via};
+use crate::model::{Family, ListenerProtocol};
+use crate::routing::{EdgeAddress, EdgeListener, EdgePort, LocalPort, Router, Shown};
+use crate::tcp::{self, Abort};
+use crate::telemetry::Metrics;
+use crate::upstream::SharedDialer;
+
+/// How long a client may take to say what it wants: its first line, or its hello and the handshake.
+const FIRST: Duration = Duration::from_secs(10);
+/// Handshakes of one port and worker at once: they are what a stranger can make us compute. Only clients whose hello is whole
+/// have a place, and no longer than [`FIRST`], so those that say nothing keep nobody waiting.
+const MOST_HANDSHAKES: usize = 1024;
+/// A fatal alert, unrecognized_name (RFC 6066, 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// One port of the Gateway, for one worker.
+#[derive(Debug)]
+pub struct GatewayListener {
+    port: u16,
+    router: Rc<Router>,
+    forwarder: Forwarder,
+    /// Reaches backends of TLS that does not end here: it is theirs already.
+    passing: SharedDialer,
+    metrics: Rc<Metrics>,
+    handshakes: Semaphore,
+}
+
+impl GatewayListener {
+    /// Serves a port by what the Gateway says of it at each moment.
+    pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder, passing: SharedDialer) -> Rc<Self> {
+        let metrics = forwarder.metrics.clone();
+        Rc::new(Self { port, router, forwarder, passing, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
+        if let Err(reason) = self.carry(stream, from).await {
+            self.forwarder.failed(reason, &from);
+        }
+    }
+
+    async fn carry(&self, mut stream: TcpStream, from: SocketAddr) -> Result<(), Reason> {
+        let mut read = BytesMut::with_capacity(1024);
+        let Some(port) = self.router.edge_port(self.port) else {
+            // The Gateway has no such port (yet).
+            return self.forwarder.refuse(stream, read, Reason::NoRoute).await;
+        };
+        match port.family {
+            Family::Http => {
+                let detected = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
+                let Ok(Ok(detected)) = detected else { return Ok(()) };
+                let edge = Edge::new(EdgeAddress { port: self.port, tls: None }, from.ip());
+                self.forwarder.serve(Via::Gateway(Rc::new(edge)), detected, Prefixed::new(read, stream)).await;
+                Ok(())
+            }
+            Family::Tls => Box::pin(self.tls(&port, stream, from)).await,
+            Family::Tcp => {
+                let route = port.listener("").and_then(|listener| counted(listener).opaque(""));
+                self.opaque(route, &self.forwarder.dialer, Prefixed::new(read, stream)).await
+            }
+        }
+    }
+
+    /// The hello is read first: its server name says which listener the connection is for, and whether TLS ends here at all.
+    async fn tls(&self, port: &EdgePort, mut stream: TcpStream, from: SocketAddr) -> Result<(), Reason> {
+        let mut read = BytesMut::with_capacity(2048);
+        let said = tokio::time::timeout(FIRST, hello(&mut stream, &mut read)).await;
+        let hello = match said {
+            Ok(Ok(Some(hello))) => hello,
+            // Plain HTTP is told so; anything else is broken off.
+            Ok(Ok(None)) => return self.forwarder.refuse(stream, read, Reason::BadRequest).await,
+            Ok(Err(_)) | Err(_) => {
+                self.metrics.edge_handshake("no_hello");
+                return Ok(());
+            }
+        };
+        let name = hello.server_name.as_deref().unwrap_or_default();
+        let Some(listener) = port.listener(name) else {
+            self.metrics.edge_handshake("unknown_server_name");
+            return unrecognized(stream).await;
+        };
+        let io = Prefixed::new(read, stream);
+        match listener.protocol {
+            ListenerProtocol::Passthrough => match counted(listener).opaque(name) {
+                None => {
+                    self.metrics.edge_handshake("unknown_server_name");
+                    unrecognized(io).await
+                }
+                route => self.opaque(route, &self.passing, io).await,
+            },
+            _ => self.terminate(listener, hello.server_name, io, from).await,
+        }
+    }
+
+    async fn terminate(
+        &self,
+        listener: &EdgeListener,
+        server_name: Option<String>,
+        io: Prefixed<TcpStream>,
+        from: SocketAddr,
+    ) -> Result<(), Reason> {
+        let Some(tls) = &listener.tls else { return Err(Reason::NoRoute) };
+        let shaken = async {
+            let _place = self.handshakes.acquire().await;
+            TlsAcceptor::from(tls.server.clone()).accept(io).await
+        };
+        let shaken = tokio::time::timeout(FIRST, shaken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let stream = match shaken {
+            Ok(stream) => stream,
+            Err(error) => {
+                let timeout = error.kind() == io::ErrorKind::TimedOut;
+                let reason = if timeout { "handshake_timeout" } else { refusal(&error) };
+                self.metrics.edge_handshake(reason);
+                tracing::debug!(%from, port = self.port, reason, %error, "refused a client of the gateway");
+                return Ok(());
+            }
+        };
+        counted(listener);
+        if listener.protocol == ListenerProtocol::Terminate {
+            let route = listener.opaque(server_name.as_deref().unwrap_or_default());
+            return self.opaque(route, &self.forwarder.dialer, stream).await;
+        }
+        let spoken = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Detected::Http2,
+            _ => Detected::Http1,
+        };
+        let shown = Shown { server_name, clients: tls.clients.clone() };
+        let edge = Edge::new(EdgeAddress { port: self.port, tls: Some(shown) }, from.ip());
+        self.forwarder.serve(Via::Gateway(Rc::new(edge)), spoken, stream).await;
+        Ok(())
+    }
+
+    /// Carries a connection whose bytes are none of ours. Without a route it is broken off.
+    async fn opaque<I>(&self, route: Option<&Rc<LocalPort>>, dialer: &SharedDialer, io: I) -> Result<(), Reason>
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Abort + Unpin,
+    {
+        let reached = match route {
+            Some(route) => tcp::dial(route, dialer).await,
+            None => Err(Reason::NoRoute),
+        };
+        let reached = reached.inspect_err(|_| io.abort())?;
+        tcp::copy(io, reached.io, &reached.metrics).await;
+        drop(reached.in_flight);
+        Ok(())
+    }
+}
+
+/// A connection is the listener's.
+fn counted(listener: &EdgeListener) -> &EdgeListener {
+    listener.metrics.connections.inc();
+    listener
+}
+
+/// What the client says first. None: it is not TLS, or not to be read.
+async fn hello(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Option<ClientHello>> {
+    loop {
+        if stream.read_buf(read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match client_hello::read(read) {
+            Progress::Done(hello) => return Ok(Some(*hello)),
+            Progress::Not => return Ok(None),
+            Progress::More => {}
+        }
+    }
+}
+
+/// Says that nobody of that name is here, and closes.
+async fn unrecognized<I: AsyncWriteExt + Unpin>(mut io: I) -> Result<(), Reason> {
+    // Best effort: whoever is gone needs no alert.
+    let _ = io.write_all(&UNRECOGNIZED_NAME).await;
+    let _ = io.shutdown().await;
+    Err(Reason::NoRoute)
+}
