@@ -3,7 +3,7 @@
 use leno_proto::v1;
 
 use super::super::ResourceType;
-use super::super::fixtures::{Scene, backend, name, route, service};
+use super::super::fixtures::{Scene, backend, grant_from, grant_to, name, route, service};
 use crate::model::{Filter, HttpRoute, Kind, Mirror, ParentRef, ReferenceGrant, TcpRoute};
 
 fn lists(scene: &Scene) -> (Vec<String>, Vec<String>) {
@@ -20,6 +20,7 @@ fn of_several_types_of_routes_only_the_most_specific_holds() {
         name: name("default/t"),
         created: 1,
         parents: vec![ParentRef { service: name("default/web"), port: None }],
+        gateways: vec![],
         backends: vec![backend("default/web")],
     };
     scene.mesh.tcp_routes.insert(tcp.name.clone(), tcp);
@@ -67,8 +68,11 @@ fn what_is_mirrored_to_is_checked_as_a_backend_is_and_again_when_it_comes_or_is_
     scene.add_route(mirrored("other/copy"));
     scene.commit();
     assert_eq!(mirror_reason(&scene), "RefNotPermitted");
-    let grant =
-        ReferenceGrant { name: name("other/g"), from: vec![(Kind::HttpRoute, "default".into())], to: vec![None] };
+    let grant = ReferenceGrant {
+        name: name("other/g"),
+        from: vec![grant_from(Kind::HttpRoute, "default")],
+        to: vec![grant_to(None)],
+    };
     scene.mesh.reference_grants.insert(grant.name.clone(), grant);
     scene.commit();
     assert_eq!(mirror_reason(&scene), "");
