@@ -164,19 +164,27 @@ impl Attachments {
         own
     }
 
+    /// Of several types only the most specific one holds (GEP-1426): GRPCRoute, HTTPRoute, TCPRoute.
     fn port_routes(&self, service: &Name, port: Option<u16>, route_namespace: &str) -> PortRoutes {
-        let mut routes = PortRoutes::default();
+        let attached: Vec<&Attached> = self
+            .by_service
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter(|a| a.name.namespace == route_namespace && a.port.is_none_or(|p| Some(p) == port))
+            .collect();
+        let types = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TcpRoute];
+        let Some(kind) = types.into_iter().find(|kind| attached.iter().any(|a| a.kind == *kind)) else {
+            return PortRoutes::default();
+        };
+        // A route may name the Service twice, once with the port and once without.
         let mut seen = BTreeSet::new();
-        for attached in self.by_service.get(service).into_iter().flatten() {
-            let here = attached.name.namespace == route_namespace && attached.port.is_none_or(|p| Some(p) == port);
-            // A route may name the Service twice, once with the port and once without.
-            if !here || !seen.insert((attached.kind, &attached.name)) {
-                continue;
-            }
-            let list = if attached.kind == Kind::TcpRoute { &mut routes.tcp } else { &mut routes.http };
-            list.push(resource_name(attached.kind, &attached.name));
+        let names = attached.into_iter().filter(|a| a.kind == kind && seen.insert(&a.name));
+        let names = names.map(|a| resource_name(kind, &a.name)).collect();
+        match kind {
+            Kind::TcpRoute => PortRoutes { http: Vec::new(), tcp: names },
+            _ => PortRoutes { http: names, tcp: Vec::new() },
         }
-        routes
     }
 }
 

@@ -3,6 +3,7 @@
 mod gateways;
 mod plain_endpoints;
 mod resilience;
+mod routes;
 mod transparent;
 
 use std::sync::Arc;

@@ -129,12 +129,12 @@ impl Outbound {
         let port = self.destination(&mut parts, via).await?;
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
-        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
+        let split = port.rule(&mut parts, grpc)?.clone();
         let tied = tie::tie(&port, &split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             if matches!(&answer, Ok(answer) if answer.status().is_redirection()) {
                 self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), grpc);
             }
@@ -246,7 +246,8 @@ impl Outbound {
     fn mirror_only(&self, chain: &Chain<'_>, split: &Split, port: &LocalPort, request: Request<Incoming>, grpc: bool) {
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
-        let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), port.metrics()) else { return };
+        let metrics = port.metrics().or(split.mirrored());
+        let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), metrics) else { return };
         if !copies.is_empty() {
             let taps = self.mirrors.send(copies, split, &body, downstream, grpc);
             tokio::task::spawn_local(filters::drain(Body::new(body, metrics, taps).attempt()));
@@ -278,10 +279,10 @@ impl Outbound {
         let caller = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
-        let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
+        let split = port.rule(&mut parts, false)?.clone();
         let tied = tie::tie(&port, &split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
         }
         let Tie { cluster, choice, promise, .. } = tied?;
@@ -361,9 +362,16 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-/// A request of the local app is plain, and came to the port that it names, else to its destination's.
-fn front(parts: &request::Parts, port: &LocalPort) -> Front {
-    Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
+/// A request of the local app is plain, and came to the port that it names, else to its destination's; a client's came to the
+/// port of the Gateway, whatever it names.
+fn front(via: &Via, parts: &request::Parts, port: &LocalPort) -> Front {
+    match via {
+        Via::Gateway(edge) => {
+            let scheme = if edge.address.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
+            Front { scheme, port: edge.address.port }
+        }
+        _ => Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) },
+    }
 }
 
 /// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.

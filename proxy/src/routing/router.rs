@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header, request};
 use tokio::time::Instant;
 
 use super::authority::{self, ServiceAddress};
@@ -83,6 +83,8 @@ pub struct LocalPort {
     /// What its connections have shown, where nobody said what the app speaks.
     pub learned: Rc<Learned>,
     routed: bool,
+    /// Whether any match asks for the Host.
+    matches_host: bool,
     candidates: Vec<(Candidate, Rc<Split>)>,
     /// Where a Gateway's request goes that none of the above matches: the routes of a less specific hostname.
     less_specific: Option<Rc<LocalPort>>,
@@ -275,6 +277,7 @@ impl Router {
             budget,
             learned,
             routed: port.routed,
+            matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
             less_specific: None,
             tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
@@ -293,6 +296,7 @@ impl Router {
             budget,
             learned,
             routed: false,
+            matches_host: false,
             candidates: Vec::new(),
             less_specific: None,
             tcp: own.clone(),
@@ -369,6 +373,21 @@ fn remember<K: std::hash::Hash + Eq, V>(memory: &RefCell<HashMap<K, V>>, key: K,
 }
 
 impl LocalPort {
+    /// The rule that a request falls under, whose host stands in its URI alone.
+    ///
+    /// # Errors
+    /// As [`Self::select`].
+    pub fn rule(&self, parts: &mut request::Parts, grpc: bool) -> Result<&Rc<Split>, Reason> {
+        let host = parts.uri.authority().filter(|_| self.matches_host).map(|host| HeaderValue::from_str(host.as_str()));
+        let Some(Ok(host)) = host else {
+            return self.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc);
+        };
+        parts.headers.insert(header::HOST, host);
+        let found = self.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc);
+        parts.headers.remove(header::HOST);
+        found
+    }
+
     /// The rule that a request falls under.
     ///
     /// # Errors
@@ -404,6 +423,11 @@ impl LocalPort {
 }
 
 impl Split {
+    /// What is counted for the first service that it mirrors to.
+    pub fn mirrored(&self) -> Option<&Rc<ServiceMetrics>> {
+        self.mirrors.first().map(|mirror| &mirror.cluster.metrics)
+    }
+
     /// What one of its filters mirrors to.
     pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
         self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))

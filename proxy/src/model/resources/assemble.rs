@@ -76,7 +76,7 @@ fn destination_port(
 }
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
-/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes (GEP-1426).
+/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes.
 pub(super) fn candidates(
     held: &Resources,
     routes: &[&HttpRoute],

@@ -193,6 +193,8 @@ impl Parts<'_> {
             budget: kept.budget,
             learned: kept.learned,
             routed: true,
+            matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host())
+                || less_specific.as_ref().is_some_and(|port| port.matches_host),
             candidates,
             less_specific,
             tcp: own.clone(),
