@@ -8,6 +8,7 @@ mod compose;
 mod control_plane_loss;
 mod demo;
 mod identity;
+mod ingress;
 mod intercept;
 mod job;
 mod lifecycle;

@@ -1,0 +1,1 @@
+//! BackendTLSPolicy: backends without a sidecar that speak TLS themselves.
