@@ -2,6 +2,7 @@
 
 mod backend_tls;
 mod diff;
+mod filter;
 mod gateway;
 mod names;
 mod route;
@@ -17,10 +18,10 @@ pub use gateway::{
     AllowedFrom, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener, ListenerSet,
     ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
+pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
-    Backend, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry,
-    TcpRoute, ValueMatch,
+    Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
 };
 pub use secret::{Authorities, ConfigMap, KeyPair, Secret};
 pub use service::{

@@ -5,10 +5,14 @@ mod attempt;
 mod body;
 mod edge;
 mod exchange;
+mod filters;
+mod guard;
 mod headers;
 mod inbound;
+mod message;
 mod outbound;
 mod respond;
+mod scan;
 mod server;
 mod upgrade;
 

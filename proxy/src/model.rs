@@ -4,6 +4,7 @@
 mod backend_tls;
 mod convert;
 mod endpoint;
+mod filter;
 mod gateway;
 mod hostname;
 mod matching;
@@ -16,6 +17,7 @@ mod snapshot;
 pub use backend_tls::BackendTls;
 pub use convert::{InvalidResource, host, posture};
 pub use endpoint::{Endpoint, Peer};
+pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
 pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, ListenerTls};
 pub use hostname::{HostMap, Hostname};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};

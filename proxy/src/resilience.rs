@@ -4,3 +4,4 @@ pub mod budget;
 pub mod outlier;
 pub mod replay;
 pub mod retry;
+pub mod tap;

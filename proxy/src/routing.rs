@@ -4,4 +4,6 @@ mod authority;
 mod router;
 
 pub use authority::{ServiceAddress, parse as parse_authority};
-pub use router::{Captured, Destined, EdgeAddress, EdgeListener, EdgePort, LocalPort, Router, Shown, Split};
+pub use router::{
+    Captured, Destined, EdgeAddress, EdgeListener, EdgePort, LocalPort, MirrorTarget, Router, Shown, Split,
+};

@@ -109,6 +109,28 @@ impl ServiceMetrics {
     }
 }
 
+/// What is counted of the requests that are mirrored to one service.
+#[derive(Debug)]
+pub struct MirrorMetrics {
+    /// Answered by whatever.
+    pub answered: Counter,
+    /// Not answered.
+    pub failed: Counter,
+    /// Not sent, since too many were on their way.
+    pub dropped: Counter,
+}
+
+impl MirrorMetrics {
+    /// The handles for a service, NAMESPACE/NAME.
+    pub fn new(registry: &Registry, service: &str) -> Self {
+        let counter = |result| {
+            let labels = &[("service", service), ("result", result)];
+            registry.counter("leno_mirrored_requests_total", "Copies of requests (RequestMirror).", labels)
+        };
+        Self { answered: counter("answered"), failed: counter("failed"), dropped: counter("dropped") }
+    }
+}
+
 /// What is counted for one listener of a Gateway.
 #[derive(Debug)]
 pub struct ListenerMetrics {

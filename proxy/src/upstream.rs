@@ -2,6 +2,7 @@
 //! between workers, so there are no locks.
 
 mod backend_tls;
+mod case;
 mod cluster;
 mod connect;
 mod endpoint;
@@ -10,10 +11,11 @@ mod http2;
 
 use std::rc::Rc;
 
+pub use case::{CASE_HEADER, Heeded, restore as restore_case};
 pub use cluster::{Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};
-pub use http1::{Http1Pool, Http1Sender, handshake as http1_handshake};
+pub use http1::{Http1Pool, Http1Sender, Unanswered as Http1Unanswered, handshake as http1_handshake};
 pub use http2::{CONNECTION_WINDOW, Http2Sender, Http2Slot, STREAM_WINDOW};
 
 /// Runs hyper's connection tasks on the worker's own thread.

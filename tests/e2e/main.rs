@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod abuse;
+mod attack;
 mod bad_config;
 mod cli;
 mod compose;

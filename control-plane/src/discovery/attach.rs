@@ -149,7 +149,7 @@ impl Attachments {
 }
 
 fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &Backend> {
-    route.rules.iter().flat_map(|rule| &rule.backends)
+    route.rules.iter().flat_map(crate::model::HttpRule::targets)
 }
 
 /// Policies in the order in which they win a conflict.

@@ -33,7 +33,7 @@ pub(super) fn check<'a>(known: Known<'_>, kind: Kind, route: &Name, backends: &'
 }
 
 /// The grant is looked at before the Service, so that nobody learns what exists in a namespace that granted nothing.
-fn invalid_reason<'a>(known: Known<'_>, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
+pub(super) fn invalid_reason<'a>(known: Known<'_>, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
     if !backend.invalid_reason.is_empty() {
         return &backend.invalid_reason;
     }

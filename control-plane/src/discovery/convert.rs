@@ -1,13 +1,17 @@
 //! Model to wire: the resources of the stream.
 
+mod filter;
+
 use std::net::IpAddr;
 
 use leno_proto::v1;
 
 use crate::model::{
-    AppProtocol, Filter, GrpcMethodMatch, HeaderModifier, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service,
-    ServicePort, TcpRoute, TlsRoute, TrafficPolicy, ValueMatch, Workload,
+    AppProtocol, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service, ServicePort, TcpRoute,
+    TlsRoute, TrafficPolicy, ValueMatch, Workload,
 };
+
+use filter::Reason;
 
 use super::attach::PortRoutes;
 use super::backends::Checked;
@@ -69,27 +73,27 @@ fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
     }
 }
 
-/// An HTTPRoute or GRPCRoute; `backends` has one list a rule.
-pub(super) fn http_route(route: &HttpRoute, backends: &[Vec<Checked<'_>>]) -> v1::HttpRoute {
+/// An HTTPRoute or GRPCRoute; `backends` has one list a rule, `mirror` says why something is not mirrored to.
+pub(super) fn http_route(route: &HttpRoute, backends: &[Vec<Checked<'_>>], mirror: &Reason<'_>) -> v1::HttpRoute {
     v1::HttpRoute {
         namespace: route.name.namespace.clone(),
         name: route.name.name.clone(),
         grpc: route.grpc,
         created: route.created,
-        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends)).collect(),
+        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends, mirror)).collect(),
         hostnames: route.hostnames.clone(),
     }
 }
 
-fn http_rule(rule: &HttpRule, backends: &[Checked<'_>]) -> v1::HttpRule {
+fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], mirror: &Reason<'_>) -> v1::HttpRule {
     v1::HttpRule {
         name: rule.name.clone(),
         matches: rule.matches.iter().map(http_match).collect(),
-        backends: backends.iter().map(backend).collect(),
+        backends: backends.iter().map(|checked| http_backend(checked, mirror)).collect(),
         request_timeout_ms: rule.request_timeout_ms,
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
-        filters: rule.filters.iter().map(filter).collect(),
+        filters: rule.filters.iter().map(|f| filter::filter(f, mirror)).collect(),
     }
 }
 
@@ -150,24 +154,13 @@ fn backend(checked: &Checked<'_>) -> v1::Backend {
         port: checked.backend.port.into(),
         weight: checked.backend.weight,
         invalid_reason: checked.invalid_reason.to_owned(),
-        filters: checked.backend.filters.iter().map(filter).collect(),
+        filters: Vec::new(),
     }
 }
 
-fn filter(filter: &Filter) -> v1::HttpFilter {
-    use v1::http_filter::Filter as Wire;
-    let filter = match filter {
-        Filter::RequestHeaders(modifier) => Wire::RequestHeaders(header_modifier(modifier)),
-        Filter::ResponseHeaders(modifier) => Wire::ResponseHeaders(header_modifier(modifier)),
-    };
-    v1::HttpFilter { filter: Some(filter) }
-}
-
-fn header_modifier(modifier: &HeaderModifier) -> v1::HeaderModifier {
-    let values = |list: &[(String, String)]| {
-        list.iter().map(|(name, value)| v1::HeaderValue { name: name.clone(), value: value.clone() }).collect()
-    };
-    v1::HeaderModifier { set: values(&modifier.set), add: values(&modifier.add), remove: modifier.remove.clone() }
+fn http_backend(checked: &Checked<'_>, mirror: &Reason<'_>) -> v1::Backend {
+    let filters = checked.backend.filters.iter().map(|f| filter::filter(f, mirror)).collect();
+    v1::Backend { filters, ..backend(checked) }
 }
 
 /// A workload as an endpoint of one service.

@@ -16,7 +16,7 @@ use super::sidecar_config::Inputs;
 use super::virtual_addresses::VirtualAddresses;
 use super::world::Edit;
 use super::{Globals, Resource, ResourceType, World, convert, implicit};
-use crate::model::{Committed, HttpRoute, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload};
+use crate::model::{Backend, Committed, HttpRoute, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload};
 use crate::registry::Live;
 
 /// What a change may have altered.
@@ -295,7 +295,8 @@ impl Engine {
         let route = routes.get(name)?;
         let rules = route.rules.iter();
         let checked: Vec<_> = rules.map(|rule| backends::check(self.known(), kind, name, &rule.backends)).collect();
-        Some(Resource::encode(&convert::http_route(route, &checked)))
+        let mirror = |backend: &Backend| backends::invalid_reason(self.known(), kind, name, backend).to_owned();
+        Some(Resource::encode(&convert::http_route(route, &checked, &mirror)))
     }
 
     fn tcp_route(&self, name: &Name) -> Option<Resource> {

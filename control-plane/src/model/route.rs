@@ -1,7 +1,7 @@
 //! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come
 //! and go.
 
-use super::{GatewayParent, Name};
+use super::{Filter, GatewayParent, Name};
 
 /// A Service that a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,14 @@ pub struct HttpRule {
     pub request_timeout_ms: Option<u64>,
     pub backend_request_timeout_ms: Option<u64>,
     pub retry: Option<Retry>,
+}
+
+impl HttpRule {
+    /// Everything that the rule sends to: its backends, and what it and they mirror to.
+    pub fn targets(&self) -> impl Iterator<Item = &Backend> {
+        let mirrors = self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters));
+        self.backends.iter().chain(mirrors.filter_map(Filter::mirrored))
+    }
 }
 
 /// Conditions that a request meets all of.
@@ -80,21 +88,6 @@ pub struct Retry {
     pub attempts: u32,
     pub codes: Vec<u16>,
     pub backoff_ms: u64,
-}
-
-/// A change to a request or an answer on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Filter {
-    RequestHeaders(HeaderModifier),
-    ResponseHeaders(HeaderModifier),
-}
-
-/// Headers to set, add and remove, in this order; names in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HeaderModifier {
-    pub set: Vec<(String, String)>,
-    pub add: Vec<(String, String)>,
-    pub remove: Vec<String>,
 }
 
 /// Where a rule sends to. A reference to something that is no Service is kept, since its share is answered 500.

@@ -3,7 +3,7 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, GATEWAY_GROUP, Kind, Mesh, Name, ParentRef};
+use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -27,6 +27,7 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
                 for (n, rule) in route.rules.iter().enumerate() {
                     let field = format!("spec.rules[{n}].backendRefs");
                     backends(mesh, (kind, &route.name), &field, &rule.backends, &mut warn);
+                    mirrors(mesh, (kind, &route.name), n, rule, &mut warn);
                 }
             }
             Entity::TcpRoute(route) => {
@@ -92,6 +93,31 @@ fn backends(mesh: &Mesh, route: (Kind, &Name), field: &str, backends: &[Backend]
             }
             Some(_) => {}
         }
+    }
+}
+
+/// What is not there is not mirrored to.
+fn mirrors(mesh: &Mesh, route: (Kind, &Name), n: usize, rule: &HttpRule, warn: &mut Warn<'_>) {
+    let of_rule = rule.filters.iter().enumerate().map(|(f, filter)| (format!("spec.rules[{n}].filters[{f}]"), filter));
+    let of_backends = rule.backends.iter().enumerate().flat_map(|(b, backend)| {
+        let filters = backend.filters.iter().enumerate();
+        filters.map(move |(f, filter)| (format!("spec.rules[{n}].backendRefs[{b}].filters[{f}]"), filter))
+    });
+    for (field, filter) in of_rule.chain(of_backends) {
+        let Some(backend) = Filter::mirrored(filter).filter(|backend| backend.invalid_reason.is_empty()) else {
+            continue;
+        };
+        let field = format!("{field}.requestMirror.backendRef");
+        let service = &backend.service;
+        let missing = match mesh.services.get(service) {
+            None => "does not exist".to_owned(),
+            Some(found) if !found.has_port(backend.port) => format!("has no port {}", backend.port),
+            Some(_) if !granted(mesh, route, service) => {
+                "is not opened by a ReferenceGrant of its namespace".to_owned()
+            }
+            Some(_) => continue,
+        };
+        warn(field, format!("the Service {service} {missing}; nothing is mirrored to it"), "correct the reference");
     }
 }
 

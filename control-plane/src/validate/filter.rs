@@ -1,71 +1,48 @@
-//! Filters: those that work are converted, every other is refused by name.
+//! Filters. The Gateway API's crate has types of its own for each place that a filter can stand at, all written alike; here
+//! every one is read as a filter of an HTTPRoute's rule.
 
-use std::collections::BTreeSet;
+mod cors;
+mod headers;
+mod mirror;
+mod path;
 
-use http::HeaderValue;
+use gateway_api::experimental::httproutes::{
+    HttpRouteRulesFilters, HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersType,
+    HttpRouteRulesFiltersUrlRewrite,
+};
+use serde::Serialize;
 
-use super::check::{Check, is_header_name};
+use super::check::{Check, is_dns_label, is_dns_subdomain};
 use crate::config::FieldPath;
-use crate::model::{Filter, HeaderModifier};
+use crate::model::{Filter, Name, Redirect, Rewrite};
 
-/// Most filters of a rule or backend, and most headers of one list, as specified.
+/// Most filters of a rule or backend, as specified.
 pub(super) const MOST_FILTERS: usize = 16;
-const MOST_HEADERS: usize = 16;
-/// Longest value of a header, as specified.
-const MOST_VALUE: usize = 4096;
-
-/// `requestHeaderModifier` and its like of whichever route.
-pub(super) struct WrittenModifier<'a> {
-    pub set: Vec<(&'a str, &'a str)>,
-    pub add: Vec<(&'a str, &'a str)>,
-    pub remove: &'a [String],
-}
-
-/// A filter of whichever route: its type by name, and the fields that are set.
-pub(super) struct WrittenFilter<'a> {
-    pub kind: String,
-    pub request: Option<WrittenModifier<'a>>,
-    pub response: Option<WrittenModifier<'a>>,
-    /// Other fields that are set.
-    pub others: Vec<&'static str>,
-}
-
-macro_rules! written_modifier {
-    ($modifier:expr) => {
-        $modifier.as_ref().map(|m| $crate::validate::filter::WrittenModifier {
-            set: m.set.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str())).collect(),
-            add: m.add.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str())).collect(),
-            remove: m.remove.as_deref().unwrap_or_default(),
-        })
-    };
-}
-
-/// `$other` are the fields that no filter that works has, with their names in YAML.
-macro_rules! written_filter {
-    ($filter:expr, $($other:ident = $name:literal),*) => {
-        $crate::validate::filter::WrittenFilter {
-            kind: $crate::validate::filter::type_name(&$filter.r#type),
-            request: $crate::validate::filter::written_modifier!($filter.request_header_modifier),
-            response: $crate::validate::filter::written_modifier!($filter.response_header_modifier),
-            others: [$($filter.$other.is_some().then_some($name)),*].into_iter().flatten().collect(),
-        }
-    };
-}
-
-pub(super) use {written_filter, written_modifier};
+/// What a redirect says when nothing is written, and what it may say, as specified.
+const REDIRECT: i64 = 302;
+const REDIRECTS: [i64; 5] = [301, 302, 303, 307, 308];
 
 /// The type's name as it is written in YAML.
-pub(super) fn type_name<T: serde::Serialize>(kind: &T) -> String {
+pub(super) fn type_name<T: Serialize>(kind: &T) -> String {
     serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// The rule that filters belong to.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub route: &'a Name,
+    /// The prefix of the rule's one match. None: it has several, or one of another type.
+    pub prefix: Option<&'a str>,
+}
+
 /// Checks and converts the filters of a rule or a backend.
-pub(super) fn filters<'a>(
+pub(super) fn filters<'a, T: Serialize + 'a>(
     check: &mut Check<'_>,
     path: &FieldPath,
-    written: impl Iterator<Item = WrittenFilter<'a>>,
+    of: Of<'_>,
+    written: impl Iterator<Item = &'a T>,
 ) -> Vec<Filter> {
-    let mut found = Vec::new();
+    let mut found: Vec<Filter> = Vec::new();
     let mut count = 0;
     for (n, filter) in written.enumerate() {
         count = n + 1;
@@ -73,88 +50,118 @@ pub(super) fn filters<'a>(
             continue;
         }
         let at = path.index(n);
-        let (field, modifier, other) = match filter.kind.as_str() {
-            "RequestHeaderModifier" => ("requestHeaderModifier", &filter.request, &filter.response),
-            "ResponseHeaderModifier" => ("responseHeaderModifier", &filter.response, &filter.request),
-            kind => {
-                check.not_yet(&at.key("type"), &format!("the filter {kind}"));
-                continue;
-            }
-        };
-        if other.is_some() || !filter.others.is_empty() {
-            check.error(&at, format!("a filter of type {} has only {field}", filter.kind), "remove the other fields");
-        }
-        let Some(modifier) = modifier else {
-            check.error(&at, format!("a filter of type {} needs {field}", filter.kind), format!("add `{field}:`"));
-            continue;
-        };
-        let converted = modify(check, &at.key(field), modifier);
-        let filter = match field {
-            "requestHeaderModifier" => Filter::RequestHeaders(converted),
-            _ => Filter::ResponseHeaders(converted),
-        };
-        // The Gateway API takes each type once: nobody could say in which order they apply.
-        if found.iter().any(|other| std::mem::discriminant(other) == std::mem::discriminant(&filter)) {
-            check.error(&at, format!("the filter {field} is here twice"), "join them");
-        }
+        let Some(filter) = one(check, &at, of, filter) else { continue };
+        together(check, &at, &found, &filter);
         found.push(filter);
     }
     check.most(path, count, MOST_FILTERS);
     found
 }
 
-fn modify(check: &mut Check<'_>, at: &FieldPath, written: &WrittenModifier<'_>) -> HeaderModifier {
-    HeaderModifier {
-        set: headers(check, &at.key("set"), &written.set),
-        add: headers(check, &at.key("add"), &written.add),
-        remove: removed(check, &at.key("remove"), written.remove),
+/// Each type is there once, as nobody could say which one holds; only mirrors add up. Two say where a request goes.
+fn together(check: &mut Check<'_>, at: &FieldPath, before: &[Filter], filter: &Filter) {
+    let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+    if filter.mirrored().is_none() && before.iter().any(|other| same(&other)) {
+        check.error(at, format!("the filter {} is here twice", field(filter)), "join them");
+    }
+    let exclusive = |filter: &Filter| matches!(filter, Filter::Redirect(_) | Filter::Rewrite(_));
+    if exclusive(filter) && before.iter().any(|other| exclusive(other) && !same(&other)) {
+        let hint = "remove one of them: a request is sent elsewhere by its caller, or changed and passed on";
+        check.error(at, "RequestRedirect and URLRewrite are never combined", hint);
     }
 }
 
-fn headers(check: &mut Check<'_>, path: &FieldPath, written: &[(&str, &str)]) -> Vec<(String, String)> {
-    check.most(path, written.len(), MOST_HEADERS);
-    let mut seen = BTreeSet::new();
-    for (n, (name, value)) in written.iter().take(MOST_HEADERS).enumerate() {
-        let at = path.index(n);
-        header_name(check, &at.key("name"), name, &mut seen);
-        if value.is_empty() || value.len() > MOST_VALUE || HeaderValue::from_str(value).is_err() {
-            let message = "is no value of a header: 1 to 4096 visible characters, spaces and tabs";
-            check.error(&at.key("value"), message, "change it");
+fn field(filter: &Filter) -> &'static str {
+    match filter {
+        Filter::RequestHeaders(_) => "requestHeaderModifier",
+        Filter::ResponseHeaders(_) => "responseHeaderModifier",
+        Filter::Redirect(_) => "requestRedirect",
+        Filter::Rewrite(_) => "urlRewrite",
+        Filter::Mirror(_) => "requestMirror",
+        Filter::Cors(_) => "cors",
+    }
+}
+
+fn one<T: Serialize>(check: &mut Check<'_>, at: &FieldPath, of: Of<'_>, written: &T) -> Option<Filter> {
+    use HttpRouteRulesFiltersType as Type;
+    let value = serde_json::to_value(written).ok()?;
+    let fields: Vec<String> = value.as_object()?.keys().filter(|key| *key != "type").cloned().collect();
+    let written: HttpRouteRulesFilters = serde_json::from_value(value).ok()?;
+    let kind = type_name(&written.r#type);
+    let field = match written.r#type {
+        Type::RequestHeaderModifier => "requestHeaderModifier",
+        Type::ResponseHeaderModifier => "responseHeaderModifier",
+        Type::RequestRedirect => "requestRedirect",
+        Type::UrlRewrite => "urlRewrite",
+        Type::RequestMirror => "requestMirror",
+        Type::Cors => "cors",
+        Type::ExtensionRef | Type::ExternalAuth => {
+            check.not_yet(&at.key("type"), &format!("the filter {kind}"));
+            return None;
         }
+    };
+    if fields.iter().any(|other| other != field) {
+        check.error(at, format!("a filter of type {kind} has only {field}"), "remove the other fields");
     }
-    written.iter().map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned())).collect()
+    let path = at.key(field);
+    let filter = match field {
+        "requestHeaderModifier" => written
+            .request_header_modifier
+            .map(|m| Filter::RequestHeaders(headers::modifier(check, &path, &headers::Written::from(&m)))),
+        "responseHeaderModifier" => written
+            .response_header_modifier
+            .map(|m| Filter::ResponseHeaders(headers::modifier(check, &path, &headers::Written::from(&m)))),
+        "requestRedirect" => written.request_redirect.map(|r| Filter::Redirect(redirect(check, &path, of, &r))),
+        "urlRewrite" => written.url_rewrite.map(|r| Filter::Rewrite(rewrite(check, &path, of, &r))),
+        "cors" => written.cors.map(|c| Filter::Cors(cors::cors(check, &path, &c))),
+        _ => match written.request_mirror {
+            Some(mirror) => return mirror::mirror(check, &path, of.route, &mirror).map(Filter::Mirror),
+            None => None,
+        },
+    };
+    if filter.is_none() {
+        check.error(at, format!("a filter of type {kind} needs {field}"), format!("add `{field}:`"));
+    }
+    filter
 }
 
-fn removed(check: &mut Check<'_>, path: &FieldPath, written: &[String]) -> Vec<String> {
-    check.most(path, written.len(), MOST_HEADERS);
-    let mut seen = BTreeSet::new();
-    for (n, name) in written.iter().take(MOST_HEADERS).enumerate() {
-        header_name(check, &path.index(n), name, &mut seen);
+fn redirect(
+    check: &mut Check<'_>,
+    at: &FieldPath,
+    of: Of<'_>,
+    written: &HttpRouteRulesFiltersRequestRedirect,
+) -> Redirect {
+    let status = written.status_code.unwrap_or(REDIRECT);
+    if !REDIRECTS.contains(&status) {
+        let message = format!("{status} is no status of a redirect");
+        check.error(&at.key("statusCode"), message, "write 301, 302, 303, 307 or 308");
     }
-    written.iter().map(|name| name.to_ascii_lowercase()).collect()
+    Redirect {
+        scheme: written.scheme.as_ref().map(type_name).unwrap_or_default(),
+        hostname: hostname(check, &at.key("hostname"), written.hostname.as_deref()),
+        path: written.path.as_ref().and_then(|path| path::modifier(check, &at.key("path"), of, path)),
+        port: written.port.and_then(|port| check.port(&at.key("port"), port.into())),
+        status: u16::try_from(status).unwrap_or_default(),
+    }
 }
 
-/// Headers that belong to the connection or the framing are the proxy's own (RFC 9110, 7.6.1).
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+fn rewrite(check: &mut Check<'_>, at: &FieldPath, of: Of<'_>, written: &HttpRouteRulesFiltersUrlRewrite) -> Rewrite {
+    if written.hostname.is_none() && written.path.is_none() {
+        check.warn(at, "rewrites neither host nor path", "write `hostname:` or `path:`");
+    }
+    Rewrite {
+        hostname: hostname(check, &at.key("hostname"), written.hostname.as_deref()),
+        path: written.path.as_ref().and_then(|path| path::modifier(check, &at.key("path"), of, path)),
+    }
+}
 
-fn header_name(check: &mut Check<'_>, path: &FieldPath, name: &str, seen: &mut BTreeSet<String>) {
-    let lower = name.to_ascii_lowercase();
-    if !is_header_name(name) {
-        check.error(path, format!("{name:?} is no name of a header"), "write letters, digits and -");
-    } else if FRAMING.contains(&lower.as_str()) {
-        check.error(path, format!("{name} belongs to the connection and cannot be modified"), "remove it");
+/// A precise name: no wildcard, no address, no port.
+fn hostname(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>) -> String {
+    let Some(host) = written else { return String::new() };
+    let address = host.parse::<std::net::IpAddr>().is_ok();
+    if address || !is_dns_subdomain(host) || host.split('.').any(|label| !is_dns_label(label)) {
+        let hint = "write a DNS name in lower case without a port, as web.example.com";
+        check.error(path, format!("{host:?} is no hostname"), hint);
     }
-    if !seen.insert(lower) {
-        check.error(path, format!("{name} is here twice (headers have no case)"), "remove one of them");
-    }
+    host.to_owned()
 }

@@ -7,7 +7,7 @@ use gateway_api::grpcroutes::{
 };
 
 use super::check::Check;
-use super::filter::{self, written_filter};
+use super::filter::{self, Of};
 use super::http_route::{WrittenValue, values};
 use super::route::{
     self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
@@ -52,15 +52,11 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &GrpcRoute
     if matches.is_empty() {
         matches.push(HttpMatch::default());
     }
-    let filters = written
-        .filters
-        .iter()
-        .flatten()
-        .map(|f| written_filter!(f, extension_ref = "extensionRef", request_mirror = "requestMirror"));
+    let of = Of { route, prefix: None };
     HttpRule {
         matches,
-        filters: filter::filters(check, &at.key("filters"), filters),
-        backends: backends(check, &at.key("backendRefs"), route, written.backend_refs.as_deref().unwrap_or_default()),
+        filters: filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten()),
+        backends: backends(check, &at.key("backendRefs"), of, written.backend_refs.as_deref().unwrap_or_default()),
         ..HttpRule::default()
     }
 }
@@ -68,20 +64,15 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &GrpcRoute
 fn backends(
     check: &mut Check<'_>,
     path: &FieldPath,
-    route: &Name,
+    of: Of<'_>,
     written: &[GrpcRouteRulesBackendRefs],
 ) -> Vec<Backend> {
     check.most(path, written.len(), MOST_BACKENDS);
     let mut backends = Vec::new();
     for (n, written) in written.iter().take(MOST_BACKENDS).enumerate() {
         let at = path.index(n);
-        let filters = written
-            .filters
-            .iter()
-            .flatten()
-            .map(|f| written_filter!(f, extension_ref = "extensionRef", request_mirror = "requestMirror"));
-        let filters = filter::filters(check, &at.key("filters"), filters);
-        backends.extend(route::backend(check, &at, route, &written_backend!(written), filters));
+        let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
+        backends.extend(route::backend(check, &at, of.route, &written_backend!(written), filters));
     }
     backends
 }

@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &FieldPath, kind: &str, value: Op
 }
 
 /// The characters of RFC 3986, 3.3, with `%` only before two hexadecimal digits.
-fn has_path_characters(value: &str) -> bool {
+pub(super) fn has_path_characters(value: &str) -> bool {
     let bytes = value.as_bytes();
     bytes.iter().enumerate().all(|(n, byte)| match byte {
         b'%' => bytes.get(n + 1..n + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),

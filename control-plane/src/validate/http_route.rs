@@ -8,13 +8,13 @@ use gateway_api::experimental::httproutes::{
 };
 
 use super::check::{Check, is_header_name};
-use super::filter::{self, written_filter};
+use super::filter::{self, Of};
 use super::http_path;
 use super::route::{
     self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
 };
 use crate::config::FieldPath;
-use crate::model::{Backend, HttpMatch, HttpRoute, HttpRule, Name, PathMatch, Retry, ValueMatch};
+use crate::model::{Backend, Filter, HttpMatch, HttpRoute, HttpRule, Name, PathMatch, Retry, ValueMatch};
 
 /// Most header and most query matches of one match, as specified.
 pub(super) const MOST_VALUES: usize = 16;
@@ -62,52 +62,48 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &HttpRoute
     if written.session_persistence.is_some() {
         check.not_yet(&at.key("sessionPersistence"), "sessionPersistence");
     }
-    let filters = written.filters.iter().flatten().map(|f| {
-        written_filter!(
-            f,
-            cors = "cors",
-            extension_ref = "extensionRef",
-            external_auth = "externalAuth",
-            request_mirror = "requestMirror",
-            request_redirect = "requestRedirect",
-            url_rewrite = "urlRewrite"
-        )
-    });
+    let matches = matches(check, &at.key("matches"), written.matches.as_deref().unwrap_or_default());
+    let of = Of { route, prefix: one_prefix(&matches) };
+    let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
+    let backends = backends(check, &at.key("backendRefs"), of, written.backend_refs.as_deref().unwrap_or_default());
+    if let Some(n) = filters.iter().position(|filter| matches!(filter, Filter::Redirect(_)))
+        && !backends.is_empty()
+    {
+        let hint = "remove the backendRefs: the caller is sent elsewhere, and nothing comes to them";
+        check.error(&at.key("filters").index(n), "a rule that redirects has no backendRefs", hint);
+    }
     let (request, backend_request) = timeouts(check, &at.key("timeouts"), written.timeouts.as_ref());
     HttpRule {
         name: String::new(),
-        matches: matches(check, &at.key("matches"), written.matches.as_deref().unwrap_or_default()),
-        filters: filter::filters(check, &at.key("filters"), filters),
-        backends: backends(check, &at.key("backendRefs"), route, written.backend_refs.as_deref().unwrap_or_default()),
+        matches,
+        filters,
+        backends,
         request_timeout_ms: request,
         backend_request_timeout_ms: backend_request,
         retry: written.retry.as_ref().map(|retry| self::retry(check, &at.key("retry"), retry)),
     }
 }
 
+/// What a path's prefix is replaced by has to say which prefix.
+fn one_prefix(matches: &[HttpMatch]) -> Option<&str> {
+    match matches {
+        [HttpMatch { path: Some(PathMatch::Prefix(prefix)), .. }] => Some(prefix),
+        _ => None,
+    }
+}
+
 fn backends(
     check: &mut Check<'_>,
     path: &FieldPath,
-    route: &Name,
+    of: Of<'_>,
     written: &[HttpRouteRulesBackendRefs],
 ) -> Vec<Backend> {
     check.most(path, written.len(), MOST_BACKENDS);
     let mut backends = Vec::new();
     for (n, written) in written.iter().take(MOST_BACKENDS).enumerate() {
         let at = path.index(n);
-        let filters = written.filters.iter().flatten().map(|f| {
-            written_filter!(
-                f,
-                cors = "cors",
-                extension_ref = "extensionRef",
-                external_auth = "externalAuth",
-                request_mirror = "requestMirror",
-                request_redirect = "requestRedirect",
-                url_rewrite = "urlRewrite"
-            )
-        });
-        let filters = filter::filters(check, &at.key("filters"), filters);
-        backends.extend(route::backend(check, &at, route, &written_backend!(written), filters));
+        let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
+        backends.extend(route::backend(check, &at, of.route, &written_backend!(written), filters));
     }
     backends
 }

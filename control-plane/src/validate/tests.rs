@@ -1,3 +1,5 @@
+mod filters;
+
 use super::*;
 use crate::config::parse;
 use crate::model::{AppProtocol, Name, PathMatch, TargetPort};
@@ -148,22 +150,6 @@ const BAD: &[Case] = &[
         "twice",
     ),
     (ROUTE, "value: /}}", "value: /}, method: FETCH}", 7, "spec.rules[0].matches[0].method", "unknown variant"),
-    (
-        ROUTE,
-        "filters: []",
-        "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a}}}]",
-        8,
-        "spec.rules[0].filters[0].type",
-        "RequestMirror is not supported yet",
-    ),
-    (
-        ROUTE,
-        "filters: []",
-        "filters: [{type: URLRewrite, urlRewrite: {hostname: a}}]",
-        8,
-        "spec.rules[0].filters[0].type",
-        "URLRewrite is not supported yet",
-    ),
     (
         ROUTE,
         "filters: []",

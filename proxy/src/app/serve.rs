@@ -45,11 +45,11 @@ impl Worker {
         });
 
         let inbound = Rc::new(Inbound::new(metrics.clone()));
-        let peers = Server::for_peers(stopping.clone());
+        let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let server = Server::new(stopping.clone());
+        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound);
         let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener { forwarder: forwarder.clone() };
         match self.capture {

@@ -11,7 +11,7 @@ use crate::error::{REASON_HEADER, Reason};
 use crate::model::{Peer, Policy};
 use crate::resilience::replay::RequestBody;
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{Http1Pool, Http1Sender, Http2Sender, LocalEndpoint, SharedDialer};
+use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http1Unanswered, Http2Sender, LocalEndpoint, SharedDialer};
 
 /// Pooled connections that turn out to be closed before a byte was sent are replaced this often, outside the retry budget.
 const MOST_STALE: usize = 4;
@@ -34,6 +34,8 @@ pub(super) async fn send(
     let multiplexed = app == AppHttp::H2 || sidecar;
     if !multiplexed {
         request = to_http1(request)?;
+    } else if !sidecar {
+        request.headers_mut().remove(CASE_HEADER);
     }
     let mut stale = 0;
     loop {
@@ -49,6 +51,9 @@ pub(super) async fn send(
                 if !sidecar {
                     // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
                     answer.response.headers_mut().remove(REASON_HEADER);
+                    if multiplexed {
+                        answer.response.headers_mut().remove(CASE_HEADER);
+                    }
                 }
                 return Ok(answer);
             }
@@ -62,7 +67,7 @@ pub(super) async fn send(
 }
 
 /// Why an attempt failed, and the request itself when none of it was sent.
-type Unanswered = (Reason, Option<Request<RequestBody>>);
+pub(super) type Unanswered = (Reason, Option<Request<RequestBody>>);
 
 pub(super) async fn send_http2(
     mut sender: Http2Sender,
@@ -83,7 +88,7 @@ pub(super) async fn send_http1(
             one_length(response.headers_mut());
             Ok(Answer { response, connection: Some((sender, pool)) })
         }
-        Err(error) => Err(unanswered(error)),
+        Err(error) => Err(unanswered_http1(error)),
     }
 }
 
@@ -94,11 +99,18 @@ fn one_length(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
     if let Some(request) = error.take_message() {
         return (Reason::Refused, Some(request));
     }
     (reason(&error.into_error()), None)
+}
+
+pub(super) fn unanswered_http1(error: Http1Unanswered) -> Unanswered {
+    match error {
+        Http1Unanswered::Unsent(request) => (Reason::Refused, Some(*request)),
+        Http1Unanswered::Failed(error) => (reason(&error), None),
+    }
 }
 
 /// What hyper's error means. Only a stream that the peer says it has not begun counts as unseen.

@@ -13,7 +13,9 @@ use crate::error::Reason;
 use crate::model::Retry;
 use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Outcome};
+use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
+use crate::telemetry::ServiceMetrics;
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
@@ -24,15 +26,16 @@ pub(super) enum Body {
 }
 
 impl Body {
-    pub(super) fn new(body: Incoming, cluster: &LocalCluster) -> Self {
+    /// What passes is copied to the taps too.
+    pub(super) fn new(body: Incoming, metrics: &ServiceMetrics, taps: Taps) -> Self {
         if http_body::Body::is_end_stream(&body) {
             Self::Empty
         } else {
-            Self::Replay(Replay::new(body, cluster.metrics.request_bytes.clone()))
+            Self::Replay(Replay::tapped(body, metrics.request_bytes.clone(), taps))
         }
     }
 
-    fn attempt(&self) -> RequestBody {
+    pub(super) fn attempt(&self) -> RequestBody {
         match self {
             Self::Empty => RequestBody::Empty,
             Self::Replay(replay) => RequestBody::Repeatable(replay.attempt()),

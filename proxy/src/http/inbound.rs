@@ -19,7 +19,7 @@ use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
+use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
 /// For a connection to the local app, which is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -231,10 +231,14 @@ async fn http1(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Rea
 async fn http2(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Reason> {
     let (parts, incoming) = request.into_parts();
     let mut request = Request::from_parts(parts, body(port, incoming));
+    request.headers_mut().remove(CASE_HEADER);
     for _ in 0..2 {
         let sender = port.http2().await.map_err(|_| Reason::AppConnectFailed)?;
         match attempt::send_http2(sender, request).await {
-            Ok(response) => return Ok(Answer { response, connection: None }),
+            Ok(mut response) => {
+                response.headers_mut().remove(CASE_HEADER);
+                return Ok(Answer { response, connection: None });
+            }
             Err((_, Some(unsent))) => request = unsent,
             Err((reason, None)) => return Err(of_app(reason)),
         }

@@ -14,11 +14,13 @@ use super::attempt::Answer;
 use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
+use super::filters::{self, Chain, Front, Mirrors};
 use super::upgrade::{self, Tunnel};
 use super::{headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Backend, Demand, Retry};
+use crate::model::{AppProtocol, Demand, Retry};
 use crate::resilience::replay::RequestBody;
+use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
@@ -57,6 +59,7 @@ pub struct Outbound {
     metrics: Rc<Metrics>,
     /// What holds where a route says nothing of retries.
     default_retry: Retry,
+    mirrors: Mirrors,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
 }
@@ -64,7 +67,8 @@ pub struct Outbound {
 impl Outbound {
     /// Serves by these routes.
     pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
-        Self { router, dialer, metrics, default_retry: Retry::default(), drain }
+        let mirrors = Mirrors::new(dialer.clone());
+        Self { router, dialer, metrics, default_retry: Retry::default(), mirrors, drain }
     }
 
     /// Answers a request, whatever happens.
@@ -107,14 +111,28 @@ impl Outbound {
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc)?.clone();
-        let (index, cluster) = split.draw()?;
-        let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
+        let drawn = split.draw();
+        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
 
-        // 3. Filters on the request: the rule's, then the backend's.
-        request_filters(&mut parts, &split, backend);
+        // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
+        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+            if matches!(&answer, Ok(answer) if answer.status().is_redirection()) {
+                self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), grpc);
+            }
+            return Ok(self.answered(&port, &chain, answer, grpc, start));
+        }
+        let cluster = match drawn {
+            Ok((_, cluster)) => cluster,
+            Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), grpc, start)),
+        };
+        let copies = chain.request(&mut parts)?;
 
         // 4. From here on it is booked, also when the caller gives up.
         let mut booking = booking(cluster.metrics.clone(), start);
+        let taps = match copies.is_empty() {
+            true => Taps::default(),
+            false => self.mirrors.send(copies, &split, &body, downstream, grpc),
+        };
 
         // 5. The attempts, all within one deadline.
         let mut exchange = Exchange {
@@ -125,7 +143,7 @@ impl Outbound {
             cluster,
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
-            body: Body::new(body, cluster),
+            body: Body::new(body, &cluster.metrics, taps),
         };
         let timeout = split.rule.as_ref().and_then(|rule| rule.request_timeout);
         let answered = exchange.run(timeout.map(|timeout| Instant::now() + timeout)).await;
@@ -134,13 +152,14 @@ impl Outbound {
         Ok(match answered {
             Ok((answer, in_flight)) => {
                 let mut response = booked(answer, in_flight, booking);
-                response_filters(response.headers_mut(), &split, backend);
+                chain.response(response.headers_mut());
                 response
             }
             Err(reason) => {
                 self.metrics.failed(Direction::Outbound, reason);
                 tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
-                let (parts, body) = respond::error(reason, grpc).into_parts();
+                let (mut parts, body) = respond::error(reason, grpc).into_parts();
+                chain.share(&mut parts.headers);
                 booking.code = parts.status.as_u16();
                 Response::from_parts(parts, body.booked(booking))
             }
@@ -149,6 +168,45 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Books an answer that no backend gives.
+    fn answered(
+        &self,
+        port: &LocalPort,
+        chain: &Chain<'_>,
+        answer: Result<Response<ResponseBody>, Reason>,
+        grpc: bool,
+        start: Instant,
+    ) -> Response<ResponseBody> {
+        let response = match answer {
+            Ok(mut response) => {
+                chain.response(response.headers_mut());
+                response
+            }
+            Err(reason) => {
+                self.metrics.failed(Direction::Outbound, reason);
+                tracing::debug!(reason = reason.code(), "request failed");
+                let mut response = respond::error(reason, grpc);
+                chain.share(response.headers_mut());
+                response
+            }
+        };
+        if let Some(metrics) = port.metrics() {
+            metrics.answered(response.status().as_u16(), start.elapsed());
+        }
+        response
+    }
+
+    /// Mirrors a request that goes nowhere else.
+    fn mirror_only(&self, chain: &Chain<'_>, split: &Split, port: &LocalPort, request: Request<Incoming>, grpc: bool) {
+        let (mut parts, body) = request.into_parts();
+        let downstream = parts.version;
+        let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), port.metrics()) else { return };
+        if !copies.is_empty() {
+            let taps = self.mirrors.send(copies, split, &body, downstream, grpc);
+            tokio::task::spawn_local(filters::drain(Body::new(body, metrics, taps).attempt()));
+        }
+    }
+
     async fn destination(&self, parts: &mut request::Parts, via: &Via) -> Result<Rc<LocalPort>, Reason> {
         let authority = normalise(parts, via)?;
         match via {
@@ -174,9 +232,14 @@ impl Outbound {
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
-        let (index, cluster) = split.draw()?;
-        let backend = split.rule.as_ref().and_then(|rule| rule.backends.get(index));
-        request_filters(&mut parts, &split, backend);
+        let drawn = split.draw();
+        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
+        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+            return Ok(self.answered(&port, &chain, answer, false, start));
+        }
+        let (_, cluster) = drawn?;
+        // A conversation in another protocol is not copied.
+        drop(chain.request(&mut parts)?);
         let mut booking = booking(cluster.metrics.clone(), start);
         let body = match http_body::Body::is_end_stream(&body) {
             true => RequestBody::Empty,
@@ -198,7 +261,7 @@ impl Outbound {
             booking._in_flight = Some(in_flight);
             let (mut parts, body) = answer.into_parts();
             headers::strip_hop_by_hop(&mut parts.headers);
-            response_filters(&mut parts.headers, &split, backend);
+            chain.response(&mut parts.headers);
             return Ok(Response::from_parts(parts, ResponseBody::upstream(body, booking)));
         }
         let protocol = answer.headers().get(header::UPGRADE).cloned().unwrap_or(protocol);
@@ -206,7 +269,7 @@ impl Outbound {
         tokio::task::spawn_local(Tunnel { caller, app, metrics, in_flight, guard }.run());
         let mut response = Response::from_parts(answer.into_parts().0, ResponseBody::empty());
         headers::strip_hop_by_hop(response.headers_mut());
-        response_filters(response.headers_mut(), &split, backend);
+        chain.response(response.headers_mut());
         upgrade::say(response.headers_mut(), protocol);
         Ok(response)
     }
@@ -248,22 +311,13 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-fn request_filters(parts: &mut request::Parts, split: &Split, backend: Option<&Backend>) {
-    let rule = split.rule.iter().flat_map(|rule| &rule.request_headers);
-    for modifier in rule.chain(backend.into_iter().flat_map(|b| &b.request_headers)) {
-        modifier.apply(&mut parts.headers);
-    }
-}
-
-fn response_filters(headers: &mut http::HeaderMap, split: &Split, backend: Option<&Backend>) {
-    let rule = split.rule.iter().flat_map(|rule| &rule.response_headers);
-    for modifier in backend.into_iter().flat_map(|b| &b.response_headers).chain(rule) {
-        modifier.apply(headers);
-    }
+/// A request of the local app is plain, and came to the port that it names, else to its destination's.
+fn front(parts: &request::Parts, port: &LocalPort) -> Front {
+    Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
 }
 
 /// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.
-fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -> AppHttp {
+pub(super) fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -> AppHttp {
     let h2 = downstream == Version::HTTP_2;
     match protocol {
         AppProtocol::Http2 => AppHttp::H2,

@@ -63,4 +63,34 @@ mod tests {
             assert_eq!(reason_of(&grpc), Some(*reason));
         }
     }
+
+    #[test]
+    fn the_documented_table_is_that_of_the_code() {
+        let mut page = String::from(HEAD);
+        for reason in Reason::ALL {
+            let hop = format!("{:?}", reason.hop()).to_lowercase();
+            let fault = format!("{:?}", reason.fault()).to_lowercase();
+            let safe = if reason.unseen() { "always" } else { "idempotent" };
+            let (code, status, grpc, meaning) =
+                (reason.code(), reason.status().as_u16(), grpc_status(*reason), reason.meaning());
+            page.push_str(&format!("| `{code}` | {status} | {grpc} | {hop} | {fault} | {safe} | {meaning} |\n"));
+        }
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reasons.md");
+        if std::env::var_os("LENO_BLESS").is_some() {
+            std::fs::write(file, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(file).unwrap();
+        assert!(written == page, "docs/reasons.md is not what the code says; LENO_BLESS=1 writes it anew");
+    }
+
+    const HEAD: &str = "# Reasons
+
+Every answer that a sidecar makes itself carries one of these codes in the header `leno-reason`, and counts in
+`leno_failures_total{reason}`. gRPC callers get HTTP 200 with the gRPC status and the code as its message. The hop is whose sidecar
+said it first: the caller's or the app's. Trying again is *always* safe, whatever the method, when no app has seen a byte of the
+request, else for *idempotent* methods. Printed from the code; a test keeps it so (`LENO_BLESS=1 cargo test -p leno-proxy documented`).
+
+| code | status | gRPC | hop | fault | safe to retry | meaning |
+|---|---|---|---|---|---|---|
+";
 }

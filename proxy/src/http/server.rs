@@ -1,10 +1,14 @@
 //! Serving HTTP on a connection, with limits.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use futures_util::future::Either;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -12,16 +16,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use leno_runtime::drain::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::ResponseBody;
-use crate::upstream::{CONNECTION_WINDOW, LocalExec, STREAM_WINDOW};
+use super::guard::{Guard, HEAD_TIME, Requests, Seen};
+use super::scan::MOST_HEAD;
+use super::{ResponseBody, headers, message, respond};
+use crate::detect::{self, Prefixed};
+use crate::error::Reason;
+use crate::telemetry::{Direction, Metrics};
+use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, restore_case};
 
-/// Largest request head.
-const MOST_HEAD: usize = 64 * 1024;
-/// A connection that sends no whole request head for this long is closed. It is also how long a keep-alive connection may be
-/// idle; well above what HTTP clients keep theirs for, so that it is the client that closes first and no request meets a close.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
-/// The same for a peer's sidecar, which has let the head pass already: HTTP/2 counts 32 bytes more for each field.
+/// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
+/// closes first and no request meets a close.
+const IDLE: Duration = Duration::from_secs(600);
+/// What hyper may buffer of an HTTP/1 connection: more than a head, so that it is us who say that one is too large.
+const BUFFER: usize = MOST_HEAD + 8 * 1024;
+/// Largest head of a peer's sidecar, which has let it pass already: HTTP/2 counts 32 bytes more for each field.
 const MOST_PEER_HEAD: usize = 2 * MOST_HEAD;
+/// Fields that a peer's sidecar may have added.
+const MOST_ADDED: usize = 28;
+/// What HTTP/2 itself lets pass and keeps of a head. From the limit to here we say why it is refused, beyond it is a bare 431.
+const MOST_DECODED: usize = 2 * MOST_PEER_HEAD;
 /// Requests at once on one connection.
 const MOST_STREAMS: u32 = 2000;
 /// The same for a peer's sidecar, whose worker has one connection for all requests of its apps. What is above would wait without
@@ -31,9 +44,10 @@ const MOST_PEER_STREAMS: u32 = 20_000;
 /// short resets bursts of them, and all of its other calls would fail with the connection; clients are the own app or have
 /// proven who they are, so the bound is one for memory and not for suspicion.
 const MOST_RESETS: usize = 1000;
-/// A peer that answers no ping for this long is gone.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A peer that answers no ping for this long is gone. One whose head or frame does not come whole cannot answer either, so this is
+/// HTTP/2's limit for slow heads, too.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Which HTTP a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,17 +64,25 @@ pub struct Server {
     drain: DrainWatch,
     streams: u32,
     head: usize,
+    added: usize,
+    /// Where refused requests are counted.
+    metrics: Option<(Rc<Metrics>, Direction)>,
 }
 
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_STREAMS, head: MOST_HEAD }
+        Self { drain, streams: MOST_STREAMS, head: MOST_HEAD, added: 0, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
     pub fn for_peers(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD }
+        Self { drain, streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD, added: MOST_ADDED, metrics: None }
+    }
+
+    /// Counts what is refused.
+    pub fn counting(self, metrics: Rc<Metrics>, direction: Direction) -> Self {
+        Self { metrics: Some((metrics, direction)), ..self }
     }
 
     /// Serves one connection to its end.
@@ -71,56 +93,135 @@ impl Server {
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
         let _guard = self.drain.guard();
-        // Not an async block: it would hold the handler's future twice, and a future is moved for each request.
-        let service = service_fn(move |request| handler(request).map(Ok::<_, Infallible>));
-        let io = TokioIo::new(io);
         let ended = match protocol {
-            Protocol::Http1 => {
-                // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer
-                // an answer that the client does not read without a bound.
-                let connection = http1::Builder::new()
-                    .half_close(false)
-                    .max_buf_size(MOST_HEAD)
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(io, service)
-                    .with_upgrades();
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    () = self.drain.signaled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
-            }
-            Protocol::Http2 => {
-                let connection = http2::Builder::new(LocalExec)
-                    .timer(TokioTimer::new())
-                    .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(CONNECTION_WINDOW)
-                    .max_concurrent_streams(self.streams)
-                    .max_pending_accept_reset_streams(MOST_RESETS)
-                    .max_header_list_size(u32::try_from(self.head).unwrap_or(u32::MAX))
-                    .keep_alive_interval(PING_INTERVAL)
-                    .keep_alive_timeout(PING_TIMEOUT)
-                    .serve_connection(io, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    () = self.drain.signaled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
-            }
+            Protocol::Http1 => self.http1(io, handler).await,
+            Protocol::Http2 => self.http2(io, handler).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
         }
     }
+
+    /// As [`Self::serve`], for HTTP/2 that has not begun yet: whoever does not begin it is not waited for without an end.
+    pub async fn serve_peer<I, H, F>(&self, mut io: I, handler: H)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + 'static,
+        F: Future<Output = Response<ResponseBody>> + 'static,
+    {
+        let mut read = BytesMut::with_capacity(64);
+        let began = tokio::time::timeout(HEAD_TIME, detect::read(&mut io, &mut read)).await;
+        if matches!(began, Ok(Ok(detect::Detected::Http2))) {
+            self.serve(Prefixed::new(read, io), Protocol::Http2, handler).await;
+        }
+    }
+
+    async fn http1<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + 'static,
+        F: Future<Output = Response<ResponseBody>> + 'static,
+    {
+        let io = Guard::new(io);
+        let (requests, server) = (io.requests(), self.clone());
+        // Not an async block: it would hold the handler's future twice, and a future is moved for each request.
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let Seen { refused, names, upgrade } = requests.begin();
+            if let Some(reason) = refused {
+                return Either::Left(server.refuse(reason, &request));
+            }
+            match names {
+                Some(names) => request.headers_mut().insert(CASE_HEADER, names),
+                None => request.headers_mut().remove(CASE_HEADER),
+            };
+            let waiting = upgrade.then(|| requests.clone());
+            Either::Right(handler(request).map(move |response| Ok(finish(response, waiting.as_ref()))))
+        });
+        // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer an
+        // answer that the client does not read without a bound.
+        let connection = http1::Builder::new()
+            .half_close(false)
+            .max_buf_size(BUFFER)
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.drain.signaled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    async fn http2<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + 'static,
+        F: Future<Output = Response<ResponseBody>> + 'static,
+    {
+        let server = self.clone();
+        let from_app = self.added == 0;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(reason) = message::refused(&request, server.head, server.added) {
+                return Either::Left(server.refuse(reason, &request));
+            }
+            if from_app {
+                request.headers_mut().remove(CASE_HEADER);
+            }
+            Either::Right(handler(request).map(move |mut response| {
+                if from_app {
+                    response.headers_mut().remove(CASE_HEADER);
+                }
+                Ok(response)
+            }))
+        });
+        let connection = http2::Builder::new(LocalExec)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(self.streams)
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_header_list_size(u32::try_from(MOST_DECODED).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.drain.signaled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    fn refuse(&self, reason: Reason, request: &Request<Incoming>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
+        if let Some((metrics, direction)) = &self.metrics {
+            metrics.failed(*direction, reason);
+        }
+        tracing::debug!(reason = reason.code(), "refused a request");
+        let mut response = respond::error(reason, headers::is_grpc(request.headers()));
+        if request.version() < http::Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        ready(Ok(response))
+    }
+}
+
+/// The last look at an answer to an HTTP/1 request.
+fn finish(mut response: Response<ResponseBody>, waiting: Option<&Requests>) -> Response<ResponseBody> {
+    if let Some(waiting) = waiting {
+        waiting.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    }
+    let mut extensions = std::mem::take(response.extensions_mut());
+    restore_case(response.headers_mut(), &mut extensions);
+    *response.extensions_mut() = extensions;
+    response
 }
 
 #[cfg(test)]
@@ -161,9 +262,47 @@ mod tests {
             ("GET / HTTP/1.1\r\nx-a: 1\r\n folded\r\n\r\n".to_owned(), "400"),
             ("POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(), "400"),
             (format!("GET / HTTP/1.1\r\n{fields}\r\n"), "431"),
+            ("GET / HTTP/1.1\nhost: a\n\n".to_owned(), "400"),
+            ("CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "400"),
         ] {
-            let got = answers_to(&bad).await;
-            assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{bad:?} {got:?}");
+            // What was asked before is answered, and nothing behind it.
+            for (before, answers) in [("", 1), ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 2)] {
+                let got = answers_to(&format!("{before}{bad}GET / HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+                let last = &got[got.rfind("HTTP/1.1").unwrap()..];
+                assert!(last.starts_with(&format!("HTTP/1.1 {status}")), "{bad:?} {got:?}");
+                assert!(last.contains("leno-reason: ") && last.contains("connection: close"), "{bad:?} {got:?}");
+                assert_eq!(got.matches("HTTP/1.1 ").count(), answers, "{bad:?} {got:?}");
+            }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_takes_too_long_is_refused_and_an_idle_connection_is_not() {
+        let (_drain, watch) = drain::channel();
+        let (mut client, io) = tokio::io::duplex(64 * 1024);
+        let server = Server::new(watch);
+        let served = server.serve(io, Protocol::Http1, |_| async { Response::new(ResponseBody::empty()) });
+        let slow = async {
+            let mut got = vec![0; 4096];
+            tokio::time::sleep(HEAD_TIME * 2).await;
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let n = client.read(&mut got).await.unwrap();
+            assert!(got[..n].starts_with(b"HTTP/1.1 200"));
+            // A byte every few seconds keeps nothing alive.
+            let start = tokio::time::Instant::now();
+            for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(&[b'a'; 100]) {
+                if client.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            let got = String::from_utf8_lossy(&got);
+            assert!(got.starts_with("HTTP/1.1 408") && got.contains("leno-reason: head_timeout"), "{got}");
+            start.elapsed()
+        };
+        let ((), took) = tokio::join!(served, slow);
+        assert!(took >= HEAD_TIME, "{took:?}");
     }
 }

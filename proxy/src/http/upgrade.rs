@@ -12,12 +12,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::attempt;
+use super::guard::Guard;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 use crate::tcp::{self, Reached};
 use crate::telemetry::ServiceMetrics;
-use crate::upstream::{InFlight, Io, http1_handshake};
+use crate::upstream::{Heeded, InFlight, Io, http1_handshake};
 
 /// The protocol that a request asks to go on in. An offer of HTTP/2 is passed over, which is always allowed: the mesh has its
 /// own between its sidecars.
@@ -40,7 +41,7 @@ pub(super) async fn send(
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
     let mut sender = http1_handshake(io).await?;
-    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered(error).0)?;
+    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered_http1(error).0)?;
     Ok((response, in_flight, metrics))
 }
 
@@ -83,19 +84,19 @@ impl Tunnel {
 
 /// The local app's connection, with what it sent behind its request in front.
 fn plain(upgraded: Upgraded) -> Result<Prefixed<Prefixed<TcpStream>>, Upgraded> {
-    let parts = upgraded.downcast::<TokioIo<Prefixed<TcpStream>>>()?;
-    Ok(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TcpStream>>>>()?;
+    Ok(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 
 /// A connection of a Gateway's client, likewise.
 fn over_tls(upgraded: Upgraded) -> Option<Prefixed<TlsStream<Prefixed<TcpStream>>>> {
-    let parts = upgraded.downcast::<TokioIo<TlsStream<Prefixed<TcpStream>>>>().ok()?;
-    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+    let parts = upgraded.downcast::<TokioIo<Guard<TlsStream<Prefixed<TcpStream>>>>>().ok()?;
+    Some(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 
 fn upstream(upgraded: Upgraded) -> Option<Prefixed<Io>> {
-    let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
-    Some(Prefixed::of(parts.read_buf, parts.io.into_inner()))
+    let parts = upgraded.downcast::<TokioIo<Heeded<Io>>>().ok()?;
+    Some(Prefixed::of(parts.read_buf, parts.io.into_inner().into_inner()))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::telemetry::{Direction, Found, Metrics};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
-pub(super) const FIRST_BYTES: Duration = Duration::from_secs(60);
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(30);
 /// What an app that was refused may take to show that it speaks HTTP, and can be told why.
 const REFUSED: Duration = Duration::from_secs(1);
 /// Where the last client spoke HTTP: one that is silent for this long may speak something else, so its server is dialled.

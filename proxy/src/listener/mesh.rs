@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
-use crate::http::{AppPort, AppPorts, Inbound, Protocol, Server};
+use crate::http::{AppPort, AppPorts, Inbound, Server};
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
@@ -79,7 +79,7 @@ impl MeshListener {
                 let (inbound, port) = (inbound.clone(), port.clone());
                 async move { inbound.handle(port.as_ref(), app, request).await }
             };
-            self.server.serve(stream, Protocol::Http2, handler).await;
+            self.server.serve_peer(stream, handler).await;
         }
     }
 

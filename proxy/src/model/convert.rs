@@ -1,6 +1,7 @@
 //! Wire to model: the one place of the sidecar that reads resource messages. Whatever cannot be right is refused with a reason
 //! that names it, and travels back to the control plane in a NACK.
 
+mod filter;
 mod gateway;
 
 use std::fmt;
@@ -8,15 +9,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use leno_proto::v1;
 use regex::{Regex, RegexBuilder};
 
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
 use super::{
-    AppProtocol, BackendTls, Cluster, Endpoint, HeaderModifier, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy,
-    Posture, Retry, RouteKind, ValueMatch,
+    AppProtocol, BackendTls, Cluster, Endpoint, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture, Retry,
+    RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -118,7 +119,6 @@ impl TryFrom<v1::HttpRoute> for HttpRoute {
 fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
     // The specification's zero disables a timeout, as none does.
     let timeout = |ms: Option<u64>| ms.filter(|ms| *ms != 0).map(Duration::from_millis);
-    let (request_headers, response_headers) = filters(wire.filters)?;
     Ok(RawRule {
         matches: wire.matches.into_iter().map(http_match).collect::<Result<_, _>>()?,
         backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
@@ -129,8 +129,7 @@ fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
             codes: r.codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
             backoff: Duration::from_millis(r.backoff_ms),
         }),
-        request_headers,
-        response_headers,
+        filters: filter::filters(wire.filters)?,
         name: wire.name,
     })
 }
@@ -182,42 +181,12 @@ fn header_name(name: &str) -> Result<HeaderName, InvalidResource> {
 }
 
 fn backend(wire: v1::Backend) -> Result<RawBackend, InvalidResource> {
-    let (request_headers, response_headers) = filters(wire.filters)?;
     Ok(RawBackend {
         port: if wire.invalid_reason.is_empty() { port(wire.port)? } else { 0 },
         service: wire.service,
         weight: wire.weight,
         invalid_reason: wire.invalid_reason,
-        request_headers,
-        response_headers,
-    })
-}
-
-type Modifiers = (Vec<HeaderModifier>, Vec<HeaderModifier>);
-
-fn filters(wire: Vec<v1::HttpFilter>) -> Result<Modifiers, InvalidResource> {
-    use v1::http_filter::Filter;
-    let (mut request, mut response) = Modifiers::default();
-    for filter in wire {
-        match filter.filter {
-            Some(Filter::RequestHeaders(modifier)) => request.push(header_modifier(modifier)?),
-            Some(Filter::ResponseHeaders(modifier)) => response.push(header_modifier(modifier)?),
-            // A filter of a newer control plane must not be skipped in silence.
-            None => return Err(InvalidResource("a filter of a kind that this sidecar does not know".to_owned())),
-        }
-    }
-    Ok((request, response))
-}
-
-fn header_modifier(wire: v1::HeaderModifier) -> Result<HeaderModifier, InvalidResource> {
-    let pair = |h: v1::HeaderValue| {
-        let value = HeaderValue::from_str(&h.value).map_err(|_| invalid("header value", &h.value))?;
-        Ok((header_name(&h.name)?, value))
-    };
-    Ok(HeaderModifier {
-        set: wire.set.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
-        add: wire.add.into_iter().map(pair).collect::<Result<_, InvalidResource>>()?,
-        remove: wire.remove.iter().map(|n| header_name(n)).collect::<Result<_, _>>()?,
+        filters: filter::filters(wire.filters)?,
     })
 }
 

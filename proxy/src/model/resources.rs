@@ -203,8 +203,10 @@ impl Resources {
         http: impl Iterator<Item = &'a String>,
         tcp: impl Iterator<Item = &'a String>,
     ) -> BTreeSet<String> {
-        let http =
-            http.filter_map(|r| self.http_routes.get(r)?.as_ref()).flat_map(|r| &r.rules).flat_map(|r| &r.backends);
+        let http = http
+            .filter_map(|r| self.http_routes.get(r)?.as_ref())
+            .flat_map(|r| &r.rules)
+            .flat_map(super::route::RawRule::targets);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
         http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()
     }

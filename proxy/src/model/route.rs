@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Hostname, HttpMatch};
+use super::{Filters, Hostname, HttpMatch};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,15 @@ pub struct RawRule {
     pub request_timeout: Option<Duration>,
     pub backend_request_timeout: Option<Duration>,
     pub retry: Option<Retry>,
-    pub request_headers: Vec<HeaderModifier>,
-    pub response_headers: Vec<HeaderModifier>,
+    pub filters: Filters<RawBackend>,
+}
+
+impl RawRule {
+    /// Everything that the rule sends to: its backends, and what it and they mirror to.
+    pub fn targets(&self) -> impl Iterator<Item = &RawBackend> {
+        let filters = std::iter::once(&self.filters).chain(self.backends.iter().map(|backend| &backend.filters));
+        self.backends.iter().chain(filters.flat_map(Filters::mirrors).map(|mirror| &mirror.target))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -43,8 +50,7 @@ pub struct RawBackend {
     pub port: u16,
     pub weight: u32,
     pub invalid_reason: String,
-    pub request_headers: Vec<HeaderModifier>,
-    pub response_headers: Vec<HeaderModifier>,
+    pub filters: Filters<RawBackend>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +76,7 @@ impl Default for Retry {
     }
 }
 
-/// RequestHeaderModifier or ResponseHeaderModifier: set, then add, then remove.
+/// RequestHeaderModifier or ResponseHeaderModifier. No header has two actions, so their order means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderModifier {
     /// Replaces all values.
@@ -82,7 +88,7 @@ pub struct HeaderModifier {
 }
 
 impl HeaderModifier {
-    /// Applies the three lists in their order.
+    /// Applies the three lists.
     pub fn apply(&self, headers: &mut http::HeaderMap) {
         for (name, value) in &self.set {
             headers.insert(name, value.clone());

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, Method};
 use leno_proto::v1;
 
-use super::{AppProtocol, BackendTls, Endpoint, Gateway, HeaderModifier, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{AppProtocol, BackendTls, Endpoint, Filters, Gateway, HttpMatch, Policy, Retry, RouteKind, convert};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -153,6 +154,13 @@ pub struct Candidate {
     pub rule: Arc<HttpRule>,
 }
 
+impl Candidate {
+    /// Whether it takes a request. `grpc` says whether that is one of gRPC.
+    pub fn takes(&self, method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap, grpc: bool) -> bool {
+        (grpc || self.kind == RouteKind::Http) && self.matches.holds(method, path, query, headers)
+    }
+}
+
 /// What happens to a request that a rule matched.
 #[derive(Debug)]
 pub struct HttpRule {
@@ -168,10 +176,8 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
-    /// Applied to the request.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to every request of the rule, and to its answer.
+    pub filters: Filters,
 }
 
 /// One of a rule's backends.
@@ -181,10 +187,8 @@ pub struct Backend {
     pub weight: u32,
     /// Where it leads.
     pub target: Target,
-    /// Applied to the request, after the rule's.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the answer, before the rule's.
-    pub response_headers: Vec<HeaderModifier>,
+    /// Applied to the request after the rule's, and to the answer before them.
+    pub filters: Filters,
 }
 
 /// What a reference to a backend leads to.

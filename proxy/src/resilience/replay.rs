@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use leno_runtime::metrics::Counter;
 
+use super::tap::{BrokenOff, Tapped, Taps};
+
 /// Bytes of a body that are kept at most.
 pub const MOST_KEPT: usize = 64 * 1024;
 
@@ -23,6 +25,8 @@ pub enum BodyError<E = hyper::Error> {
     /// A later attempt sends it now. An endpoint that answers before it has read a body may still be reading when the request
     /// is tried elsewhere, and two readers would each miss what the other one took.
     Superseded,
+    /// A copy that could not keep up.
+    Copy(BrokenOff),
 }
 
 impl<E: fmt::Display> fmt::Display for BodyError<E> {
@@ -30,6 +34,7 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
         match self {
             Self::Caller(error) => write!(f, "the caller broke its request off: {error}"),
             Self::Superseded => f.write_str("a later attempt sends this body"),
+            Self::Copy(error) => error.fmt(f),
         }
     }
 }
@@ -39,6 +44,7 @@ impl<E: std::error::Error + 'static> std::error::Error for BodyError<E> {
         match self {
             Self::Caller(error) => Some(error),
             Self::Superseded => None,
+            Self::Copy(error) => Some(error),
         }
     }
 }
@@ -52,6 +58,8 @@ pub enum RequestBody {
     Once(Incoming, Counter),
     /// Can be sent again, see [`Replay`].
     Repeatable(Attempt),
+    /// A copy of another request's, see [`super::tap`].
+    Copy(Tapped),
 }
 
 /// The body behind all attempts of a request. It is generic over the source for the sake of its tests.
@@ -71,6 +79,8 @@ struct Kept<B> {
     source: B,
     /// For the bytes that were read, however often they are sent.
     counter: Counter,
+    /// Those who get a copy of what is read.
+    taps: Taps,
     /// What was read so far; empty once the limit was passed.
     frames: Vec<Bytes>,
     bytes: usize,
@@ -89,9 +99,15 @@ struct Kept<B> {
 impl<B> Replay<B> {
     /// Keeps a body while it is sent.
     pub fn new(source: B, counter: Counter) -> Self {
+        Self::tapped(source, counter, Taps::default())
+    }
+
+    /// As [`Self::new`]; what is read is copied to others too.
+    pub fn tapped(source: B, counter: Counter, taps: Taps) -> Self {
         Self(Rc::new(RefCell::new(Kept {
             source,
             counter,
+            taps,
             frames: Vec::new(),
             bytes: 0,
             trailers: None,
@@ -152,6 +168,7 @@ impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
             }
             None => {
                 self.ended = true;
+                self.taps.end(None);
                 return Poll::Ready(None);
             }
         };
@@ -164,6 +181,7 @@ impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
             Err(frame) => {
                 self.trailers = frame.trailers_ref().cloned();
                 self.ended = true;
+                self.taps.end(self.trailers.as_ref());
                 *next = self.frames.len() + 1;
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -172,6 +190,11 @@ impl<B: Body<Data = Bytes> + Unpin> Kept<B> {
 
     fn keep(&mut self, bytes: Bytes) {
         self.counter.add(bytes.len() as u64);
+        self.taps.data(&bytes);
+        // Nobody asks a body for more that has said that it is at its end.
+        if self.source.is_end_stream() {
+            self.taps.end(None);
+        }
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MOST_KEPT {
             self.lost = true;
@@ -234,6 +257,10 @@ impl Body for RequestBody {
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Caller)))
             }
             Self::Repeatable(body) => Pin::new(body).poll_frame(cx),
+            Self::Copy(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Copy)))
+            }
         }
     }
 
@@ -242,6 +269,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Once(body, _) => body.is_end_stream(),
             Self::Repeatable(body) => body.is_end_stream(),
+            Self::Copy(body) => body.is_end_stream(),
         }
     }
 
@@ -250,6 +278,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body, _) => body.size_hint(),
             Self::Repeatable(body) => body.size_hint(),
+            Self::Copy(body) => body.size_hint(),
         }
     }
 }

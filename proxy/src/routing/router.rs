@@ -19,12 +19,13 @@ use super::authority::{self, ServiceAddress};
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
-    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, HttpRule, Place, Policy, Posture, RouteKind,
+    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
     Snapshot, Target,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
 use crate::state::demand::{Demands, LastUsed};
+use crate::telemetry::{MirrorMetrics, ServiceMetrics};
 use crate::upstream::{Clusters, LocalCluster};
 
 pub use captured::{Captured, Destined};
@@ -70,6 +71,8 @@ struct Kept {
 /// One port of a destination, for one worker.
 #[derive(Debug)]
 pub struct LocalPort {
+    /// Its number.
+    pub number: u16,
     /// What the app speaks, unless a route leads elsewhere.
     pub protocol: AppProtocol,
     /// The budget of all requests to it.
@@ -94,6 +97,18 @@ pub struct Split {
     pub rule: Option<Arc<HttpRule>>,
     backends: Vec<(u32, LocalTarget)>,
     total: u32,
+    /// What its filters mirror to.
+    mirrors: Vec<MirrorTarget>,
+}
+
+/// A service that requests are mirrored to.
+#[derive(Debug)]
+pub struct MirrorTarget {
+    shared: Arc<Cluster>,
+    /// Its endpoints.
+    pub cluster: Rc<LocalCluster>,
+    /// What is counted of the copies.
+    pub metrics: Rc<MirrorMetrics>,
 }
 
 #[derive(Debug)]
@@ -250,6 +265,7 @@ impl Router {
         let own = self.own(&port.own);
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         Some(Rc::new(LocalPort {
+            number: port.number,
             protocol: port.protocol,
             budget,
             learned,
@@ -266,6 +282,7 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
+            number: cluster.port,
             protocol: cluster.protocol,
             budget,
             learned,
@@ -280,7 +297,7 @@ impl Router {
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
         let target = LocalTarget::Cluster(self.clusters.local(cluster));
-        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1 })
+        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1, mirrors: Vec::new() })
     }
 
     fn split(&self, rule: Option<Arc<HttpRule>>, backends: &[Backend]) -> Split {
@@ -292,7 +309,18 @@ impl Router {
             })
             .collect();
         let total = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
-        Split { rule, backends, total }
+        let mirrors = rule.iter().flat_map(|rule| self.mirrors(rule)).collect();
+        Split { rule, backends, total, mirrors }
+    }
+
+    fn mirrors(&self, rule: &HttpRule) -> Vec<MirrorTarget> {
+        let filters = std::iter::once(&rule.filters).chain(rule.backends.iter().map(|backend| &backend.filters));
+        let target = |shared: &Arc<Cluster>| MirrorTarget {
+            shared: shared.clone(),
+            cluster: self.clusters.local(shared),
+            metrics: Rc::new(MirrorMetrics::new(self.clusters.registry(), &shared.service)),
+        };
+        filters.flat_map(Filters::mirrors).map(|mirror| target(&mirror.target)).collect()
     }
 
     fn kept(&self, demand: &Demand, port: u16, policy: &Policy) -> Kept {
@@ -350,9 +378,7 @@ impl LocalPort {
         if !self.routed {
             return Ok(&self.own);
         }
-        let found = self.candidates.iter().find(|(candidate, _)| {
-            (grpc || candidate.kind == RouteKind::Http) && candidate.matches.holds(method, path, query, headers)
-        });
+        let found = self.candidates.iter().find(|(candidate, _)| candidate.takes(method, path, query, headers, grpc));
         match (found, &self.less_specific) {
             (Some((_, split)), _) => Ok(split),
             (None, Some(other)) => other.select(method, path, query, headers, grpc),
@@ -361,7 +387,22 @@ impl LocalPort {
     }
 }
 
+impl LocalPort {
+    /// What is counted of requests that no backend answers.
+    pub fn metrics(&self) -> Option<&Rc<ServiceMetrics>> {
+        self.own.backends.iter().find_map(|(_, target)| match target {
+            LocalTarget::Cluster(cluster) => Some(&cluster.metrics),
+            LocalTarget::Invalid => None,
+        })
+    }
+}
+
 impl Split {
+    /// What one of its filters mirrors to.
+    pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
+        self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))
+    }
+
     /// Draws a backend by weight; gives its index among the rule's backends too.
     ///
     /// # Errors

@@ -137,7 +137,7 @@ impl Clusters {
         Self { registry, by_key: RefCell::default() }
     }
 
-    /// Where everything is counted.
+    /// Where metrics are registered.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }

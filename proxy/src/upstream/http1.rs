@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::case::{self, CASE_HEADER, Heeded, Listener};
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 
@@ -19,8 +22,61 @@ const MOST_IDLE: usize = 512;
 const MOST_HEAD: usize = 128 * 1024;
 const MOST_HEADERS: usize = 128;
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// No byte of the request was sent.
+    Unsent(Box<Request<RequestBody>>),
+    /// What happened to the connection.
+    Failed(hyper::Error),
+}
+
 /// A connection that a request is sent on.
-pub type Http1Sender = SendRequest<RequestBody>;
+#[derive(Debug)]
+pub struct Http1Sender {
+    sender: SendRequest<RequestBody>,
+    listener: Listener,
+}
+
+impl Http1Sender {
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Sends a request, its fields' names in the case that a header of ours says; the answer says those of its own likewise.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn try_send_request(
+        &mut self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let names = request.headers().get(CASE_HEADER).cloned();
+        if names.is_some() {
+            let mut extensions = std::mem::take(request.extensions_mut());
+            case::restore(request.headers_mut(), &mut extensions);
+            *request.extensions_mut() = extensions;
+        }
+        self.listener.listen();
+        let mut response = match self.sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                let Some(mut unsent) = error.take_message() else { return Err(Unanswered::Failed(error.into_error())) };
+                // It goes on another connection.
+                if let Some(names) = names {
+                    unsent.headers_mut().insert(CASE_HEADER, names);
+                }
+                return Err(Unanswered::Unsent(Box::new(unsent)));
+            }
+        };
+        // From an app the header itself is hearsay.
+        match self.listener.names() {
+            Some(names) => response.headers_mut().insert(CASE_HEADER, names),
+            None => response.headers_mut().remove(CASE_HEADER),
+        };
+        Ok(response)
+    }
+}
 
 /// Idle connections to one address.
 #[derive(Debug)]
@@ -57,12 +113,12 @@ impl Http1Pool {
         if sender.is_ready() {
             return self.push(sender);
         }
-        if sender.is_closed() {
+        if sender.sender.is_closed() {
             return;
         }
         let pool = self.clone();
         tokio::task::spawn_local(async move {
-            if sender.ready().await.is_ok() {
+            if sender.sender.ready().await.is_ok() {
                 pool.push(sender);
             }
         });
@@ -79,7 +135,7 @@ impl Http1Pool {
     pub fn sweep(&self, now: Instant) {
         self.idle
             .borrow_mut()
-            .retain(|(sender, since)| now.duration_since(*since) < self.timeout && !sender.is_closed());
+            .retain(|(sender, since)| now.duration_since(*since) < self.timeout && !sender.sender.is_closed());
     }
 }
 
@@ -91,12 +147,14 @@ pub async fn handshake<I>(io: I) -> Result<Http1Sender, Reason>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(TokioIo::new(io)).await;
+    let listener = Listener::default();
+    let io = TokioIo::new(Heeded::new(io, listener.clone()));
+    let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(io).await;
     let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Http1Sender { sender, listener })
 }

@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, InvalidResource, RouteKind, convert};
+use crate::model::{AppProtocol, Filters, InvalidResource, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -109,32 +109,40 @@ fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut 
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
         retry: raw.retry.clone(),
-        request_headers: raw.request_headers.clone(),
-        response_headers: raw.response_headers.clone(),
+        filters: filters(held, &raw.filters, clusters)?,
     })
 }
 
 pub(super) fn backends(held: &Resources, raw: &[RawBackend], clusters: &mut Clusters) -> Result<Vec<Backend>, Missing> {
     raw.iter()
         .map(|b| {
-            let target = if b.invalid_reason.is_empty() {
-                match held.services.get(&b.service).ok_or(Missing)? {
-                    Some(service) if service.port(b.port).is_some() => {
-                        Target::Cluster(cluster(held, &b.service, service, b.port, clusters)?)
-                    }
-                    _ => Target::Invalid("BackendNotFound".to_owned()),
-                }
-            } else {
-                Target::Invalid(b.invalid_reason.clone())
-            };
             Ok(Backend {
                 weight: b.weight,
-                target,
-                request_headers: b.request_headers.clone(),
-                response_headers: b.response_headers.clone(),
+                target: target(held, b, clusters)?,
+                filters: filters(held, &b.filters, clusters)?,
             })
         })
         .collect()
+}
+
+fn target(held: &Resources, raw: &RawBackend, clusters: &mut Clusters) -> Result<Target, Missing> {
+    if !raw.invalid_reason.is_empty() {
+        return Ok(Target::Invalid(raw.invalid_reason.clone()));
+    }
+    Ok(match held.services.get(&raw.service).ok_or(Missing)? {
+        Some(service) if service.port(raw.port).is_some() => {
+            Target::Cluster(cluster(held, &raw.service, service, raw.port, clusters)?)
+        }
+        _ => Target::Invalid("BackendNotFound".to_owned()),
+    })
+}
+
+/// Nothing is mirrored to what is not valid.
+fn filters(held: &Resources, raw: &Filters<RawBackend>, clusters: &mut Clusters) -> Result<Filters, Missing> {
+    raw.join(|mirror| match target(held, mirror, clusters)? {
+        Target::Cluster(cluster) => Ok(Some(cluster)),
+        Target::Invalid(_) => Ok(None),
+    })
 }
 
 fn cluster(

@@ -1,0 +1,410 @@
+//! What stands in front of an HTTP/1 connection: requests that two readers could take differently, that are too large or that take
+//! too long are replaced by one that says so, before anything else reads them. Costs one look at each byte of a head.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::scan::{Flaw, Phase, Scanner};
+use crate::detect::Prefixed;
+use crate::error::Reason;
+
+/// From a head's first byte to its last.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A body of which nothing comes for this long, although it would be read, is given up.
+pub(super) const BODY_IDLE: Duration = Duration::from_secs(300);
+/// Requests that are let pass at once; the rest of what was read waits.
+const MOST_AHEAD: usize = 32;
+/// What is still read of a connection that was refused, so that the answer arrives before the reset that unread bytes cause.
+const MOST_DRAINED: usize = 1 << 20;
+/// What is read at once of a head that did not come whole.
+const STEP: usize = 4096;
+/// What stands in the place of a request that is refused.
+const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// What was found out of a request before it was read.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// It is to be answered by this.
+    pub(super) refused: Option<Reason>,
+    /// Its names of fields as they were written.
+    pub(super) names: Option<HeaderValue>,
+    /// It may be answered by another protocol.
+    pub(super) upgrade: bool,
+}
+
+/// What both ends of a connection's service know: the requests that passed and were not begun yet. They are begun in the order in
+/// which they passed. Both ends are of one task, so the lock is never waited for; it is there because hyper's upgraded
+/// connections have to be `Send`.
+#[derive(Debug, Default)]
+struct Shared {
+    seen: VecDeque<Seen>,
+    /// How the request for another protocol was answered.
+    agreed: Option<bool>,
+}
+
+/// The service's end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Requests(Arc<Mutex<Shared>>);
+
+impl Requests {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next request begins.
+    pub(super) fn begin(&self) -> Seen {
+        self.lock().seen.pop_front().unwrap_or_default()
+    }
+
+    /// A request for another protocol was answered.
+    pub(super) fn answered(&self, agreed: bool) {
+        self.lock().agreed = Some(agreed);
+    }
+}
+
+/// A connection that is read along.
+#[derive(Debug)]
+pub(super) struct Guard<I> {
+    io: I,
+    scanner: Scanner,
+    requests: Requests,
+    /// Bytes that were read and not passed on; up to `ready` they may be.
+    held: Vec<u8>,
+    ready: usize,
+    /// What is held and not ready is the begin of a head, whose rest has to come.
+    partial: bool,
+    state: State,
+    waiting: Option<Waiting>,
+    names: Option<HeaderValue>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Requests,
+    /// Another protocol's bytes.
+    Tunnel,
+    /// Nothing more is taken; so much was read since.
+    Refused(usize),
+    /// A body that is none.
+    Broken,
+}
+
+/// A time that has a bound.
+#[derive(Debug)]
+struct Waiting {
+    head: bool,
+    /// Something came meanwhile. The time is then waited once more, which costs less than to set it anew with every byte.
+    moved: bool,
+    until: Pin<Box<Sleep>>,
+}
+
+impl<I> Guard<I> {
+    pub(super) fn new(io: I) -> Self {
+        let (scanner, requests) = (Scanner::default(), Requests::default());
+        let (held, state) = (Vec::new(), State::Requests);
+        Self { io, scanner, requests, held, ready: 0, partial: false, state, waiting: None, names: None }
+    }
+
+    pub(super) fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
+    /// The connection, with everything in front that was read and not used; `read` was passed on.
+    pub(super) fn into_inner(self, read: &[u8]) -> Prefixed<I> {
+        Prefixed::of(Bytes::from([read, &self.held[..]].concat()), self.io)
+    }
+
+    /// Looks at bytes that follow what was passed on. Gives how many of them may be.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let (mut at, mut heads) = (0, 0);
+        self.partial = false;
+        while at < bytes.len() {
+            match self.scanner.phase() {
+                Phase::Upgrade => break,
+                Phase::Head if heads == MOST_AHEAD => break,
+                Phase::Head => match self.scanner.head(&bytes[at..]) {
+                    Ok(Some(n)) => {
+                        at += n;
+                        heads += 1;
+                        self.note();
+                    }
+                    Ok(None) => {
+                        self.partial = true;
+                        break;
+                    }
+                    Err(flaw) => {
+                        self.refuse(reason(flaw));
+                        break;
+                    }
+                },
+                Phase::Length(_) | Phase::Chunked(_) => match self.scanner.body(&bytes[at..]) {
+                    Ok(n) => at += n,
+                    Err(flaw) => {
+                        let _ = reason(flaw);
+                        self.state = State::Broken;
+                        break;
+                    }
+                },
+            }
+        }
+        at
+    }
+
+    fn note(&mut self) {
+        let names = self.scanner.names();
+        // A connection's requests mostly have the same names.
+        if self.names.as_ref().map_or(&b""[..], HeaderValue::as_bytes) != names {
+            self.names = HeaderValue::from_bytes(names).ok().filter(|names| !names.is_empty());
+        }
+        let upgrade = self.scanner.asks_upgrade();
+        self.requests.lock().seen.push_back(Seen { refused: None, names: self.names.clone(), upgrade });
+    }
+
+    fn refuse(&mut self, reason: Reason) {
+        self.requests.lock().seen.push_back(Seen { refused: Some(reason), ..Seen::default() });
+        self.state = State::Refused(0);
+    }
+
+    /// The first `passed` bytes of what is held may go, and behind them, perhaps, the request that stands for a refused one.
+    fn looked(&mut self, passed: usize) {
+        self.ready = passed;
+        if matches!(self.state, State::Refused(_)) {
+            self.held.truncate(passed);
+            self.held.extend_from_slice(REFUSED);
+            self.ready = self.held.len();
+        }
+    }
+
+    fn look_at_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let passed = self.pass(&held);
+        self.held = held;
+        self.looked(passed);
+    }
+
+    /// Gives what is held and ready.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let n = self.ready.min(buf.remaining());
+        buf.put_slice(&self.held[..n]);
+        self.held.drain(..n);
+        self.ready -= n;
+        if self.held.is_empty() {
+            // Its memory goes, the connection may be idle for long.
+            self.held = Vec::new();
+        }
+    }
+
+    /// Nothing comes. Gives true when that has been so for too long and the request is refused.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let head = self.partial && !self.held.is_empty();
+        if !head && !matches!(self.scanner.phase(), Phase::Length(_) | Phase::Chunked(_)) {
+            self.waiting = None;
+            return Poll::Pending;
+        }
+        let limit = if head { HEAD_TIME } else { BODY_IDLE };
+        if self.waiting.as_ref().is_none_or(|waiting| waiting.head != head) {
+            self.waiting = Some(Waiting { head, moved: false, until: Box::pin(tokio::time::sleep(limit)) });
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        loop {
+            ready!(waiting.until.as_mut().poll(cx));
+            if head {
+                self.refuse(Reason::HeadTimeout);
+                self.looked(0);
+                return Poll::Ready(Ok(()));
+            }
+            if !std::mem::take(&mut waiting.moved) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            waiting.until.as_mut().reset(Instant::now() + limit);
+        }
+    }
+
+    fn moved(&mut self) {
+        match &mut self.waiting {
+            Some(waiting) if waiting.head && !self.partial => self.waiting = None,
+            Some(waiting) => waiting.moved = true,
+            None => {}
+        }
+    }
+}
+
+fn reason(flaw: Flaw) -> Reason {
+    match flaw {
+        Flaw::Malformed(what) => {
+            tracing::debug!(what, "refused a request");
+            Reason::MalformedRequest
+        }
+        Flaw::Authority => Reason::BadAuthority,
+        Flaw::Form => Reason::BadRequest,
+        Flaw::TooLarge => Reason::HeadTooLarge,
+    }
+}
+
+impl<I: AsyncRead + Unpin> Guard<I> {
+    fn poll_requests(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.ready > 0 {
+                self.give(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match self.state {
+                State::Requests => {}
+                State::Tunnel => return self.poll_tunnel(cx, buf),
+                State::Refused(read) => return self.poll_drain(cx, read),
+                State::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            }
+            if self.scanner.phase() == Phase::Upgrade {
+                if ready!(self.poll_answered(cx))? {
+                    continue;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if !self.held.is_empty() && !self.partial {
+                self.look_at_held();
+                continue;
+            }
+            let polled = if self.held.is_empty() { self.poll_fresh(cx, buf) } else { self.poll_held(cx) };
+            match polled {
+                Poll::Ready(Ok(Read::Nothing)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(Read::Some)) => {
+                    self.moved();
+                    if !buf.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => ready!(self.poll_patience(cx))?,
+            }
+        }
+    }
+
+    /// Reads straight to where it is wanted, and takes back what may not pass yet.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<Read>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(Read::Nothing));
+        }
+        let passed = self.pass(read);
+        self.held.extend_from_slice(&read[passed..]);
+        buf.set_filled(before + passed);
+        self.looked(0);
+        Poll::Ready(Ok(Read::Some))
+    }
+
+    /// Reads on in a head that did not come whole.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        let read = ready!(poll_into(&mut self.io, cx, &mut self.held))?;
+        if read == 0 {
+            return Poll::Ready(Ok(Read::Nothing));
+        }
+        self.look_at_held();
+        Poll::Ready(Ok(Read::Some))
+    }
+
+    /// Waits for the answer to a request for another protocol, which wakes us; what comes meanwhile is held, and no more of it
+    /// than one piece. Gives false when the caller has gone.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let agreed = self.requests.lock().agreed.take();
+        match agreed {
+            Some(true) => self.state = State::Tunnel,
+            // What was sent ahead in the belief to be in another protocol must not be read as requests.
+            Some(false) if !self.held.is_empty() => {
+                self.refuse(Reason::MalformedRequest);
+                self.looked(0);
+            }
+            Some(false) => self.scanner.go_on(),
+            None if self.held.is_empty() => {
+                if ready!(poll_into(&mut self.io, cx, &mut self.held))? == 0 {
+                    return Poll::Ready(Ok(false));
+                }
+                return Poll::Pending;
+            }
+            None => return Poll::Pending,
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        self.ready = self.held.len();
+        self.give(buf);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>, mut read: usize) -> Poll<io::Result<()>> {
+        let mut bytes = [0; STEP];
+        while read < MOST_DRAINED {
+            let mut buf = ReadBuf::new(&mut bytes);
+            if ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)).is_err() || buf.filled().is_empty() {
+                break;
+            }
+            read += buf.filled().len();
+            self.state = State::Refused(read);
+        }
+        // The answer ends the connection.
+        Poll::Pending
+    }
+}
+
+/// What came of reading.
+enum Read {
+    /// The end.
+    Nothing,
+    Some,
+}
+
+fn poll_into<I: AsyncRead + Unpin>(io: &mut I, cx: &mut Context<'_>, held: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    let before = held.len();
+    held.resize(before + STEP, 0);
+    let mut buf = ReadBuf::new(&mut held[before..]);
+    let polled = Pin::new(io).poll_read(cx, &mut buf);
+    let read = if polled.is_ready() { buf.filled().len() } else { 0 };
+    held.truncate(before + read);
+    polled.map_ok(|()| read)
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_requests(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

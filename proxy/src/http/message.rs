@@ -1,0 +1,89 @@
+//! What is looked at of an HTTP/2 request before anybody acts on it. Its framing cannot be read in two ways; but it will be
+//! HTTP/1 on its last hop, and there it could.
+
+use http::{HeaderMap, Method, Request, header};
+
+use super::scan::MOST_FIELDS;
+use crate::error::Reason;
+
+/// What HTTP/2 counts for a field besides its bytes.
+const OVERHEAD: usize = 32;
+
+/// Why a request is refused, if it is. `most` is for all of its fields, of which a peer's sidecar may have added some.
+pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Option<Reason> {
+    let headers = request.headers();
+    if headers.len() > MOST_FIELDS + added || size(headers) > most {
+        return Some(Reason::HeadTooLarge);
+    }
+    if request.method() == Method::CONNECT {
+        return Some(Reason::BadRequest);
+    }
+    let uri = request.uri();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let authority = match (uri.authority(), hosts.next()) {
+        (Some(authority), None) => authority.as_str(),
+        (Some(authority), Some(host)) if host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            authority.as_str()
+        }
+        (None, Some(host)) => host.to_str().unwrap_or("@"),
+        _ => "@",
+    };
+    if authority.contains('@') || hosts.next().is_some() {
+        return Some(Reason::BadAuthority);
+    }
+    let one_length = {
+        let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+        let first = lengths.next();
+        first.is_none_or(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit))
+            && lengths.next().is_none()
+    };
+    let target = uri.path().starts_with('/') || (uri.path() == "*" && request.method() == Method::OPTIONS);
+    if !one_length || !target { Some(Reason::MalformedRequest) } else { None }
+}
+
+/// As HTTP/2 counts it: duplicates and pieces of cookies are fields of their own.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 64 * 1024;
+
+    fn verdict(request: http::request::Builder) -> Option<Reason> {
+        refused(&request.body(()).unwrap(), MOST, 0)
+    }
+
+    #[test]
+    fn a_request_that_would_be_ambiguous_in_http_1_is_refused() {
+        let get = || Request::get("http://web/");
+        assert_eq!(verdict(get()), None);
+        assert_eq!(verdict(get().header("host", "WEB")), None);
+        assert_eq!(verdict(get().header("host", "other")), Some(Reason::BadAuthority));
+        assert_eq!(verdict(get().header("host", "web").header("host", "web")), Some(Reason::BadAuthority));
+        assert_eq!(verdict(Request::get("http://a@web/")), Some(Reason::BadAuthority));
+        assert_eq!(verdict(Request::get("/")), Some(Reason::BadAuthority));
+        assert_eq!(verdict(Request::get("/").header("host", "web")), None);
+        assert_eq!(verdict(Request::connect("web:80")), Some(Reason::BadRequest));
+        assert_eq!(verdict(Request::get("*").header("host", "web")), Some(Reason::MalformedRequest));
+        assert_eq!(verdict(Request::options("*").header("host", "web")), None);
+        for length in ["+1", "1, 1", "", "1 "] {
+            assert_eq!(verdict(get().header("content-length", length)), Some(Reason::MalformedRequest), "{length:?}");
+        }
+        let twice = get().header("content-length", "1").header("content-length", "1");
+        assert_eq!(verdict(twice), Some(Reason::MalformedRequest));
+    }
+
+    #[test]
+    fn every_duplicate_counts() {
+        let of = |n: usize, length: usize| {
+            (0..n).fold(Request::get("http://web/"), |request, _| request.header("cookie", "a".repeat(length)))
+        };
+        assert_eq!(verdict(of(MOST_FIELDS, 1)), None);
+        assert_eq!(verdict(of(MOST_FIELDS + 1, 1)), Some(Reason::HeadTooLarge));
+        assert_eq!(verdict(of(50, MOST / 50 - OVERHEAD - 6)), None);
+        assert_eq!(verdict(of(50, MOST / 50 - OVERHEAD - 5)), Some(Reason::HeadTooLarge));
+    }
+}

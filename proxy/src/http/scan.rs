@@ -1,0 +1,409 @@
+//! Reads along as the bytes of HTTP/1 requests come, and finds what two readers could take differently (request smuggling): hyper
+//! is lenient in places, the app behind may be so in others. Only the standard library is used here, so that the fuzz target builds
+//! without the rest of the sidecar.
+
+/// Largest request head.
+pub const MOST_HEAD: usize = 64 * 1024;
+/// Longest request line.
+pub const MOST_LINE: usize = 16 * 1024;
+/// Most fields of a head.
+pub const MOST_FIELDS: usize = 100;
+/// Longest method name.
+const MOST_METHOD: usize = 64;
+/// Bytes of a chunked body's framing: what is behind one chunk's size, and all trailers.
+const MOST_EXTENSION: usize = 256;
+const MOST_TRAILERS: usize = 16 * 1024;
+/// Bytes of names whose case is told.
+const MOST_NAMES: usize = 2048;
+
+/// What is wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is no HTTP, or could be read in two ways.
+    Malformed(&'static str),
+    /// Its authority is missing, said twice, or none.
+    Authority,
+    /// It asks for what no port of ours does.
+    Form,
+    /// Its head is beyond a limit.
+    TooLarge,
+}
+
+/// Where in a message the next byte is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// In a request's head.
+    Head,
+    /// In a body of which so many bytes are to come.
+    Length(u64),
+    /// In a chunked body.
+    Chunked(Chunk),
+    /// Behind a request to go on in another protocol: nothing is to be read until it was answered.
+    Upgrade,
+}
+
+/// Where in a chunked body the next byte is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// In a size of which so many digits were read.
+    Size(u64, u8),
+    /// Behind a size.
+    Extension(u64, u16),
+    /// Before the line feed of a size.
+    SizeEnd(u64),
+    /// In data of which so much is to come.
+    Data(u64),
+    /// Before what ends the data.
+    DataEnd,
+    /// Before the line feed of that.
+    DataFeed,
+    /// At the start of a trailer, or of the end.
+    Trailer,
+    /// In a trailer's name.
+    Name,
+    /// In a trailer's value.
+    Value,
+    /// Before the line feed of a trailer.
+    ValueEnd,
+    /// Before the last line feed.
+    End,
+}
+
+/// Reads along.
+#[derive(Debug)]
+pub struct Scanner {
+    phase: Phase,
+    /// Of a head: up to where there is no line feed, where the line begins that is not whole yet, and what was read so far.
+    searched: usize,
+    line: usize,
+    head: Head,
+    /// What comes behind the body.
+    then: Phase,
+    /// Bytes of trailers so far.
+    trailers: usize,
+    names: Vec<u8>,
+}
+
+/// What was read of a head so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Head {
+    started: bool,
+    old: bool,
+    fields: usize,
+    hosts: usize,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+    asked: bool,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        let (phase, then) = (Phase::Head, Phase::Head);
+        Self { phase, then, searched: 0, line: 0, head: Head::default(), trailers: 0, names: Vec::new() }
+    }
+}
+
+impl Scanner {
+    /// Where the next byte is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The names of the last whole head that are not in lower case, as they were written, in their order and with commas between.
+    pub fn names(&self) -> &[u8] {
+        &self.names
+    }
+
+    /// Whether the last whole head asks to go on in another protocol.
+    pub fn asks_upgrade(&self) -> bool {
+        self.then == Phase::Upgrade
+    }
+
+    /// Takes it that the request for another protocol was answered in this one.
+    pub fn go_on(&mut self) {
+        self.phase = Phase::Head;
+    }
+
+    /// Looks at a head, of which `bytes` is everything from its first byte on. Gives its length once it is whole.
+    ///
+    /// # Errors
+    /// It must not be passed on.
+    pub fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Flaw> {
+        if self.searched == 0 {
+            self.names.clear();
+        }
+        while let Some(n) = bytes[self.searched..].iter().position(|b| *b == b'\n') {
+            let end = self.searched + n;
+            let line = bytes[self.line..end].strip_suffix(b"\r").ok_or(Flaw::Malformed("a line ends without CR"))?;
+            let first = self.line == 0;
+            (self.searched, self.line) = (end + 1, end + 1);
+            if end + 1 > MOST_HEAD {
+                return Err(Flaw::TooLarge);
+            }
+            if !self.head.started {
+                // One empty line in front is what some old clients send behind a body (RFC 9112, 2.2).
+                if line.is_empty() && first {
+                    continue;
+                }
+                self.request_line(line)?;
+                self.head.started = true;
+            } else if line.is_empty() {
+                self.finish()?;
+                return Ok(Some(end + 1));
+            } else {
+                self.field(line)?;
+            }
+        }
+        self.searched = bytes.len();
+        let waiting = bytes.len() - self.line;
+        if bytes.len() >= MOST_HEAD || (!self.head.started && waiting > MOST_LINE + 1) {
+            return Err(Flaw::TooLarge);
+        }
+        Ok(None)
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        if line.len() > MOST_LINE {
+            return Err(Flaw::TooLarge);
+        }
+        let mut words = line.split(|b| *b == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(Flaw::Malformed("a request line is not of three words"));
+        };
+        if method.is_empty() || method.len() > MOST_METHOD || !method.iter().all(|b| is_token(*b)) {
+            return Err(Flaw::Malformed("no method"));
+        }
+        self.head.old = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            _ => return Err(Flaw::Malformed("no version of HTTP/1")),
+        };
+        // Bytes that its sender believes to be in a tunnel must not be read as requests, so nothing is read behind it.
+        if method == b"CONNECT" {
+            return Err(Flaw::Form);
+        }
+        target_fits(method, target)
+    }
+
+    fn field(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        self.head.fields += 1;
+        if self.head.fields > MOST_FIELDS {
+            return Err(Flaw::TooLarge);
+        }
+        let colon = line.iter().position(|b| !is_token(*b)).unwrap_or(line.len());
+        let (name, value) = (&line[..colon], line[colon..].strip_prefix(b":"));
+        let value = value.filter(|_| !name.is_empty()).ok_or(Flaw::Malformed("a field has no name"))?;
+        if !value.iter().all(|b| is_text(*b)) {
+            return Err(Flaw::Malformed("a control character in a field"));
+        }
+        self.remember(name);
+        let value = trim(value);
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.head.hosts += 1,
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                // Any other coding would have to be undone by whoever passes the body on.
+                if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Flaw::Malformed("a transfer coding other than chunked"));
+                }
+                self.head.chunked = true;
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                // An offer of HTTP/2 is passed over.
+                self.head.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let mut words = value.split(|b| *b == b',').map(trim);
+                self.head.asked |= words.any(|word| word.eq_ignore_ascii_case(b"upgrade"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), Flaw> {
+        const FLAW: Flaw = Flaw::Malformed("a length that is none, or two");
+        if self.head.length.is_some() || value.is_empty() || value.len() > 18 {
+            return Err(FLAW);
+        }
+        let digit = |sum: u64, b: &u8| b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0'));
+        self.head.length = Some(value.iter().try_fold(0, digit).ok_or(FLAW)?);
+        Ok(())
+    }
+
+    fn remember(&mut self, name: &[u8]) {
+        if name.iter().any(u8::is_ascii_uppercase) && self.names.len() + name.len() < MOST_NAMES {
+            if !self.names.is_empty() {
+                self.names.push(b',');
+            }
+            self.names.extend_from_slice(name);
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Flaw> {
+        let head = std::mem::take(&mut self.head);
+        (self.searched, self.line, self.trailers) = (0, 0, 0);
+        if head.hosts > 1 {
+            return Err(Flaw::Authority);
+        }
+        if head.chunked && (head.old || head.length.is_some()) {
+            return Err(Flaw::Malformed("a body with two lengths, or chunks in HTTP/1.0"));
+        }
+        self.then = if head.upgrade && head.asked && !head.old { Phase::Upgrade } else { Phase::Head };
+        self.phase = match head.length {
+            Some(length) if length > 0 => Phase::Length(length),
+            _ if head.chunked => Phase::Chunked(Chunk::Size(0, 0)),
+            _ => self.then,
+        };
+        Ok(())
+    }
+
+    /// Looks at bytes of a body. Gives how many of them are its.
+    ///
+    /// # Errors
+    /// They must not be passed on.
+    pub fn body(&mut self, bytes: &[u8]) -> Result<usize, Flaw> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.phase {
+                Phase::Head | Phase::Upgrade => break,
+                Phase::Length(left) => {
+                    let n = take(left, bytes.len() - at);
+                    at += n;
+                    self.phase = if left == n as u64 { self.then } else { Phase::Length(left - n as u64) };
+                }
+                Phase::Chunked(Chunk::Data(left)) => {
+                    let n = take(left, bytes.len() - at);
+                    at += n;
+                    let left = left - n as u64;
+                    self.phase = Phase::Chunked(if left == 0 { Chunk::DataEnd } else { Chunk::Data(left) });
+                }
+                Phase::Chunked(chunk) => {
+                    self.phase = self.framing(chunk, bytes[at])?;
+                    at += 1;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// One byte of what is around the data of chunks.
+    fn framing(&mut self, chunk: Chunk, byte: u8) -> Result<Phase, Flaw> {
+        const FLAW: Flaw = Flaw::Malformed("chunks that are none");
+        let next = match (chunk, byte) {
+            (Chunk::Size(..), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => digit(chunk, byte).ok_or(FLAW)?,
+            (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(size),
+            (Chunk::Size(size, 1..), b';') => Chunk::Extension(size, 0),
+            (Chunk::Extension(size, _), b'\r') => Chunk::SizeEnd(size),
+            (Chunk::Extension(size, n), _) if is_text(byte) && usize::from(n) < MOST_EXTENSION => {
+                Chunk::Extension(size, n + 1)
+            }
+            (Chunk::SizeEnd(0), b'\n') => Chunk::Trailer,
+            (Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
+            (Chunk::DataEnd, b'\r') => Chunk::DataFeed,
+            (Chunk::DataFeed, b'\n') => Chunk::Size(0, 0),
+            (Chunk::Trailer, b'\r') => Chunk::End,
+            (Chunk::Trailer | Chunk::Name, _) if is_token(byte) => Chunk::Name,
+            (Chunk::Name, b':') => Chunk::Value,
+            (Chunk::Value, b'\r') => Chunk::ValueEnd,
+            (Chunk::Value, _) if is_text(byte) => Chunk::Value,
+            (Chunk::ValueEnd, b'\n') => Chunk::Trailer,
+            (Chunk::End, b'\n') => return Ok(self.then),
+            _ => return Err(FLAW),
+        };
+        if matches!(next, Chunk::Name | Chunk::Value | Chunk::ValueEnd) {
+            self.trailers += 1;
+            if self.trailers > MOST_TRAILERS {
+                return Err(Flaw::TooLarge);
+            }
+        }
+        Ok(Phase::Chunked(next))
+    }
+}
+
+fn digit(chunk: Chunk, byte: u8) -> Option<Chunk> {
+    let Chunk::Size(size, digits @ 0..16) = chunk else { return None };
+    let value = (byte as char).to_digit(16)?;
+    // Sixteen digits fill 64 bits exactly; a size that large is nobody's, and sums of it would wrap.
+    let size = size.checked_mul(16)?.checked_add(u64::from(value)).filter(|size| *size < 1 << 62)?;
+    Some(Chunk::Size(size, digits + 1))
+}
+
+fn take(left: u64, there: usize) -> usize {
+    usize::try_from(left).map_or(there, |left| left.min(there))
+}
+
+/// What a name or method may consist of (RFC 9110, 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What a value may consist of: no control character but the tab.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Whether a target has one of the four forms (RFC 9112, 3.2), each where it may stand.
+fn target_fits(method: &[u8], target: &[u8]) -> Result<(), Flaw> {
+    const FLAW: Flaw = Flaw::Malformed("no form of a target");
+    if target == b"*" {
+        return if method == b"OPTIONS" { Ok(()) } else { Err(FLAW) };
+    }
+    if target.starts_with(b"/") {
+        return path_fits(target);
+    }
+    let scheme = target.windows(3).position(|three| three == b"://").ok_or(FLAW)?;
+    let (scheme, rest) = (&target[..scheme], &target[scheme + 3..]);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(FLAW);
+    }
+    let (authority, path) = rest.split_at(rest.iter().position(|b| b"/?#".contains(b)).unwrap_or(rest.len()));
+    authority_fits(authority)?;
+    if path.is_empty() || path.starts_with(b"/") { path_fits(path) } else { Err(FLAW) }
+}
+
+/// What passes here is a path to the library that reads it next, and is changed by nobody: what is a fragment to one reader
+/// and a part of the path to another is refused.
+fn path_fits(target: &[u8]) -> Result<(), Flaw> {
+    let query = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+    let fits = |b: &u8| matches!(b, b'!' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80..);
+    let (path, query) = target.split_at(query);
+    let whole = path.iter().all(fits) && query.iter().all(|b| fits(b) || *b == b'?');
+    // Not allowed, but some clients send what their user has typed.
+    let utf8 = target.is_ascii() || std::str::from_utf8(target).is_ok();
+    if whole && utf8 { Ok(()) } else { Err(Flaw::Malformed("a character that no target has")) }
+}
+
+/// A host, or an address in brackets, and perhaps a port.
+fn authority_fits(authority: &[u8]) -> Result<(), Flaw> {
+    let (host, port) = match authority {
+        [b'[', rest @ ..] => {
+            let end = rest.iter().position(|b| *b == b']').ok_or(Flaw::Authority)?;
+            if !rest[..end].iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) {
+                return Err(Flaw::Authority);
+            }
+            (&rest[..end], &rest[end + 1..])
+        }
+        _ => authority.split_at(authority.iter().position(|b| *b == b':').unwrap_or(authority.len())),
+    };
+    let named = authority.starts_with(b"[") || host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+    let numbered = match port {
+        [] => true,
+        [b':', digits @ ..] => !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if named && numbered && !host.is_empty() { Ok(()) } else { Err(Flaw::Authority) }
+}
+
+#[cfg(test)]
+mod tests;

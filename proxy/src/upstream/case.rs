@@ -1,0 +1,254 @@
+//! The case of HTTP/1 field names. HTTP/2 between the sidecars has lower case alone, so a message's names travel once more, as they
+//! were written, in a header of ours, and are written like that again by the last HTTP/1 hop. The table of HPACK makes a byte of
+//! it from the second message on.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Between sidecars only: it is taken off every message that comes from elsewhere or goes there.
+pub const CASE_HEADER: HeaderName = HeaderName::from_static("leno-header-case");
+
+/// Most bytes of names. What is longer is passed on in lower case.
+const MOST_NAMES: usize = 2048;
+/// Lists that a worker remembers. Apps have a handful; whoever sends ever new ones makes all be forgotten.
+const MOST_LISTS: usize = 256;
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<HeaderValue, Extensions>> = RefCell::default();
+}
+
+/// Takes the names off a message. `extensions` are then what makes hyper write them as they were.
+pub fn restore(headers: &mut HeaderMap, extensions: &mut Extensions) {
+    let Some(names) = headers.remove(CASE_HEADER) else { return };
+    if names.len() > MOST_NAMES {
+        return;
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= MOST_LISTS && !known.contains_key(&names) {
+            known.clear();
+        }
+        extensions.extend(known.entry(names).or_insert_with_key(made).clone());
+    });
+}
+
+/// What hyper keeps of a message's names is its own secret, so it is given a message that has them.
+fn made(names: &HeaderValue) -> Extensions {
+    let token = |name: &&[u8]| {
+        !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    };
+    let (mut head, mut framed) = (b"GET / HTTP/1.1\r\n".to_vec(), false);
+    for name in names.as_bytes().split(|b| *b == b',').filter(token) {
+        let value: &[u8] = match &name.to_ascii_lowercase()[..] {
+            b"content-length" | b"transfer-encoding" if framed => continue,
+            b"content-length" => b"0",
+            b"transfer-encoding" => b"chunked",
+            _ => b"",
+        };
+        framed |= !value.is_empty();
+        head.extend([name, b": ", value, b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    let kept = Rc::new(RefCell::new(Extensions::new()));
+    let keep = kept.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        *keep.borrow_mut() = std::mem::take(request.extensions_mut());
+        std::future::ready(Ok::<_, Infallible>(Response::new(Empty::<&[u8]>::new())))
+    });
+    // All of it is there, so one look is enough.
+    let io = TokioIo::new(tokio::io::join(&head[..], tokio::io::sink()));
+    let connection =
+        hyper::server::conn::http1::Builder::new().preserve_header_case(true).serve_connection(io, service);
+    let _ = std::pin::pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
+    let mut extensions = kept.take();
+    extensions.remove::<hyper::upgrade::OnUpgrade>();
+    extensions
+}
+
+/// Hears the names of an answer's fields on its connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listener(Arc<Mutex<Heard>>);
+
+/// Both ends are of one thread, so the lock is never waited for; hyper's upgraded connections have to be `Send`.
+#[derive(Debug, Default)]
+struct Heard {
+    /// An answer's head is to come.
+    listening: bool,
+    /// What came of it, when it did not come whole.
+    head: Vec<u8>,
+    names: Option<HeaderValue>,
+}
+
+impl Listener {
+    /// A request is sent.
+    pub(super) fn listen(&self) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.listening = true;
+        heard.head = Vec::new();
+    }
+
+    /// Its answer has come.
+    pub(super) fn names(&self) -> Option<HeaderValue> {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut heard.listening) { None } else { heard.names.clone() }
+    }
+
+    fn hear(&self, bytes: &[u8]) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = &mut *heard;
+        if !heard.listening {
+            return;
+        }
+        let all = if heard.head.is_empty() {
+            bytes
+        } else {
+            heard.head.extend_from_slice(bytes);
+            &heard.head
+        };
+        match head_of(all) {
+            Some(head) => {
+                heard.listening = false;
+                heard.names = names_of(head, heard.names.take());
+                heard.head = Vec::new();
+            }
+            // A large one is passed on in lower case.
+            None if all.len() > MOST_HEARD => (heard.listening, heard.names, heard.head) = (false, None, Vec::new()),
+            None if heard.head.is_empty() => heard.head = bytes.to_vec(),
+            None => {}
+        }
+    }
+}
+
+/// Largest head that is listened to.
+const MOST_HEARD: usize = 16 * 1024;
+
+/// The lines of the final answer's head, if it has come whole.
+fn head_of(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 2;
+        let head = &bytes[..end];
+        let interim = head.get(8..10).is_some_and(|code| code == b" 1") && head.get(9..12) != Some(b"101");
+        if !interim {
+            return Some(head);
+        }
+        bytes = &bytes[end + 2..];
+    }
+}
+
+fn names_of(head: &[u8], last: Option<HeaderValue>) -> Option<HeaderValue> {
+    let mut names: Vec<u8> = Vec::with_capacity(128);
+    for line in head.split(|b| *b == b'\n').skip(1) {
+        let name = &line[..line.iter().position(|b| *b == b':').unwrap_or(0)];
+        if name.iter().any(u8::is_ascii_uppercase) && names.len() + name.len() < MOST_NAMES {
+            if !names.is_empty() {
+                names.push(b',');
+            }
+            names.extend_from_slice(name);
+        }
+    }
+    match last {
+        // A connection's answers mostly have the same names.
+        Some(last) if last.as_bytes() == names => Some(last),
+        _ if names.is_empty() => None,
+        _ => HeaderValue::from_bytes(&names).ok(),
+    }
+}
+
+/// A connection to an app whose answers are listened to.
+#[derive(Debug)]
+pub struct Heeded<I> {
+    io: I,
+    listener: Listener,
+}
+
+impl<I> Heeded<I> {
+    pub(super) fn new(io: I, listener: Listener) -> Self {
+        Self { io, listener }
+    }
+
+    /// The connection itself.
+    pub fn into_inner(self) -> I {
+        self.io
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Heeded<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        this.listener.hear(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Heeded<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_an_answer_are_heard_however_it_arrives() {
+        let text = b"HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: a:b\r\nx-b: 1\r\nX-C:2\r\n\r\nX-Body: 1\r\n\r\n";
+        for piece in [1, 7, 1000] {
+            let listener = Listener::default();
+            listener.listen();
+            text.chunks(piece).for_each(|part| listener.hear(part));
+            assert_eq!(listener.names().unwrap(), "Content-Type,X-C", "in pieces of {piece}");
+        }
+        let listener = Listener::default();
+        listener.listen();
+        listener.hear(&[b'a'; MOST_HEARD + 1]);
+        assert_eq!(listener.names(), None);
+        assert!(listener.0.lock().unwrap().head.is_empty());
+    }
+
+    #[test]
+    fn a_worker_remembers_a_bounded_number_of_lists() {
+        for n in 0..3 * MOST_LISTS {
+            let mut headers = HeaderMap::new();
+            headers.insert(CASE_HEADER, HeaderValue::from_str(&format!("X-{n},Content-Length,, :")).unwrap());
+            let mut extensions = Extensions::new();
+            restore(&mut headers, &mut extensions);
+            assert!(headers.is_empty() && extensions.len() == 1);
+        }
+        KNOWN.with_borrow(|known| assert!(known.len() <= MOST_LISTS));
+    }
+}
