@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use diff::{Action, Change};
+pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{
     AllowedFrom, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener, ListenerSet,
     ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
-pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use names::{Kind, Name, ObjectKey};
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,

@@ -115,7 +115,7 @@ impl Outbound {
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             if matches!(&answer, Ok(answer) if answer.status().is_redirection()) {
                 self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), grpc);
             }
@@ -234,7 +234,7 @@ impl Outbound {
         let split = port.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, false)?.clone();
         let drawn = split.draw();
         let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
-        if let Some(answer) = chain.answer(&parts, || front(&parts, &port)) {
+        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
         }
         let (_, cluster) = drawn?;
@@ -311,8 +311,12 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-/// A request of the local app is plain, and came to the port that it names, else to its destination's.
-fn front(parts: &request::Parts, port: &LocalPort) -> Front {
+/// A request of the local app is plain, and came to the port that it names, else to its destination's. One of a Gateway's client
+/// came to the listener's port, whatever it names: there may be a port forwarded in between.
+fn front(via: &Via, parts: &request::Parts, port: &LocalPort) -> Front {
+    if let Via::Gateway(edge) = via {
+        return edge.front();
+    }
     Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
 }
 
