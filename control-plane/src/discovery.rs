@@ -5,6 +5,7 @@
 
 mod addresses;
 mod attach;
+mod backend_tls;
 mod backends;
 mod convert;
 mod engine;
@@ -17,8 +18,10 @@ mod table;
 mod task;
 mod virtual_addresses;
 mod world;
+mod written_endpoints;
 
 pub use engine::Engine;
+pub use gateways::version as gateway_version;
 pub use resource::{Resource, ResourceType, Version};
 pub use task::{Record, spawn};
 pub use world::World;

@@ -245,3 +245,6 @@ fn duplicate(object: &Object, places: &[Problem]) -> Problem {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod gateway_tests;

@@ -8,6 +8,8 @@ mod cli;
 mod compose;
 mod control_plane_loss;
 mod demo;
+mod gateway_cases;
+mod gateway_status;
 mod identity;
 mod ingress;
 mod intercept;

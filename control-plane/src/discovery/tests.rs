@@ -1,6 +1,7 @@
 //! What discovery promises.
 
 mod gateways;
+mod plain_endpoints;
 mod transparent;
 
 use std::sync::Arc;
