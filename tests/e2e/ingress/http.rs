@@ -227,6 +227,50 @@ async fn backends_in_the_mesh_are_reached_over_its_own_tls_by_http1_and_http2() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_keeps_the_listeners_scheme_and_port() {
+    let (mesh, ca) = (Mesh::start().await, Ca::new());
+    let _apps = apps(&mesh, ["web"]).await;
+    let redirect = "    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.org}}]\n";
+    let bare = route("bare", "", &[], redirect, "web")
+        .replace("  - backendRefs: [{name: web, port: 80}]\n    filters", "  - filters");
+    let yaml = gateway(
+        &[
+            "{name: http, port: 80, protocol: HTTP}",
+            "{name: other, port: 8080, protocol: HTTP}",
+            "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: shop}]}}",
+        ],
+        "",
+    );
+    mesh.apply(&(ca.pair(&["shop.example.com"]).secret("shop") + &yaml + &bare)).await;
+    let edge = edge(&mesh, &[80, 8080, 443]).await;
+    let tls = Tls::new(&ca);
+    let host = "shop.example.com";
+    let location = |reply: leno_tests::Reply| reply.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(location(answers(edge.gateway(80), host, "/a", 302).await), "http://example.org/a");
+    assert_eq!(location(answers(edge.gateway(8080), host, "/a", 302).await), "http://example.org:8080/a");
+    assert_eq!(location(tls.answers(edge.gateway(443), host, "/a", 302).await), "https://example.org/a");
+    // What the client calls the port is not the port that it came to.
+    assert_eq!(location(get(edge.gateway(80), "shop.example.com:9999", "/a").await.unwrap()), "http://example.org/a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_are_written_down_are_backends() {
+    let mesh = Mesh::start().await;
+    let app = HttpApp::start("written").await;
+    let yaml = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: written, namespace: default}}\nspec:\n  \
+         ports: [{{name: main, port: 80}}]\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: written-1, namespace: default, labels: {{kubernetes.io/service-name: written}}}}\naddressType: IPv4\n\
+         ports: [{{name: main, port: {}}}]\nendpoints: [{{addresses: [127.0.0.1]}}]\n---\n",
+        app.addr().port()
+    );
+    let http = gateway(&["{name: http, port: 80, protocol: HTTP}"], "");
+    mesh.apply(&(yaml + &http + &route("written", "", &[], "", "written"))).await;
+    let edge = edge(&mesh, &[80]).await;
+    assert_eq!(answers(edge.gateway(80), "a", "/", 200).await.text(), "written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_is_routed_by_its_methods() {
     if !tools::python_has("grpc") {
         return tools::skip("python3 has no grpcio");
