@@ -15,6 +15,7 @@ mod gateway_cases;
 mod gateway_status;
 mod health_checks;
 mod identity;
+mod ingress;
 mod intercept;
 mod job;
 mod lifecycle;

@@ -362,16 +362,13 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-/// A request of the local app is plain, and came to the port that it names, else to its destination's; a client's came to the
-/// port of the Gateway, whatever it names.
+/// A request of the local app is plain, and came to the port that it names, else to its destination's. One of a Gateway's client
+/// came to the listener's port, whatever it names: there may be a port forwarded in between.
 fn front(via: &Via, parts: &request::Parts, port: &LocalPort) -> Front {
-    match via {
-        Via::Gateway(edge) => {
-            let scheme = if edge.address.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
-            Front { scheme, port: edge.address.port }
-        }
-        _ => Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) },
+    if let Via::Gateway(edge) = via {
+        return edge.front();
     }
+    Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
 }
 
 /// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.

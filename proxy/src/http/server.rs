@@ -44,6 +44,9 @@ const MOST_PEER_STREAMS: u32 = 20_000;
 /// short resets bursts of them, and all of its other calls would fail with the connection; clients are the own app or have
 /// proven who they are, so the bound is one for memory and not for suspicion.
 const MOST_RESETS: usize = 1000;
+/// The same for clients that are not in the mesh, of whom anything may be suspected.
+const MOST_STRANGER_STREAMS: u32 = 256;
+const MOST_STRANGER_RESETS: usize = 100;
 /// A peer that answers no ping for this long is gone. One whose head or frame does not come whole cannot answer either, so this is
 /// HTTP/2's limit for slow heads, too.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,6 +66,7 @@ pub enum Protocol {
 pub struct Server {
     drain: DrainWatch,
     streams: u32,
+    resets: usize,
     head: usize,
     added: usize,
     /// Where refused requests are counted.
@@ -72,12 +76,17 @@ pub struct Server {
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_STREAMS, head: MOST_HEAD, added: 0, metrics: None }
+        Self { drain, streams: MOST_STREAMS, resets: MOST_RESETS, head: MOST_HEAD, added: 0, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
     pub fn for_peers(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD, added: MOST_ADDED, metrics: None }
+        Self { streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD, added: MOST_ADDED, ..Self::new(drain) }
+    }
+
+    /// As [`Self::new`], for clients that are not in the mesh.
+    pub fn for_strangers(drain: DrainWatch) -> Self {
+        Self { streams: MOST_STRANGER_STREAMS, resets: MOST_STRANGER_RESETS, ..Self::new(drain) }
     }
 
     /// Counts what is refused.
@@ -186,7 +195,7 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.streams)
-            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_pending_accept_reset_streams(self.resets)
             .max_header_list_size(u32::try_from(MOST_DECODED).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)

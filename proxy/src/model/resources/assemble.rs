@@ -171,8 +171,8 @@ fn cluster(
     let tls = service.port(port).and_then(|p| p.backend_tls.as_ref()).map(|tls| held.with_client(tls));
     let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port, tls.as_ref())).unwrap_or_default();
     let protocol = match service.port(port).map(|p| p.protocol).unwrap_or_default() {
-        // Nobody said what is inside of its TLS, and HTTP/1.1 is what every server there has.
-        AppProtocol::Detect if tls.is_some() => AppProtocol::Http1,
+        // Nobody said what is inside of its TLS (`https`, `wss`), and HTTP/1.1 is what every server there has.
+        AppProtocol::Detect | AppProtocol::Tcp if tls.is_some() => AppProtocol::Http1,
         protocol => protocol,
     };
     let cluster = Arc::new(Cluster {

@@ -128,3 +128,6 @@ fn tls_routes(
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;
