@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -30,6 +30,10 @@ pub enum Behaviour {
     Status(u16),
     /// [`Answer`](Self::Answer) after a while.
     Delay(Duration),
+    /// [`Answer`](Self::Answer) with these headers.
+    Headers(Vec<(&'static str, &'static str)>),
+    /// A gRPC answer: no message, and the status 0 in the trailers.
+    Grpc,
     /// Resets the connection before the first byte of an answer.
     ResetBefore,
     /// Resets the connection in the middle of the answer's body.
@@ -49,6 +53,18 @@ pub struct Seen {
     pub id: Option<String>,
     /// Length of its body.
     pub body: usize,
+    /// The host that it names.
+    pub host: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
+impl Seen {
+    /// All values of a header as one list.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let values: Vec<_> = self.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
 }
 
 struct State {
@@ -162,7 +178,9 @@ async fn answer(
     let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
     let id = head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    lock(&state.seen).push(Seen { at, method: head.method, path, id, body: body.len() });
+    let named = head.uri.authority().map(ToString::to_string);
+    let host = named.or_else(|| Some(head.headers.get("host")?.to_str().ok()?.to_owned())).unwrap_or_default();
+    lock(&state.seen).push(Seen { at, method: head.method, path, id, body: body.len(), host, headers: head.headers });
     let behaviour = lock(&state.behaviour).clone();
     let name = full(&state.name);
     match behaviour {
@@ -171,6 +189,22 @@ async fn answer(
         Behaviour::Delay(time) => {
             tokio::time::sleep(time).await;
             Ok(Response::new(name))
+        }
+        Behaviour::Headers(headers) => {
+            let mut response = Response::new(name);
+            for (name, value) in headers {
+                response.headers_mut().append(name, HeaderValue::from_static(value));
+            }
+            Ok(response)
+        }
+        Behaviour::Grpc => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            let frames = tokio_stream::iter([Ok(Frame::trailers(trailers))]);
+            let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            response.headers_mut().insert("x-app", HeaderValue::from_str(&state.name).expect("a name"));
+            Ok(response)
         }
         Behaviour::ResetBefore => {
             linger_zero(&socket);

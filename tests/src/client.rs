@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Longest wait for one answer.
@@ -51,7 +53,15 @@ impl ProxyConnection {
     /// Speaks over `stream`.
     pub async fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Self::over_io(stream).await
+    }
+
+    /// Speaks over a connection of any kind.
+    pub async fn over_io<I>(io: I) -> Result<Self>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         tokio::spawn(connection);
         Ok(Self { sender })
     }
@@ -87,6 +97,24 @@ pub fn request(method: Method, uri: &str, headers: &[(&str, &str)], body: impl I
 /// One request over a connection of its own to the proxy port `proxy`.
 pub async fn send(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply> {
     ProxyConnection::open(proxy).await?.send(request).await
+}
+
+/// One request by HTTP/2 with prior knowledge, over a connection of its own to the proxy port `proxy`.
+pub async fn send_http2(proxy: SocketAddr, mut request: Request<Full<Bytes>>) -> Result<Reply> {
+    // Its host is its authority.
+    request.headers_mut().remove(header::HOST);
+    let stream = TcpStream::connect(proxy).await.with_context(|| format!("connect to {proxy}"))?;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let exchange = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await.context("the answer's body")?;
+        // What a gRPC caller looks for stands in either.
+        let mut headers = head.headers;
+        headers.extend(body.trailers().cloned().unwrap_or_default());
+        Ok(Reply { status: head.status.as_u16(), headers, body: body.to_bytes() })
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
 }
 
 /// GET `uri` through the proxy port `proxy`.

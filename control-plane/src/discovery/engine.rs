@@ -17,8 +17,10 @@ use super::sidecar_config::Inputs;
 use super::virtual_addresses::VirtualAddresses;
 use super::world::Edit;
 use super::written_endpoints::Slices;
-use super::{Globals, Resource, ResourceType, World, convert, implicit};
-use crate::model::{Backend, Committed, HttpRoute, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload};
+use super::{Globals, Resource, ResourceType, World, convert, implicit, inbound};
+use crate::model::{
+    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload,
+};
 use crate::registry::Live;
 
 /// What a change may have altered.
@@ -149,7 +151,11 @@ impl Engine {
         }
         for name in changed(&old.traffic_policies, &new.traffic_policies, PartialEq::eq) {
             let policies = [old.traffic_policies.get(name), new.traffic_policies.get(name)].into_iter().flatten();
-            touched.services.extend(policies.flat_map(|p| &p.targets).map(|target| Name::new(&name.namespace, target)));
+            touched
+                .services
+                .extend(policies.clone().flat_map(|p| &p.targets).map(|target| Name::new(&name.namespace, target)));
+            let routes = policies.flat_map(|p| &p.routes);
+            touched.routes.extend(routes.map(|target| (target.kind, Name::new(&name.namespace, &target.name))));
         }
         touched.services.extend(self.backend_policies.update(&new));
         touched.endpoints.extend(self.slices.update(&new));
@@ -295,7 +301,13 @@ impl Engine {
             return;
         }
         let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
-        let inputs = Inputs::of(&self.mesh, namespaces.into_iter());
+        let checks = super::health_checks::of(&self.services, &self.attachments);
+        let mut inputs = Inputs::of(&self.mesh, namespaces.into_iter(), checks);
+        for service in self.services.values() {
+            if let Some(policy) = inbound::policy(&self.mesh, &self.attachments, service) {
+                inputs.inbound.entry(service.name.namespace.clone()).or_default().push(policy);
+            }
+        }
         if inputs != self.configured || bundle_changed {
             let (base, own) = inputs.resources(globals);
             edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(base));
@@ -310,7 +322,13 @@ impl Engine {
         let rules = route.rules.iter();
         let checked: Vec<_> = rules.map(|rule| backends::check(self.known(), kind, name, &rule.backends)).collect();
         let mirror = |backend: &Backend| backends::invalid_reason(self.known(), kind, name, backend).to_owned();
-        Some(Resource::encode(&convert::http_route(route, &checked, &mirror)))
+        let said = |rule: &HttpRule| {
+            let mut all = self.attachments.of_rule(kind, name, &rule.name).into_iter();
+            let mut first = all.next()?.clone();
+            all.for_each(|other| first.fill(other));
+            Some(convert::resilience::resilience(&first))
+        };
+        Some(Resource::encode(&convert::http_route(route, &checked, &mirror, said)))
     }
 
     fn tcp_route(&self, name: &Name) -> Option<Resource> {

@@ -2,6 +2,8 @@
 
 mod gateways;
 mod plain_endpoints;
+mod resilience;
+mod routes;
 mod transparent;
 
 use std::sync::Arc;

@@ -75,6 +75,11 @@ impl HttpMatch {
             && self.query.iter().all(|(name, wanted)| query_holds(query, name, wanted))
     }
 
+    /// Whether it asks for the host that a request names, which is no header of HTTP/2.
+    pub fn asks_for_host(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name == http::header::HOST)
+    }
+
     /// Where a match stands among others: the smaller key is looked at first. Ties go to the older route, see
     /// [`super::snapshot`]. A regular expression stands between exact and prefix, which the specification leaves open.
     pub fn precedence(&self) -> impl Ord + use<> {
@@ -101,7 +106,8 @@ impl HttpMatch {
 }
 
 impl PathMatch {
-    fn holds(&self, path: &str) -> bool {
+    /// Whether a path matches.
+    pub fn holds(&self, path: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == path,
             Self::Prefix(prefix) => {

@@ -12,15 +12,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header, request};
 use tokio::time::Instant;
 
 use super::authority::{self, ServiceAddress};
+use crate::balance::arms;
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
     self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
-    Snapshot, Target,
+    Snapshot, Target, mix,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
@@ -77,9 +78,13 @@ pub struct LocalPort {
     pub protocol: AppProtocol,
     /// The budget of all requests to it.
     pub budget: Rc<RetryBudget>,
+    /// Set where a request's hash decides among weighted backends: by what it is hashed.
+    pub sticky: Option<Arc<Policy>>,
     /// What its connections have shown, where nobody said what the app speaks.
     pub learned: Rc<Learned>,
     routed: bool,
+    /// Whether any match asks for the Host.
+    matches_host: bool,
     candidates: Vec<(Candidate, Rc<Split>)>,
     /// Where a Gateway's request goes that none of the above matches: the routes of a less specific hostname.
     less_specific: Option<Rc<LocalPort>>,
@@ -264,12 +269,15 @@ impl Router {
         }
         let own = self.own(&port.own);
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
+        let sticky = port.own.policy.balancing.sticky_splits.then(|| port.own.policy.clone());
         Some(Rc::new(LocalPort {
+            sticky,
             number: port.number,
             protocol: port.protocol,
             budget,
             learned,
             routed: port.routed,
+            matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
             less_specific: None,
             tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
@@ -282,11 +290,13 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
+            sticky: None,
             number: cluster.port,
             protocol: cluster.protocol,
             budget,
             learned,
             routed: false,
+            matches_host: false,
             candidates: Vec::new(),
             less_specific: None,
             tcp: own.clone(),
@@ -363,6 +373,21 @@ fn remember<K: std::hash::Hash + Eq, V>(memory: &RefCell<HashMap<K, V>>, key: K,
 }
 
 impl LocalPort {
+    /// The rule that a request falls under, whose host stands in its URI alone.
+    ///
+    /// # Errors
+    /// As [`Self::select`].
+    pub fn rule(&self, parts: &mut request::Parts, grpc: bool) -> Result<&Rc<Split>, Reason> {
+        let host = parts.uri.authority().filter(|_| self.matches_host).map(|host| HeaderValue::from_str(host.as_str()));
+        let Some(Ok(host)) = host else {
+            return self.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc);
+        };
+        parts.headers.insert(header::HOST, host);
+        let found = self.select(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, grpc);
+        parts.headers.remove(header::HOST);
+        found
+    }
+
     /// The rule that a request falls under.
     ///
     /// # Errors
@@ -398,6 +423,11 @@ impl LocalPort {
 }
 
 impl Split {
+    /// What is counted for the first service that it mirrors to.
+    pub fn mirrored(&self) -> Option<&Rc<ServiceMetrics>> {
+        self.mirrors.first().map(|mirror| &mirror.cluster.metrics)
+    }
+
     /// What one of its filters mirrors to.
     pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
         self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))
@@ -412,15 +442,41 @@ impl Split {
             return Err(Reason::NoBackend);
         }
         let mut at = if self.backends.len() == 1 { 0 } else { fastrand::u32(..self.total) };
-        for (index, (weight, target)) in self.backends.iter().enumerate() {
+        for (index, (weight, _)) in self.backends.iter().enumerate() {
             if at < *weight {
-                return match target {
-                    LocalTarget::Cluster(cluster) => Ok((index, cluster)),
-                    LocalTarget::Invalid => Err(Reason::InvalidBackend),
-                };
+                return self.at(index);
             }
             at -= weight;
         }
         Err(Reason::NoBackend)
+    }
+
+    /// As [`Self::draw`], where a request's hash decides: with other weights only those move that have to.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn draw_by(&self, key: u64) -> Result<(usize, &Rc<LocalCluster>), Reason> {
+        let arms = self.backends.iter().enumerate().map(|(index, (weight, target))| match target {
+            LocalTarget::Cluster(cluster) => (cluster.id, *weight),
+            LocalTarget::Invalid => (mix(index as u64), *weight),
+        });
+        // The key picks the endpoint, too: the two must have nothing to do with each other.
+        self.at(arms::arm(mix(key), arms).ok_or(Reason::NoBackend)?)
+    }
+
+    /// The backend of this identity, whatever its weight: a session lasts beyond it (GEP-1619).
+    pub fn backend(&self, id: u64) -> Option<(usize, &Rc<LocalCluster>)> {
+        self.backends.iter().enumerate().find_map(|(index, (_, target))| match target {
+            LocalTarget::Cluster(cluster) if cluster.id == id => Some((index, cluster)),
+            _ => None,
+        })
+    }
+
+    fn at(&self, index: usize) -> Result<(usize, &Rc<LocalCluster>), Reason> {
+        match self.backends.get(index) {
+            Some((_, LocalTarget::Cluster(cluster))) => Ok((index, cluster)),
+            Some((_, LocalTarget::Invalid)) => Err(Reason::InvalidBackend),
+            None => Err(Reason::NoBackend),
+        }
     }
 }

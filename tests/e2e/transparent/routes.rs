@@ -63,3 +63,56 @@ async fn a_canary_moves_the_traffic_of_apps_that_know_nothing_of_it() {
     let stream = netns::connect(&caller, SocketAddr::new(v1.v4().into(), PORT)).await.unwrap();
     assert_eq!(client::get_over(stream, "/").await.unwrap().text(), "v1");
 }
+
+const FILTERS: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: default}
+spec:
+  parentRefs: [{kind: Service, group: \"\", name: web}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /old}}]
+    filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]
+  - matches: [{path: {type: PathPrefix, value: /away}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.org, statusCode: 301}}]
+  - matches: [{path: {type: PathPrefix, value: /a}}]
+    filters:
+    - {type: URLRewrite, urlRewrite: {hostname: other.example.org, path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: web-v2, port: 8080}}}
+    backendRefs: [{name: web, port: 8080}]
+";
+
+/// What the proxy port does with them, `conformance` tries.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_hold_for_the_connections_of_apps_that_know_nothing_of_them() {
+    require_netns!();
+    let mut mesh = NetMesh::start().await;
+    let [caller, v1, v2] = ["caller", "v1", "v2"].map(|name| mesh.host(name));
+    let [real, copy] = [app(&v1, "v1"), app(&v2, "v2")];
+    let _sidecars = [
+        mesh.sidecar(&v1, "web").await.start().await,
+        mesh.sidecar(&v2, "web-v2").await.start().await,
+        mesh.sidecar(&caller, "caller").await.start().await,
+    ];
+    mesh.connected(3).await;
+    let web = SocketAddr::new(resolve_one(&caller, 4, "web").await, PORT);
+    let get = async |path: &str| {
+        let stream = netns::connect(&caller, web).await.ok()?;
+        client::get_over(stream, path).await.ok()
+    };
+    eventually("web is reached", DEADLINE, async || (get("/").await?.status == 200).then_some(())).await;
+    mesh.apply(FILTERS).await;
+    real.forget();
+    for (path, status, location) in [
+        ("/old/c%2Fd?q=1", 302, format!("http://{web}/new/c%2Fd?q=1")),
+        ("/away", 301, format!("http://example.org:{PORT}/away")),
+    ] {
+        let reply = get(path).await.unwrap();
+        assert_eq!((reply.status, reply.headers["location"].to_str().unwrap()), (status, location.as_str()));
+    }
+    assert_eq!(real.count(), 0);
+    assert_eq!(get("/a/c%2Fd?q=1").await.unwrap().text(), "v1");
+    let seen = real.seen().remove(0);
+    assert_eq!((seen.host.as_str(), seen.path.as_str()), ("other.example.org", "/b/c%2Fd?q=1"));
+    eventually("the mirror has it", DEADLINE, async || (copy.count() == 1).then_some(())).await;
+    assert_eq!(copy.seen().remove(0).path, "/b/c%2Fd?q=1");
+}
