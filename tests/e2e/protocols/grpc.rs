@@ -122,7 +122,9 @@ async fn websockets_are_carried_and_a_server_of_http2_alone_is_an_error_with_a_r
         }
         let head = String::from_utf8_lossy(&head);
         if speaks == Speaks::Two {
-            assert!(head.starts_with("HTTP/1.1 502") && head.contains("leno-reason: "), "{host}: {head}");
+            // Whether the server closes before or after it was asked is a race.
+            let failed = ["HTTP/1.1 502", "HTTP/1.1 503"].iter().any(|status| head.starts_with(status));
+            assert!(failed && head.contains("leno-reason: upstream_"), "{host}: {head}");
             continue;
         }
         assert!(head.starts_with("HTTP/1.1 101"), "{host}: {head}");
