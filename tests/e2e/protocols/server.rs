@@ -182,7 +182,8 @@ async fn old(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(&body).await?;
     stream.shutdown().await?;
     // What was not read would make the close a reset.
-    let drained = stream.read_to_end(&mut Vec::new());
+    let mut rest = Vec::new();
+    let drained = stream.read_to_end(&mut rest);
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drained).await;
     Ok(())
 }
