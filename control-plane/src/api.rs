@@ -9,6 +9,7 @@ mod history;
 mod objects;
 mod serve;
 mod status;
+mod status_of;
 mod tokens;
 mod wait;
 
@@ -54,6 +55,7 @@ pub struct Parts {
 struct Shared {
     parts: Parts,
     started: Instant,
+    memory: Arc<status_of::Memory>,
 }
 
 #[derive(OpenApi)]
@@ -65,7 +67,7 @@ struct Document;
 
 /// The routes of the API.
 fn router(parts: Parts) -> Router {
-    let shared = Shared { parts, started: Instant::now() };
+    let shared = Shared { parts, started: Instant::now(), memory: Arc::default() };
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(changes::apply))
         .routes(routes!(changes::delete))

@@ -21,7 +21,11 @@ pub use hint::nearest as nearest_word;
 pub use kinds::{UnknownKind, api_version, kind_from_word};
 pub use node::Node;
 pub use object::{Object, Parsed, Spec, parse};
-pub use own::{OutlierDetection, RetryBudget, TargetRef, TrafficPolicySpec, WorkloadSpec};
+pub use own::{
+    Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, OutlierDetection, RateLimit, RetryBudget,
+    RetryRules, TargetRef, TrafficPolicySpec, WorkloadSpec,
+};
+pub use own::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
 pub use problem::{Problem, Severity};
 pub use watch::{FolderWatch, watch};
 

@@ -5,11 +5,15 @@
 
 mod addresses;
 mod attach;
+mod backend_tls;
 mod backends;
+mod balancing;
 mod convert;
 mod engine;
 mod gateways;
+mod health_checks;
 mod implicit;
+mod inbound;
 mod resource;
 mod selection;
 mod sidecar_config;
@@ -17,8 +21,10 @@ mod table;
 mod task;
 mod virtual_addresses;
 mod world;
+mod written_endpoints;
 
 pub use engine::Engine;
+pub use gateways::version as gateway_version;
 pub use resource::{Resource, ResourceType, Version};
 pub use task::{Record, spawn};
 pub use world::World;

@@ -10,6 +10,7 @@ pub mod model;
 pub mod registry;
 pub mod resolve;
 pub mod settings;
+pub mod status;
 pub mod store;
 pub mod validate;
 pub mod xds;

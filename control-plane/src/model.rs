@@ -1,10 +1,12 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
 mod backend_tls;
+mod balancing;
 mod diff;
 mod filter;
 mod gateway;
 mod names;
+mod resilience;
 mod route;
 mod secret;
 mod service;
@@ -13,6 +15,7 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
+pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
 pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{
@@ -20,6 +23,7 @@ pub use gateway::{
     ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
 pub use names::{Kind, Name, ObjectKey};
+pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
 };

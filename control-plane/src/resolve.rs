@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::model::{Authorities, CLASS, CONTROLLER, GatewayParent, KeyPair, Kind, Listener, Mesh, Name};
 
-pub use backend_tls::{BackendTls, backend_tls, policies_of};
+pub use backend_tls::{BackendTls, backend_tls, backend_tls_policy, policies_of};
 
 /// Why something does not hold: a reason of the Gateway API, and words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,4 +120,4 @@ pub fn is_ours(mesh: &Mesh, class: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

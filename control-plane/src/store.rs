@@ -12,6 +12,7 @@ mod handle;
 mod objects;
 mod open;
 mod revision;
+mod seal;
 mod tables;
 mod tokens;
 
@@ -50,6 +51,7 @@ struct Inner {
     /// Held by the one writer.
     writer: Mutex<()>,
     committed: watch::Sender<Arc<Committed>>,
+    sealer: Arc<seal::Sealer>,
     /// Objects that were stored once and are no longer valid, as an older version may have left them.
     refused: Vec<Problem>,
 }
@@ -66,13 +68,14 @@ impl Store {
     /// The folder cannot be made or written, another control plane has it open, or the file is damaged.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let db = open::database(state_dir)?;
-        let (committed, refused) = objects::load(&db)?;
+        let sealer = Arc::new(seal::Sealer::open(state_dir)?);
+        let (committed, refused) = objects::load(&db, &sealer)?;
         for problem in &refused {
             tracing::warn!(%problem, "a stored object is no longer valid and not in force");
         }
         let committed = watch::Sender::new(Arc::new(committed));
         let db = handle::Handle::new(state_dir.to_owned(), db);
-        Ok(Self(Arc::new(Inner { db, writer: Mutex::new(()), committed, refused })))
+        Ok(Self(Arc::new(Inner { db, writer: Mutex::new(()), committed, sealer, refused })))
     }
 
     /// What is in force, now and after every commit.

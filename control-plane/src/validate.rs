@@ -3,6 +3,7 @@
 //! A [`Valid`] object is the only way into the store, and only this module makes one.
 
 mod backend_tls_policy;
+mod balancing;
 mod check;
 mod cross;
 mod endpoint_slice;
@@ -13,9 +14,11 @@ mod http_path;
 mod http_route;
 mod listener;
 mod reference_grant;
+mod resilience;
 mod route;
 mod secret;
 mod service;
+mod session;
 mod tcp_route;
 mod tls_route;
 mod traffic_policy;
@@ -245,3 +248,6 @@ fn duplicate(object: &Object, places: &[Problem]) -> Problem {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod gateway_tests;

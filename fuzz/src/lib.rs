@@ -8,5 +8,7 @@ pub mod client_hello;
 pub mod message;
 #[path = "../../proxy/src/dns/resolv_conf.rs"]
 pub mod resolv_conf;
+#[path = "../../proxy/src/http/scan.rs"]
+pub mod scan;
 #[path = "../../proxy/src/detect/sniff.rs"]
 pub mod sniff;

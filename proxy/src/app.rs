@@ -103,6 +103,11 @@ impl Bound {
             clock: clock.clone(),
         };
         let control = Control::start(parts, &settings, &credentials, clock);
+        let checking = {
+            let handle = control.handle.clone();
+            let tell = move |healthy| handle.healthy(healthy);
+            tokio::spawn(probes::watch(reader.clone(), probes::App::of(&settings), registry.clone(), tell))
+        };
         let (admin_drain, admin_watch) = drain::channel();
         let dns_watch = admin_watch.clone();
         if let Some(listener) = health {
@@ -156,6 +161,7 @@ impl Bound {
             }
         }
         tracing::info!("draining");
+        checking.abort();
         // First the mesh is told, so that nobody begins anything new here; then what was begun ends.
         control.handle.draining();
         workers.drain(settings.drain_timeout).await;

@@ -1,5 +1,16 @@
 //! Which endpoint gets a request: power of two choices by least requests in flight (Mitzenmacher 2001). Two are drawn at
 //! random and the less busy one is taken, which is nearly as even as asking all of them and costs the same for any number.
+//! Beside it the other policies, one file each where it is more than a few lines. None knows of sockets.
+
+pub mod arms;
+pub mod ewma;
+pub mod maglev;
+pub mod nearness;
+pub mod ring;
+
+use std::cell::Cell;
+
+use crate::model::mix;
 
 /// What the balancer needs to know of an endpoint.
 pub trait Candidate {
@@ -10,7 +21,16 @@ pub trait Candidate {
 }
 
 /// Picks the index of an endpoint, or none if none is eligible. `random(n)` draws from `0..n`.
-pub fn pick<C: Candidate>(candidates: &[C], mut random: impl FnMut(usize) -> usize) -> Option<usize> {
+pub fn pick<C: Candidate>(candidates: &[C], random: impl FnMut(usize) -> usize) -> Option<usize> {
+    pick_by(candidates, random, C::load)
+}
+
+/// As [`pick`], with another measure of how busy an endpoint is.
+pub fn pick_by<C: Candidate, K: Ord>(
+    candidates: &[C],
+    mut random: impl FnMut(usize) -> usize,
+    cost: impl Fn(&C) -> K,
+) -> Option<usize> {
     match candidates.len() {
         0 => None,
         1 => candidates[0].is_eligible().then_some(0),
@@ -19,19 +39,47 @@ pub fn pick<C: Candidate>(candidates: &[C], mut random: impl FnMut(usize) -> usi
             // From the others, so that the two are never the same one.
             let second = (first + 1 + random(n - 1)) % n;
             match (candidates[first].is_eligible(), candidates[second].is_eligible()) {
-                (true, true) if candidates[second].load() < candidates[first].load() => Some(second),
+                (true, true) if cost(&candidates[second]) < cost(&candidates[first]) => Some(second),
                 (true, _) => Some(first),
                 (false, true) => Some(second),
-                (false, false) => least_loaded(candidates, first),
+                (false, false) => least(candidates, first, cost),
             }
         }
     }
 }
 
 /// Both were out: look at all of them, from a random one on.
-fn least_loaded<C: Candidate>(candidates: &[C], start: usize) -> Option<usize> {
+fn least<C: Candidate, K: Ord>(candidates: &[C], start: usize, cost: impl Fn(&C) -> K) -> Option<usize> {
     let n = candidates.len();
-    (0..n).map(|i| (start + i) % n).filter(|i| candidates[*i].is_eligible()).min_by_key(|i| candidates[*i].load())
+    (0..n).map(|i| (start + i) % n).filter(|i| candidates[*i].is_eligible()).min_by_key(|i| cost(&candidates[*i]))
+}
+
+/// The next eligible one after the last.
+pub fn next<C: Candidate>(candidates: &[C], last: &Cell<usize>) -> Option<usize> {
+    let n = candidates.len();
+    let found = (1..=n).map(|i| (last.get().wrapping_add(i)) % n).find(|i| candidates[*i].is_eligible())?;
+    last.set(found);
+    Some(found)
+}
+
+/// Any eligible one, each as likely.
+pub fn any<C: Candidate>(candidates: &[C], mut random: impl FnMut(usize) -> usize) -> Option<usize> {
+    /// With half of them out, one of a thousand looks at all.
+    const TRIES: usize = 10;
+    let n = candidates.len();
+    if n == 0 {
+        return None;
+    }
+    if let Some(found) = (0..TRIES).map(|_| random(n)).find(|i| candidates[*i].is_eligible()) {
+        return Some(found);
+    }
+    let eligible: Vec<usize> = (0..n).filter(|i| candidates[*i].is_eligible()).collect();
+    (!eligible.is_empty()).then(|| eligible[random(eligible.len())])
+}
+
+/// The eligible one that a key prefers, without a table (rendezvous hashing): where the tables' own one is out. It looks at all.
+pub fn preferred(key: u64, ids: &[u64], eligible: impl Fn(usize) -> bool) -> Option<usize> {
+    (0..ids.len()).filter(|i| eligible(*i)).max_by_key(|i| mix(key ^ ids[*i]))
 }
 
 #[cfg(test)]
@@ -62,6 +110,20 @@ mod tests {
         assert!((0..50).all(|_| pick(&many, |n| fastrand::usize(..n)) == Some(13)));
         assert_eq!(pick(&[Fake(false, 0), Fake(false, 0)], |n| fastrand::usize(..n)), None);
         assert_eq!(pick::<Fake>(&[], |_| 0), None);
+    }
+
+    #[test]
+    fn the_next_one_is_taken_in_turn_and_any_one_evenly_and_never_one_that_is_out() {
+        let five: Vec<_> = (0..5).map(|n| Fake(n != 2, 0)).collect();
+        let last = Cell::new(usize::MAX);
+        let turns: Vec<_> = (0..8).map(|_| next(&five, &last).unwrap()).collect();
+        assert_eq!(turns, [0, 1, 3, 4, 0, 1, 3, 4]);
+        let mut hits = [0_u32; 5];
+        (0..40_000).for_each(|_| hits[any(&five, |n| fastrand::usize(..n)).unwrap()] += 1);
+        assert_eq!(hits[2], 0);
+        assert!([0, 1, 3, 4].iter().all(|i: &usize| hits[*i].abs_diff(10_000) < 433), "{hits:?}");
+        let none = [Fake(false, 0)];
+        assert_eq!((next(&none, &last), any(&none, |_| 0), next::<Fake>(&[], &last)), (None, None, None));
     }
 
     #[test]

@@ -6,6 +6,13 @@ use http::StatusCode;
 /// The header that carries the reason of an answer that a sidecar made itself.
 pub const REASON_HEADER: http::HeaderName = http::HeaderName::from_static("leno-reason");
 
+/// Which sidecar made such an answer: the caller's (`outbound`) or the app's (`inbound`).
+pub const HOP_HEADER: http::HeaderName = http::HeaderName::from_static("leno-hop");
+/// Whose fault it is.
+pub const FAULT_HEADER: http::HeaderName = http::HeaderName::from_static("leno-fault");
+/// Whether trying again is safe: `safe` whatever the method, or `if-idempotent`.
+pub const RETRY_HEADER: http::HeaderName = http::HeaderName::from_static("leno-retry");
+
 /// Whose sidecar it is that says a reason. A caller's passes on what the app's has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hop {
@@ -28,6 +35,18 @@ pub enum Fault {
     Configuration,
     /// The mesh itself.
     Mesh,
+}
+
+impl Fault {
+    /// As header, log and metric name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+            Self::Configuration => "configuration",
+            Self::Mesh => "mesh",
+        }
+    }
 }
 
 macro_rules! reasons {
@@ -129,6 +148,18 @@ reasons! {
     PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
     /// Neither the client nor the server said anything for ten minutes.
     Silent = "silent", REQUEST_TIMEOUT, Downstream, unseen: true;
+    /// The time that the caller gave had passed when the request came.
+    DeadlineExpired = "deadline_expired", GATEWAY_TIMEOUT, Downstream, unseen: true;
+    /// The time that the caller gave passed before the answer came.
+    DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, Upstream, unseen: false;
+    /// As much is open at the service as its circuit breaker allows.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The app has as many requests as it answers in good time (adaptive concurrency).
+    AppOverloaded = "app_overloaded", SERVICE_UNAVAILABLE, Upstream, unseen: true;
+    /// The caller has used up its rate limit.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, Downstream, unseen: true;
+    /// A fault that a policy asks for. Its status is the policy's.
+    FaultInjected = "fault_injected", SERVICE_UNAVAILABLE, Configuration, unseen: true;
     /// The caller broke its request off while it was sent.
     DownstreamReset = "downstream_reset", BAD_REQUEST, Downstream, unseen: false;
 }
@@ -137,12 +168,19 @@ impl Reason {
     /// Whose sidecar says it.
     pub fn hop(self) -> Hop {
         match self {
-            Self::AppConnectFailed | Self::AppReset | Self::UnknownPort | Self::PlaintextRefused => Hop::App,
+            Self::AppConnectFailed
+            | Self::AppReset
+            | Self::UnknownPort
+            | Self::PlaintextRefused
+            | Self::AppOverloaded
+            | Self::RateLimited => Hop::App,
             Self::BadAuthority
             | Self::BadRequest
             | Self::MalformedRequest
             | Self::HeadTooLarge
             | Self::UpstreamProtocol
+            | Self::DeadlineExpired
+            | Self::DeadlineExceeded
             | Self::DownstreamReset => Hop::Any,
             _ => Hop::Caller,
         }

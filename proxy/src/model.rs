@@ -2,29 +2,42 @@
 //! [`convert`] is the one place that reads the wire.
 
 mod backend_tls;
+mod balancing;
 mod convert;
 mod endpoint;
 mod filter;
 mod gateway;
+mod hash;
+mod health;
 mod hostname;
 mod matching;
 mod nearness;
+mod resilience;
 mod resources;
 mod route;
 mod service;
+mod session;
 mod snapshot;
 
 pub use backend_tls::BackendTls;
+pub use balancing::{BalancePolicy, Balancing, HashKey};
 pub use convert::{InvalidResource, host, posture};
-pub use endpoint::{Endpoint, Peer};
+pub use endpoint::{Endpoint, Locality, Peer};
 pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
 pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, ListenerTls};
+pub use hash::{hash, hash_all, mix};
+pub use health::{HealthCheck, ProbeKind};
 pub use hostname::{HostMap, Hostname};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
+pub use resilience::{
+    Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
+    RetrySaid,
+};
 pub use resources::{Assembled, Demand, Resources};
-pub use route::{HeaderModifier, Retry, RouteKind};
+pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
+pub use session::SessionPersistence;
 pub use snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Posture, Snapshot,
     Target, is_virtual,

@@ -7,12 +7,14 @@
 
 mod connect;
 mod grpc;
+mod health;
 mod http;
 mod places;
 mod run;
 mod server;
 mod tls;
 
+pub use health::{App, watch};
 pub use run::Checks;
 pub use server::{Health, serve};
 

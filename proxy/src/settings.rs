@@ -5,6 +5,7 @@
 
 mod args;
 mod gateway;
+mod health;
 mod interception;
 mod own_ports;
 mod parse;
@@ -21,6 +22,7 @@ use leno_runtime::Output;
 
 pub use args::{Args, Cli, HoldArgs, WaitArgs};
 pub use gateway::MOST_GATEWAY_PORTS;
+pub use health::{HealthScheme, HealthUrl};
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
 pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub health_addr: String,
     /// The app's health checks; None: the health port is not served.
     pub probes: Option<Probes>,
+    /// Checks of the app by which the mesh is told how it is.
+    pub health_checks: Vec<HealthUrl>,
     /// How traffic is intercepted; none in explicit use.
     pub interception: Option<Interception>,
     /// The Gateway that is served; none for an app's sidecar.

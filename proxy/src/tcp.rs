@@ -13,11 +13,13 @@ use tokio_rustls::server::TlsStream;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::model::Retry;
+use crate::resilience::breaker::Permit;
 use crate::resilience::budget::RetryBudget;
+use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::LocalPort;
 use crate::telemetry::ServiceMetrics;
-use crate::upstream::{InFlight, LocalCluster, SharedDialer, TcpUpstream};
+use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
 
 /// For each direction; a connection's memory.
 const BUFFER: usize = 16 * 1024;
@@ -30,8 +32,12 @@ pub struct Reached {
     /// What is counted for its service.
     pub metrics: Rc<ServiceMetrics>,
     /// Held as long as the connection lives.
-    pub in_flight: InFlight,
+    pub in_flight: Held,
 }
+
+/// What an open connection counts as.
+#[derive(Debug)]
+pub struct Held(pub InFlight, pub Permit);
 
 /// Dials an endpoint of a destination, by its weights. One that cannot be reached is replaced by another: nothing of the
 /// connection was sent yet, so that is safe; the budget bounds it.
@@ -40,7 +46,7 @@ pub struct Reached {
 /// Why the last one could not be reached.
 pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
     let (_, cluster) = port.tcp.draw()?;
-    dial_cluster(&port.budget, cluster, dialer).await
+    dial_cluster(&port.budget, cluster, &Choice::default(), dialer).await
 }
 
 /// As [`dial`], for a cluster that was drawn already.
@@ -50,18 +56,28 @@ pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Re
 pub async fn dial_cluster(
     budget: &RetryBudget,
     cluster: &LocalCluster,
+    choice: &Choice,
     dialer: &SharedDialer,
 ) -> Result<Reached, Reason> {
     budget.request();
     let policy = Retry::default();
+    let connection = cluster.breaker.connection(&cluster.policy().circuit_breaker)?;
     let mut tried = Vec::new();
     loop {
-        let endpoint = cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
+        let endpoint = cluster.pick(choice, &tried).ok_or(Reason::NoEndpoints)?;
         let in_flight = endpoint.begin();
+        let began = cluster.clock();
         let dialled = dialer.tcp(&endpoint.endpoint, cluster.policy().connect_timeout).await;
-        cluster.record(&endpoint, dialled.is_ok());
+        // What the caller has used up is not held against the endpoint.
+        if !matches!(dialled, Err(Reason::RateLimited)) {
+            let verdict = if dialled.is_ok() { Verdict::Good } else { Verdict::Gateway };
+            cluster.record(&endpoint, verdict, began);
+        }
         match dialled {
-            Ok(io) => return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight }),
+            Ok(io) => {
+                let in_flight = Held(in_flight, connection);
+                return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight });
+            }
             Err(reason) if !again(budget, cluster, &policy, tried.len(), reason) => return Err(reason),
             Err(_) => tried.push(endpoint),
         }
@@ -72,7 +88,7 @@ pub async fn dial_cluster(
 }
 
 fn again(budget: &RetryBudget, cluster: &LocalCluster, policy: &Retry, tried: usize, reason: Reason) -> bool {
-    if tried >= policy.attempts as usize || !retry::retryable(policy, &http::Method::GET, Outcome::Failed(reason)) {
+    if tried >= policy.attempts as usize || !retry::retryable(policy, true, false, Outcome::Failed(reason)) {
         return false;
     }
     let granted = budget.withdraw(tokio::time::Instant::now());

@@ -1,6 +1,6 @@
 //! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
@@ -21,7 +21,8 @@ pub enum Direction {
 }
 
 impl Direction {
-    fn label(self) -> &'static str {
+    /// As header, log and metric name it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
@@ -36,6 +37,8 @@ pub struct ServiceMetrics {
     direction: Direction,
     service: String,
     by_code: RefCell<Vec<(u16, Counter)>>,
+    overflows: [OnceCell<Counter>; 4],
+    hedges: OnceCell<Counter>,
     duration: Histogram,
     /// Bytes of request bodies.
     pub request_bytes: Counter,
@@ -57,6 +60,24 @@ pub struct ServiceMetrics {
     pub tcp_received: Counter,
 }
 
+/// What was full when a request was refused by a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// Connections.
+    Connections,
+    /// Requests that wait for one.
+    Pending,
+    /// Requests.
+    Requests,
+    /// Retries.
+    Retries,
+}
+
+impl Overflow {
+    /// In the order of their numbers, with the words of the metric.
+    const WORDS: [&str; 4] = ["connections", "pending", "requests", "retries"];
+}
+
 impl ServiceMetrics {
     /// The handles for a service, NAMESPACE/NAME.
     pub fn new(registry: &Registry, direction: Direction, service: &str) -> Self {
@@ -64,6 +85,8 @@ impl ServiceMetrics {
         let counter = |name, help| registry.counter(name, help, labels);
         Self {
             by_code: RefCell::default(),
+            overflows: Default::default(),
+            hedges: OnceCell::new(),
             duration: registry.histogram(
                 "leno_request_duration_seconds",
                 "Time from a request's head to the last byte of its answer.",
@@ -86,6 +109,27 @@ impl ServiceMetrics {
             direction,
             service: service.to_owned(),
         }
+    }
+
+    /// A circuit breaker refused something. The series is made when it first happens, as few services ever have one.
+    pub fn overflow(&self, what: Overflow) {
+        let counter = self.overflows[what as usize].get_or_init(|| {
+            let labels = &[
+                ("direction", self.direction.label()),
+                ("service", self.service.as_str()),
+                ("limit", Overflow::WORDS[what as usize]),
+            ];
+            let help = "What a circuit breaker refused, by the limit that was reached.";
+            self.registry.counter("leno_circuit_breaker_overflows_total", help, labels)
+        });
+        counter.inc();
+    }
+
+    /// A second attempt was made beside a slow first one.
+    pub fn hedges(&self) {
+        let labels = &[("direction", self.direction.label()), ("service", self.service.as_str())];
+        let help = "Attempts beside a slow first one.";
+        self.hedges.get_or_init(|| self.registry.counter("leno_hedges_total", help, labels)).inc();
     }
 
     /// A request was answered.
@@ -188,7 +232,13 @@ impl Metrics {
     /// The handles of one worker.
     pub fn new(registry: &Registry) -> Self {
         let failure = |direction: Direction, reason: &Reason| {
-            let labels = &[("direction", direction.label()), ("reason", reason.code())];
+            let safe = if reason.unseen() { "safe" } else { "if-idempotent" };
+            let labels = &[
+                ("direction", direction.label()),
+                ("reason", reason.code()),
+                ("fault", reason.fault().label()),
+                ("retry", safe),
+            ];
             registry.counter(
                 "leno_failures_total",
                 "Requests and connections that a sidecar itself failed, by reason.",

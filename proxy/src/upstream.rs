@@ -12,7 +12,7 @@ mod http2;
 use std::rc::Rc;
 
 pub use case::{CASE_HEADER, Heeded, restore as restore_case};
-pub use cluster::{Clusters, LocalCluster};
+pub use cluster::{Choice, Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};
 pub use http1::{Http1Pool, Http1Sender, Unanswered as Http1Unanswered, handshake as http1_handshake};

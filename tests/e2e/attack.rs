@@ -2,7 +2,7 @@
 //! Each class is tried on both roles of a sidecar: its local ports, as an app would attack it, and its mesh port, as a peer
 //! with a good certificate would.
 
-mod app;
+pub(crate) mod app;
 mod field;
 mod flood;
 mod frames;

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Longest wait for one answer.
@@ -52,7 +53,15 @@ impl ProxyConnection {
     /// Speaks over `stream`.
     pub async fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Self::over_io(stream).await
+    }
+
+    /// Speaks over a connection of any kind.
+    pub async fn over_io<I>(io: I) -> Result<Self>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         tokio::spawn(connection);
         Ok(Self { sender })
     }

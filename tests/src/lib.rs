@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod netns;
 pub mod peers;
 pub mod process;
+pub mod raw;
 pub mod sidecar;
 pub mod stats;
 pub mod tools;

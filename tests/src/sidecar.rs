@@ -137,11 +137,18 @@ struct Bound {
     http_proxy: SocketAddr,
     admin: SocketAddr,
     upstreams: BTreeMap<String, SocketAddr>,
+    gateway: BTreeMap<String, SocketAddr>,
 }
 
 impl Default for Bound {
     fn default() -> Self {
-        Self { mesh: any_port(), http_proxy: any_port(), admin: any_port(), upstreams: BTreeMap::new() }
+        Self {
+            mesh: any_port(),
+            http_proxy: any_port(),
+            admin: any_port(),
+            upstreams: BTreeMap::new(),
+            gateway: BTreeMap::new(),
+        }
     }
 }
 
@@ -149,13 +156,16 @@ impl Bound {
     fn from_ready(line: &str) -> Self {
         let ready: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(ready["event"], "ready", "{line}");
-        let upstreams = ready["upstreams"].as_object().cloned().unwrap_or_default();
-        let upstreams = upstreams.keys().map(|key| (key.clone(), address(&ready["upstreams"], key))).collect();
+        let places = |of: &str| {
+            let places = ready[of].as_object().cloned().unwrap_or_default();
+            places.keys().map(|key| (key.clone(), address(&ready[of], key))).collect()
+        };
         Self {
             mesh: address(&ready, "mesh"),
             http_proxy: address(&ready, "http_proxy"),
             admin: address(&ready, "admin"),
-            upstreams,
+            upstreams: places("upstreams"),
+            gateway: places("gateway"),
         }
     }
 }
@@ -218,6 +228,12 @@ impl Sidecar {
     /// The local port that leads to `target`.
     pub fn upstream(&self, target: &str) -> SocketAddr {
         *self.bound.upstreams.get(target).unwrap_or_else(|| panic!("no upstream {target} in {:?}", self.bound))
+    }
+
+    /// Where a port of the Gateway is served.
+    pub fn gateway(&self, port: u16) -> SocketAddr {
+        let place = self.bound.gateway.get(&port.to_string());
+        *place.unwrap_or_else(|| panic!("no port {port} in {:?}", self.bound))
     }
 
     /// Its state folder.

@@ -211,9 +211,9 @@ impl Change {
     /// `httproute.gateway.networking.k8s.io/web`, as kubectl names objects.
     pub fn object(&self) -> String {
         let group = match self.kind.as_str() {
-            "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "ReferenceGrant" | "Gateway" => {
-                ".gateway.networking.k8s.io"
-            }
+            "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "ReferenceGrant" | "Gateway" | "GatewayClass"
+            | "ListenerSet" | "BackendTLSPolicy" => ".gateway.networking.k8s.io",
+            "EndpointSlice" => ".discovery.k8s.io",
             "Workload" | "TrafficPolicy" | "AuthorizationPolicy" => ".leno.dev",
             _ => "",
         };

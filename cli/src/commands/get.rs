@@ -10,7 +10,7 @@ use crate::client::segment;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// Show objects: services, workloads, httproutes, grpcroutes, tcproutes, trafficpolicies, …
+/// Show objects and their status: services, workloads, gateways, httproutes, trafficpolicies, …
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -21,11 +21,14 @@ pub struct Args {
     /// Of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["name", "namespace"])]
     pub all_namespaces: bool,
+    /// Show what is in Secrets
+    #[arg(long)]
+    pub show_secrets: bool,
 }
 
 const EXAMPLES: &str = "Examples:
   leno get workloads                         What runs, with and without a sidecar
-  leno get httproute web -o yaml             One object as it is in force
+  leno get httproute web -o yaml             One object as it is in force, and its status
   leno get services -A                       Of all namespaces";
 
 /// Runs the command.
@@ -39,6 +42,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
         Some(name) => format!("/v1/objects/{kind}/{namespace}/{}", segment(name)),
         None if args.all_namespaces => format!("/v1/objects/{kind}"),
         None => format!("/v1/objects/{kind}?namespace={namespace}"),
+    };
+    let path = match args.show_secrets {
+        true => format!("{path}{}reveal=true", if path.contains('?') { '&' } else { '?' }),
+        false => path,
     };
     let answer = client.expect(Method::GET, &path, None).await?;
     if global.output != Format::Table {

@@ -12,7 +12,7 @@ use super::body::{Items, Outcome, Waiting, default_timeout};
 use super::changes::ACTOR;
 use super::error::{ApiError, ErrorBody, blocking};
 use super::extract::{Params, Segments};
-use super::wait;
+use super::{status_of, wait};
 use crate::config::{api_version, kind_from_word};
 use crate::model::{Kind, Name, ObjectKey, Workload};
 use crate::store::Batch;
@@ -24,6 +24,17 @@ use crate::store::Batch;
 pub(super) struct Selection {
     /// Only those of this namespace.
     namespace: Option<String>,
+    /// Show what is in Secrets.
+    reveal: bool,
+}
+
+/// How much of an object.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Reveal {
+    /// Show what is in a Secret.
+    reveal: bool,
 }
 
 /// The objects of a kind. Workloads are those that were written down and those that sidecars have registered.
@@ -44,6 +55,7 @@ pub(super) async fn list(
     let kind = kind_from_word(&kind)?;
     let (store, namespace) = (shared.parts.store.clone(), selection.namespace.clone());
     let mut items = blocking(move || Ok(store.objects(kind, namespace.as_deref())?)).await?;
+    status_of::complete(&shared, kind, &mut items, selection.reveal);
     if kind == Kind::Workload {
         items.iter_mut().for_each(mark_static);
         let wanted = |name: &Name| selection.namespace.as_ref().is_none_or(|namespace| name.namespace == *namespace);
@@ -62,9 +74,10 @@ pub(super) async fn list(
         ("kind" = String, Path, description = "`HTTPRoute`, `httproutes`, `svc` …"),
         ("namespace" = String, Path, description = "Of no meaning for a Namespace"),
         ("name" = String, Path),
+        Reveal,
     ),
     responses(
-        (status = 200, description = "The object", body = Value),
+        (status = 200, description = "The object, with its status", body = Value),
         (status = 401, description = "No bearer token, or a wrong one", body = ErrorBody),
         (status = 404, description = "There is no such object", body = ErrorBody),
     )
@@ -72,11 +85,13 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(shared): State<Shared>,
     Segments((kind, namespace, name)): Segments<(String, String, String)>,
+    Params(Reveal { reveal }): Params<Reveal>,
 ) -> Result<Json<Value>, ApiError> {
     let key = ObjectKey::new(kind_from_word(&kind)?, namespace, name);
     let (store, wanted) = (shared.parts.store.clone(), key.clone());
     match blocking(move || Ok(store.object(&wanted)?)).await? {
         Some(mut object) => {
+            status_of::complete(&shared, key.kind, std::slice::from_mut(&mut object), reveal);
             if key.kind == Kind::Workload {
                 mark_static(&mut object);
             }

@@ -1,9 +1,15 @@
 //! The specs of our own kinds, `leno.dev/v1alpha1`. An unknown field is refused by `decode` for these as for every
 //! kind.
 
+mod balancing;
+mod resilience;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
+pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
 
 /// A workload without a sidecar, as Istio's WorkloadEntry.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -23,7 +29,7 @@ pub struct WorkloadSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicySpec {
-    /// The Services that it is attached to, or its own Namespace.
+    /// The Services and routes that it is attached to, or its own Namespace.
     pub target_refs: Vec<TargetRef>,
     /// `STRICT` or `PERMISSIVE`, for a Namespace.
     #[serde(default)]
@@ -43,6 +49,30 @@ pub struct TrafficPolicySpec {
     /// How many retries are allowed.
     #[serde(default)]
     pub retry_budget: Option<RetryBudget>,
+    /// Which endpoint gets a request.
+    #[serde(default)]
+    pub load_balancing: Option<LoadBalancing>,
+    /// How each workload's own sidecar checks its app.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
+    /// When a request is tried again.
+    #[serde(default)]
+    pub retry: Option<RetryRules>,
+    /// A second attempt beside a slow first one.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// What is done to some requests on purpose.
+    #[serde(default)]
+    pub faults: Option<Vec<Fault>>,
+    /// How many requests are let in.
+    #[serde(default)]
+    pub rate_limits: Option<Vec<RateLimit>>,
+    /// What one client may have open.
+    #[serde(default)]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// A limit in front of the app that follows its latency.
+    #[serde(default)]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
 }
 
 /// An object of the policy's own namespace (GEP-713).
@@ -52,10 +82,13 @@ pub struct TargetRef {
     /// Empty: the core group.
     #[serde(default)]
     pub group: String,
-    /// `Service` or `Namespace`.
+    /// `Service`, `Namespace`, `HTTPRoute` or `GRPCRoute`.
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// A named rule of a route.
+    #[serde(default)]
+    pub section_name: Option<String>,
 }
 
 /// When an endpoint is set aside.
@@ -71,6 +104,21 @@ pub struct OutlierDetection {
     /// At most this share of the endpoints at a time.
     #[serde(default)]
     pub max_ejected_percent: Option<i64>,
+    /// Gateway errors (502, 503, 504, resets, failed connections) in a row after which it is.
+    #[serde(default)]
+    pub consecutive_gateway_failures: Option<i64>,
+    /// A duration (GEP-2257): over how long rates are taken.
+    #[serde(default)]
+    pub interval: Option<String>,
+    /// An endpoint with fewer requests in an interval is not judged by its rates.
+    #[serde(default)]
+    pub minimum_requests: Option<i64>,
+    /// An endpoint with a lower share of successes is set aside while the others are better.
+    #[serde(default)]
+    pub success_rate_percent: Option<i64>,
+    /// An endpoint that takes so many times as long as the others is.
+    #[serde(default)]
+    pub latency_factor: Option<i64>,
 }
 
 /// How many retries are allowed: `percent` of the requests plus `minRetriesPerSecond`.

@@ -40,8 +40,15 @@ pub(super) fn masked(kind: Kind, misfit: Misfit) -> Misfit {
     Misfit { path: misfit.path, message: message.to_owned(), hint: hint.to_owned() }
 }
 
+/// What `kubectl apply` writes beside an object is a copy of it in plain text.
+const COPY: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// `stringData` goes over `data` and is kept there, as Kubernetes does it.
 pub(super) fn join_string_data(fields: &mut Map<String, Value>) {
+    if let Some(Value::Object(notes)) = fields.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"))
+    {
+        notes.remove(COPY);
+    }
     let Some(plain) = fields.remove("stringData") else { return };
     let Value::Object(plain) = plain else { return };
     if !fields.get("data").is_some_and(Value::is_object) {

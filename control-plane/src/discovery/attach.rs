@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{Backend, HttpRoute, Kind, Mesh, Name, ParentRef, Service, TrafficPolicy};
+use crate::model::{Backend, HttpRoute, Kind, Mesh, Name, ParentRef, Resilience, Service, TrafficPolicy};
 
 /// Identifies a route of any kind.
 pub(super) type RouteKey = (Kind, Name);
@@ -42,6 +42,8 @@ pub(super) struct Attachments {
     /// Routes that send into another namespace: the ones that a ReferenceGrant may concern.
     crossing: BTreeSet<RouteKey>,
     policies: HashMap<Name, TrafficPolicy>,
+    /// What policies say of a route's rules, in the order in which they win; None: of all its rules.
+    of_routes: HashMap<RouteKey, Vec<(Option<String>, Resilience)>>,
 }
 
 impl Attachments {
@@ -62,6 +64,11 @@ impl Attachments {
             for target in &policy.targets {
                 let service = Name::new(&name.namespace, target);
                 fill(all.policies.entry(service).or_default(), policy);
+            }
+            for target in &policy.routes {
+                let route = (target.kind, Name::new(&name.namespace, &target.name));
+                let said = (target.section.clone(), policy.resilience.clone());
+                all.of_routes.entry(route).or_default().push(said);
             }
         }
         all
@@ -100,6 +107,31 @@ impl Attachments {
     /// All policies of a Service as one.
     pub(super) fn policy(&self, service: &Name) -> Option<&TrafficPolicy> {
         self.policies.get(service)
+    }
+
+    /// What policies say of a rule: those of the rule itself first, then those of its route.
+    pub(super) fn of_rule<'a>(&'a self, kind: Kind, route: &Name, rule: &str) -> Vec<&'a Resilience> {
+        let all = self.of_routes.get(&(kind, route.clone())).map(Vec::as_slice).unwrap_or_default();
+        let of_rule = all.iter().filter(|(section, _)| section.as_deref().is_some_and(|name| name == rule));
+        of_rule.chain(all.iter().filter(|(section, _)| section.is_none())).map(|(_, said)| said).collect()
+    }
+
+    /// Whether any rule of a route has rate limits.
+    pub(super) fn limits_route(&self, kind: Kind, route: &Name) -> bool {
+        let all = self.of_routes.get(&(kind, route.clone()));
+        all.into_iter().flatten().any(|(_, said)| said.rate_limits.is_some())
+    }
+
+    /// The HTTPRoutes and GRPCRoutes of a Service's own namespace that are attached to it, oldest first.
+    pub(super) fn http_routes(&self, service: &Name) -> Vec<RouteKey> {
+        let mut found: Vec<RouteKey> = Vec::new();
+        for attached in self.by_service.get(service).into_iter().flatten() {
+            let key = (attached.kind, attached.name.clone());
+            if attached.kind != Kind::TcpRoute && key.1.namespace == service.namespace && !found.contains(&key) {
+                found.push(key);
+            }
+        }
+        found
     }
 
     /// The ports of a Service that routes name.
@@ -175,4 +207,8 @@ fn fill(merged: &mut TrafficPolicy, policy: &TrafficPolicy) {
     fill(&mut merged.max_ejected_percent, policy.max_ejected_percent);
     fill(&mut merged.retry_budget_percent, policy.retry_budget_percent);
     fill(&mut merged.retry_budget_per_second, policy.retry_budget_per_second);
+    merged.balancing.fill(&policy.balancing);
+    merged.resilience.fill(&policy.resilience);
+    merged.circuit_breaker = merged.circuit_breaker.take().or_else(|| policy.circuit_breaker.clone());
+    merged.adaptive_concurrency = merged.adaptive_concurrency.take().or_else(|| policy.adaptive_concurrency.clone());
 }

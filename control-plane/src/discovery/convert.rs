@@ -1,6 +1,7 @@
 //! Model to wire: the resources of the stream.
 
 mod filter;
+pub(super) mod resilience;
 
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ use filter::Reason;
 
 use super::attach::PortRoutes;
 use super::backends::Checked;
+use super::balancing;
 use super::selection::EndpointPort;
 
 /// A Service as one client sees it: `routes` has one entry a port, in the order of the ports; `any_port` is what is attached to
@@ -70,17 +72,30 @@ fn traffic_policy(policy: &TrafficPolicy) -> v1::TrafficPolicy {
         retry_budget_percent: policy.retry_budget_percent.unwrap_or_default(),
         retry_budget_per_second: policy.retry_budget_per_second.unwrap_or_default(),
         idle_timeout_ms: policy.idle_timeout_ms.unwrap_or_default(),
+        load_balancing: balancing::load_balancing(&policy.balancing),
+        outliers: balancing::outliers(&policy.balancing),
+        resilience: Some(resilience::resilience(&policy.resilience)),
+        circuit_breaker: policy.circuit_breaker.as_ref().map(resilience::circuit_breaker),
     }
 }
 
-/// An HTTPRoute or GRPCRoute; `backends` has one list a rule, `mirror` says why something is not mirrored to.
-pub(super) fn http_route(route: &HttpRoute, backends: &[Vec<Checked<'_>>], mirror: &Reason<'_>) -> v1::HttpRoute {
+/// An HTTPRoute or GRPCRoute; `backends` has one list a rule, `mirror` says why something is not mirrored to, and `said` what
+/// policies say of a rule.
+pub(super) fn http_route(
+    route: &HttpRoute,
+    backends: &[Vec<Checked<'_>>],
+    mirror: &Reason<'_>,
+    said: impl Fn(&HttpRule) -> Option<v1::Resilience>,
+) -> v1::HttpRoute {
+    let rules = route.rules.iter().zip(backends);
     v1::HttpRoute {
         namespace: route.name.namespace.clone(),
         name: route.name.name.clone(),
         grpc: route.grpc,
         created: route.created,
-        rules: route.rules.iter().zip(backends).map(|(rule, backends)| http_rule(rule, backends, mirror)).collect(),
+        rules: rules
+            .map(|(rule, backends)| v1::HttpRule { resilience: said(rule), ..http_rule(rule, backends, mirror) })
+            .collect(),
         hostnames: route.hostnames.clone(),
     }
 }
@@ -94,6 +109,8 @@ fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], mirror: &Reason<'_>) -> 
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
         filters: rule.filters.iter().map(|f| filter::filter(f, mirror)).collect(),
+        session_persistence: rule.session_persistence.as_ref().map(balancing::session),
+        resilience: None,
     }
 }
 
@@ -181,5 +198,7 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
         healthy: workload.healthy,
         any_port: workload.any_port,
         more_addresses: workload.more_addresses.iter().map(ToString::to_string).collect(),
+        region: balancing::label(workload, balancing::REGION),
+        zone: balancing::label(workload, balancing::ZONE),
     }
 }

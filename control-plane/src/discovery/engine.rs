@@ -9,14 +9,18 @@ use leno_proto::v1;
 
 use super::addresses::{address, host};
 use super::attach::{Attachments, RouteKey, resource_name};
+use super::backend_tls::BackendPolicies;
 use super::backends::{self, Known};
 use super::gateways::Gateways;
 use super::selection::{Selection, addresses, endpoint_ports};
 use super::sidecar_config::Inputs;
 use super::virtual_addresses::VirtualAddresses;
 use super::world::Edit;
-use super::{Globals, Resource, ResourceType, World, convert, implicit};
-use crate::model::{Backend, Committed, HttpRoute, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload};
+use super::written_endpoints::Slices;
+use super::{Globals, Resource, ResourceType, World, convert, implicit, inbound};
+use crate::model::{
+    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload,
+};
 use crate::registry::Live;
 
 /// What a change may have altered.
@@ -45,6 +49,8 @@ pub struct Engine {
     selection: Selection,
     attachments: Attachments,
     gateways: Gateways,
+    slices: Slices,
+    backend_policies: BackendPolicies,
     world: Arc<World>,
 }
 
@@ -67,6 +73,8 @@ impl Engine {
             selection: Selection::default(),
             attachments: Attachments::default(),
             gateways: Gateways::default(),
+            slices: Slices::default(),
+            backend_policies: BackendPolicies::default(),
             world: Arc::default(),
         }
     }
@@ -143,8 +151,14 @@ impl Engine {
         }
         for name in changed(&old.traffic_policies, &new.traffic_policies, PartialEq::eq) {
             let policies = [old.traffic_policies.get(name), new.traffic_policies.get(name)].into_iter().flatten();
-            touched.services.extend(policies.flat_map(|p| &p.targets).map(|target| Name::new(&name.namespace, target)));
+            touched
+                .services
+                .extend(policies.clone().flat_map(|p| &p.targets).map(|target| Name::new(&name.namespace, target)));
+            let routes = policies.flat_map(|p| &p.routes);
+            touched.routes.extend(routes.map(|target| (target.kind, Name::new(&name.namespace, &target.name))));
         }
+        touched.services.extend(self.backend_policies.update(&new));
+        touched.endpoints.extend(self.slices.update(&new));
         if old.reference_grants != new.reference_grants {
             touched.routes.extend(before.crossing().chain(self.attachments.crossing()).cloned());
         }
@@ -241,7 +255,9 @@ impl Engine {
             let view = |namespace: &str| {
                 let routes = self.attachments.routes(service, namespace);
                 let any_port = self.attachments.routes_of_any_port(service, namespace);
-                Resource::encode(&convert::service(service, policy, &addresses, &routes, &any_port))
+                let mut message = convert::service(service, policy, &addresses, &routes, &any_port);
+                self.backend_policies.put_into(name, &mut message);
+                Resource::encode(&message)
             };
             for namespace in self.attachments.consumer_namespaces(name) {
                 consumers.insert(namespace.to_owned(), view(namespace));
@@ -256,12 +272,16 @@ impl Engine {
     /// The endpoints of a Service, sorted by workload; empty while it has none, absent when there is no such Service.
     fn endpoints(&self, name: &Name) -> Option<Resource> {
         let service = self.services.get(name)?;
-        let endpoints = self.selection.workloads_of(service).filter_map(|workload| {
+        let mut taken = BTreeSet::new();
+        let workloads = self.selection.workloads_of(service).filter_map(|workload| {
             let ports = endpoint_ports(service, workload);
             let reached = !ports.is_empty() || service.any_port && workload.any_port;
+            taken.extend(workload.ips());
             reached.then(|| convert::endpoint(workload, ports))
         });
-        let endpoints = v1::Endpoints { service: name.to_string(), endpoints: endpoints.collect() };
+        let mut endpoints: Vec<_> = workloads.collect();
+        endpoints.extend(self.slices.endpoints(service, &taken));
+        let endpoints = v1::Endpoints { service: name.to_string(), endpoints };
         Some(Resource::encode(&endpoints))
     }
 
@@ -281,7 +301,13 @@ impl Engine {
             return;
         }
         let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
-        let inputs = Inputs::of(&self.mesh, namespaces.into_iter());
+        let checks = super::health_checks::of(&self.services, &self.attachments);
+        let mut inputs = Inputs::of(&self.mesh, namespaces.into_iter(), checks);
+        for service in self.services.values() {
+            if let Some(policy) = inbound::policy(&self.mesh, &self.attachments, service) {
+                inputs.inbound.entry(service.name.namespace.clone()).or_default().push(policy);
+            }
+        }
         if inputs != self.configured || bundle_changed {
             let (base, own) = inputs.resources(globals);
             edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(base));
@@ -296,7 +322,13 @@ impl Engine {
         let rules = route.rules.iter();
         let checked: Vec<_> = rules.map(|rule| backends::check(self.known(), kind, name, &rule.backends)).collect();
         let mirror = |backend: &Backend| backends::invalid_reason(self.known(), kind, name, backend).to_owned();
-        Some(Resource::encode(&convert::http_route(route, &checked, &mirror)))
+        let said = |rule: &HttpRule| {
+            let mut all = self.attachments.of_rule(kind, name, &rule.name).into_iter();
+            let mut first = all.next()?.clone();
+            all.for_each(|other| first.fill(other));
+            Some(convert::resilience::resilience(&first))
+        };
+        Some(Resource::encode(&convert::http_route(route, &checked, &mirror, said)))
     }
 
     fn tcp_route(&self, name: &Name) -> Option<Resource> {

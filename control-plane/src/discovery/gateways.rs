@@ -6,7 +6,7 @@ use leno_proto::v1;
 
 use super::attach::resource_name;
 use super::world::Edit;
-use super::{Resource, ResourceType};
+use super::{Resource, ResourceType, Version};
 use crate::model::{KeyPair, Kind, Mesh, Name, Protocol};
 use crate::resolve::{ClientValidation, Gateway, Resolved, ResolvedListener};
 
@@ -32,6 +32,11 @@ impl Gateways {
         }
         self.known = resolved.gateways.into_keys().collect();
     }
+}
+
+/// The version of a Gateway's resource: a sidecar that holds it serves the Gateway as it is now.
+pub fn version(name: &Name, gateway: &Gateway) -> Version {
+    Resource::encode(&convert(name, gateway)).version
 }
 
 /// A Gateway that is not accepted is there and serves nothing.

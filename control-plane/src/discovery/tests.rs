@@ -1,6 +1,8 @@
 //! What discovery promises.
 
 mod gateways;
+mod plain_endpoints;
+mod resilience;
 mod routes;
 mod transparent;
 

@@ -1,7 +1,7 @@
 //! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come
 //! and go.
 
-use super::{Filter, GatewayParent, Name};
+use super::{Filter, GatewayParent, Name, SessionPersistence};
 
 /// A Service that a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct HttpRule {
     pub request_timeout_ms: Option<u64>,
     pub backend_request_timeout_ms: Option<u64>,
     pub retry: Option<Retry>,
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 impl HttpRule {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Name;
+use super::{AdaptiveConcurrency, Balancing, CircuitBreaker, Name, Resilience, RouteTarget};
 
 /// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,12 @@ pub struct TrafficPolicy {
     pub max_ejected_percent: Option<u32>,
     pub retry_budget_percent: Option<u32>,
     pub retry_budget_per_second: Option<u32>,
+    /// The routes it is attached to.
+    pub routes: Vec<RouteTarget>,
+    pub resilience: Resilience,
+    pub circuit_breaker: Option<CircuitBreaker>,
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    pub balancing: Balancing,
 }
 
 /// Whether the workloads of a namespace take plaintext from outside the mesh.

@@ -38,11 +38,7 @@ pub fn policies_of(mesh: &Mesh) -> BTreeMap<Name, Vec<&BackendTlsPolicy>> {
 }
 
 /// The policy that holds for a port, of those of its Service.
-pub(crate) fn winner<'a>(
-    policies: &[&'a BackendTlsPolicy],
-    service: &Name,
-    port: &ServicePort,
-) -> Option<&'a BackendTlsPolicy> {
+fn winner<'a>(policies: &[&'a BackendTlsPolicy], service: &Name, port: &ServicePort) -> Option<&'a BackendTlsPolicy> {
     let names = |policy: &BackendTlsPolicy, section: Option<&str>| {
         policy.targets.iter().any(|t| t.kind == "Service" && t.name == service.name && t.section.as_deref() == section)
     };
@@ -57,11 +53,11 @@ pub fn backend_tls(
     service: &Name,
     port: &ServicePort,
 ) -> Option<BackendTls> {
-    winner(policies, service, port).map(|policy| resolve(mesh, policy))
+    winner(policies, service, port).map(|policy| backend_tls_policy(mesh, policy))
 }
 
 /// What a policy comes to, wherever it is attached.
-pub(crate) fn resolve(mesh: &Mesh, policy: &BackendTlsPolicy) -> BackendTls {
+pub fn backend_tls_policy(mesh: &Mesh, policy: &BackendTlsPolicy) -> BackendTls {
     let reasons = AuthorityReasons { invalid: "InvalidCACertificateRef", kind: "InvalidKind" };
     let (mut roots, mut unresolved) = (Vec::new(), None);
     for to in &policy.authorities {

@@ -112,7 +112,10 @@ fn listener(mesh: &Mesh, gateway: &model::Gateway, owner: (Kind, &Name), listene
     }
     if terminates(listener) {
         certificates(mesh, owner, &mut new);
-        validation(mesh, gateway, &mut new);
+        // It is for HTTPS alone, as specified.
+        if listener.protocol == Protocol::Https {
+            validation(mesh, gateway, &mut new);
+        }
     }
     kinds(&mut new);
     new

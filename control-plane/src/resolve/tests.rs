@@ -7,7 +7,7 @@ use crate::config::parse;
 use crate::validate::batch;
 
 /// A mesh of objects, which must all be taken.
-pub(super) fn mesh(yaml: &str) -> Mesh {
+pub(crate) fn mesh(yaml: &str) -> Mesh {
     let parsed = parse("x.yaml", yaml.as_bytes());
     assert!(parsed.problems.is_empty(), "{:#?}", parsed.problems);
     let checked = batch(parsed.objects);
@@ -20,12 +20,12 @@ pub(super) fn mesh(yaml: &str) -> Mesh {
     mesh
 }
 
-pub(super) fn resolved(yaml: &str) -> Resolved {
+pub(crate) fn resolved(yaml: &str) -> Resolved {
     Resolved::of(&mesh(yaml))
 }
 
 /// A Secret with a certificate of its own.
-pub(super) fn secret(at: &str) -> String {
+pub(crate) fn secret(at: &str) -> String {
     let (namespace, name) = at.split_once('/').unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap();
     let indented = |pem: String| pem.lines().map(|line| format!("    {}\n", line.trim())).collect::<String>();
@@ -38,7 +38,7 @@ pub(super) fn secret(at: &str) -> String {
 }
 
 /// A ConfigMap with the certificate of an authority.
-fn authority(at: &str) -> String {
+pub(crate) fn authority(at: &str) -> String {
     let (namespace, name) = at.split_once('/').unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap();
     let pem = made.cert.pem().lines().map(|line| format!("    {}\n", line.trim())).collect::<String>();
@@ -48,14 +48,14 @@ fn authority(at: &str) -> String {
 }
 
 /// A Gateway `infra/edge` with these listeners.
-pub(super) fn gateway(listeners: &str) -> String {
+pub(crate) fn gateway(listeners: &str) -> String {
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: infra}}\nspec:\n  \
          gatewayClassName: leno\n  listeners:\n{listeners}"
     )
 }
 
-pub(super) fn route(kind: &str, at: &str, parent: &str, hostnames: &str) -> String {
+pub(crate) fn route(kind: &str, at: &str, parent: &str, hostnames: &str) -> String {
     let (namespace, name) = at.split_once('/').unwrap();
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
@@ -63,13 +63,13 @@ pub(super) fn route(kind: &str, at: &str, parent: &str, hostnames: &str) -> Stri
     )
 }
 
-pub(super) fn name(at: &str) -> Name {
+pub(crate) fn name(at: &str) -> Name {
     let (namespace, name) = at.split_once('/').unwrap();
     Name::new(namespace, name)
 }
 
 /// What came of a route's first parent: `Accepted`, or the reason why not.
-pub(super) fn outcome(resolved: &Resolved, kind: Kind, at: &str) -> &'static str {
+pub(crate) fn outcome(resolved: &Resolved, kind: Kind, at: &str) -> &'static str {
     match &resolved.routes[&(kind, name(at))][0].1 {
         None => "(not ours)",
         Some(Ok(())) => "Accepted",
@@ -77,7 +77,7 @@ pub(super) fn outcome(resolved: &Resolved, kind: Kind, at: &str) -> &'static str
     }
 }
 
-pub(super) fn listeners(resolved: &Resolved) -> &[ResolvedListener] {
+pub(crate) fn listeners(resolved: &Resolved) -> &[ResolvedListener] {
     &resolved.gateways[&name("infra/edge")].listeners
 }
 

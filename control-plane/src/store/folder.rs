@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
-use sha2::{Digest, Sha256};
 
 use super::revision::Edit;
 use super::tables::{FILES, FileRecord, OBJECTS, decode, encode, key_text, parse_key};
 use super::{Applied, Inner, Store, StoreError, blocking};
 use crate::config::{Folder, Problem};
-use crate::validate::{self, Checked, Valid};
+use crate::validate::{self, Checked};
 
 /// Who the log says it was.
 const ACTOR: &str = "config-dir";
@@ -55,7 +54,7 @@ impl Inner {
 
     fn sync(&self, checked: &Checked, unseen: &Unseen) -> Result<Applied, StoreError> {
         let (_writer, transaction) = self.write()?;
-        let mut edit = Edit::begin(&self.committed.borrow());
+        let mut edit = Edit::begin(&self.committed.borrow(), &self.sealer);
         let mut noted = false;
         {
             let mut files = transaction.open_table(FILES)?;
@@ -68,7 +67,7 @@ impl Inner {
             let mut present: BTreeSet<String> = checked.refused.iter().map(key_text).collect();
             for valid in &checked.valid {
                 let key = key_text(valid.key());
-                let record = FileRecord { hash: hash(valid), file: valid.file().to_owned() };
+                let record = FileRecord { hash: self.sealer.fingerprint(valid.value()), file: valid.file().to_owned() };
                 let last = known.get(&key);
                 if last.is_none_or(|last| last.hash != record.hash) {
                     edit.upsert(&mut objects, valid)?;
@@ -100,10 +99,6 @@ impl Inner {
         }
         Ok(edit.applied())
     }
-}
-
-fn hash(valid: &Valid) -> String {
-    hex::encode(Sha256::digest(valid.value().to_string().as_bytes()))
 }
 
 /// What could not be read, so that objects which are not seen may still be there.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use serde_json::Value;
 
+use super::seal::Sealer;
 use super::tables::{OBJECTS, ObjectRecord, REVISIONS, decode, key_text};
 use super::{Store, StoreError};
 use crate::config::{Object, Problem};
@@ -20,7 +21,7 @@ impl Store {
         let text = key_text(key);
         let table = self.0.db.begin_read()?.open_table(OBJECTS)?;
         let record = table.get(text.as_str())?.map(|found| decode::<ObjectRecord>(&text, found.value())).transpose()?;
-        Ok(record.map(|record| record.value))
+        record.map(|record| self.shown(&text, record)).transpose()
     }
 
     /// The objects of a kind, of one namespace or of all, in the order of their names. Blocks on the disk.
@@ -39,14 +40,23 @@ impl Store {
             if !key.value().starts_with(&prefix) {
                 break;
             }
-            found.push(decode::<ObjectRecord>(key.value(), value.value())?.value);
+            found.push(self.shown(key.value(), decode(key.value(), value.value())?)?);
         }
         Ok(found)
+    }
+
+    /// As it was written, and with the number of its changes, which `status` refers to.
+    fn shown(&self, key: &str, record: ObjectRecord) -> Result<Value, StoreError> {
+        let mut value = self.0.sealer.opened(key, &record.value)?;
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            metadata.insert("generation".to_owned(), record.generation.into());
+        }
+        Ok(value)
     }
 }
 
 /// The stored objects as a mesh. What is no longer valid is left out and named: the rest has to go on.
-pub(super) fn load(db: &Database) -> Result<(Committed, Vec<Problem>), StoreError> {
+pub(super) fn load(db: &Database, sealer: &Sealer) -> Result<(Committed, Vec<Problem>), StoreError> {
     let transaction = db.begin_read()?;
     let revision = transaction.open_table(REVISIONS)?.last()?.map_or(0, |(number, _)| number.value());
     let mut mesh = Mesh::default();
@@ -54,7 +64,14 @@ pub(super) fn load(db: &Database) -> Result<(Committed, Vec<Problem>), StoreErro
     for entry in transaction.open_table(OBJECTS)?.iter()? {
         let (key, value) = entry?;
         let record: ObjectRecord = decode(key.value(), value.value())?;
-        match revalidate(key.value(), &record.value) {
+        let value = match sealer.opened(key.value(), &record.value) {
+            Ok(value) => value,
+            Err(why) => {
+                refused.push(Problem::of_file("the store", why.to_string(), "what refers to it does without"));
+                continue;
+            }
+        };
+        match revalidate(key.value(), &value) {
             Ok(valid) => valid.put_into(&mut mesh, record.created),
             Err(problems) => refused.extend(problems),
         }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::objects::revalidate;
+use super::seal::Sealer;
 use super::tables::{
     ChangeRecord, OBJECTS, ObjectRecord, REVISIONS, RevisionRecord, decode, encode, key_text, parse_key,
 };
@@ -109,7 +110,7 @@ impl Store {
 impl Inner {
     fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
         let (_writer, transaction) = self.write()?;
-        let mut edit = Edit::begin(&self.committed.borrow());
+        let mut edit = Edit::begin(&self.committed.borrow(), &self.sealer);
         {
             let mut objects = transaction.open_table(OBJECTS)?;
             for valid in &batch.upserts {
@@ -156,7 +157,7 @@ impl Inner {
 
     fn rollback(&self, asked: u64, actor: &str) -> Result<Applied, StoreError> {
         let (_writer, transaction) = self.write()?;
-        let mut edit = Edit::begin(&self.committed.borrow());
+        let mut edit = Edit::begin(&self.committed.borrow(), &self.sealer);
         {
             let revisions = transaction.open_table(REVISIONS)?;
             let oldest = revisions.first()?.map_or(0, |(number, _)| number.value());
@@ -203,12 +204,20 @@ pub(super) struct Edit {
     changes: Vec<Change>,
     pub(super) log: Vec<ChangeRecord>,
     now: i64,
+    sealer: Arc<Sealer>,
 }
 
 impl Edit {
-    pub(super) fn begin(committed: &Committed) -> Self {
+    pub(super) fn begin(committed: &Committed, sealer: &Arc<Sealer>) -> Self {
         let mesh = (*committed.mesh).clone();
-        Self { revision: committed.revision, mesh, changes: Vec::new(), log: Vec::new(), now: unix_now() }
+        Self {
+            revision: committed.revision,
+            mesh,
+            changes: Vec::new(),
+            log: Vec::new(),
+            now: unix_now(),
+            sealer: sealer.clone(),
+        }
     }
 
     /// What came of it, when nothing more is to be logged.
@@ -217,13 +226,17 @@ impl Edit {
     }
 
     pub(super) fn upsert(&mut self, objects: &mut Objects<'_>, valid: &Valid) -> Result<(), StoreError> {
-        let before = get(objects, &key_text(valid.key()))?;
-        if before.as_ref().is_some_and(|record| record.value == *valid.value()) {
+        let key = key_text(valid.key());
+        let before = get(objects, &key)?;
+        // One that does not open any more is written anew.
+        let same =
+            |record: &ObjectRecord| self.sealer.opened(&key, &record.value).is_ok_and(|value| value == *valid.value());
+        if before.as_ref().is_some_and(same) {
             self.changes.push(change(Action::Unchanged, valid.key()));
             return Ok(());
         }
         let after = ObjectRecord {
-            value: valid.value().clone(),
+            value: self.sealer.sealed(&key, valid.value())?,
             created: before.as_ref().map_or(self.now, |record| record.created),
             generation: before.as_ref().map_or(0, |record| record.generation) + 1,
         };
@@ -264,10 +277,12 @@ impl Edit {
         let before = get(objects, key)?;
         match then {
             Some(then) => {
-                if before.as_ref().is_some_and(|now| now.value == then.value) {
+                let value = self.sealer.opened(key, &then.value)?;
+                let same = |now: &ObjectRecord| self.sealer.opened(key, &now.value).is_ok_and(|now| now == value);
+                if before.as_ref().is_some_and(same) {
                     return Ok(());
                 }
-                let valid = revalidate(key, &then.value).map_err(|problems| StoreError::Invalid {
+                let valid = revalidate(key, &value).map_err(|problems| StoreError::Invalid {
                     object: key.to_owned(),
                     why: problems.first().map(ToString::to_string).unwrap_or_default(),
                 })?;

@@ -384,3 +384,38 @@ async fn a_follower_applies_changes_and_names_problems() {
     drain.start();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_in_a_secret_is_nowhere_in_the_file_and_comes_back_by_a_rollback() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = |value: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{password: {value}}}\n")
+    };
+    let of = |store: &Store| {
+        let object = store.object(&ObjectKey::new(Kind::Secret, "default", "s")).unwrap().unwrap();
+        object["data"]["password"].as_str().map(str::to_owned)
+    };
+    let store = Store::open(dir.path()).unwrap();
+    store.apply(batch(&[secret("hunter2hunter2")])).await.unwrap();
+    let again = store.apply(batch(&[secret("hunter2hunter2")])).await.unwrap();
+    assert_eq!(again.changes[0].action, Action::Unchanged);
+    store.apply(batch(&[secret("correcthorse")])).await.unwrap();
+    assert_eq!(of(&store).as_deref(), Some("Y29ycmVjdGhvcnNl"));
+    store.rollback(1, "test").await.unwrap();
+    assert_eq!(of(&store).as_deref(), Some("aHVudGVyMmh1bnRlcjI="));
+    let file = std::fs::read(dir.path().join("leno.redb")).unwrap();
+    let text = String::from_utf8_lossy(&file);
+    for word in ["hunter2", "aHVudGVyM", "correcthorse", "Y29ycmVj"] {
+        assert!(!text.contains(word), "{word}");
+    }
+
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.refused().is_empty() && store.committed().mesh.secrets.len() == 1);
+    drop(store);
+    std::fs::remove_file(dir.path().join("secrets.key")).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.refused()[0].message.contains("secrets.key"), "the rest goes on: {:?}", store.refused());
+    let applied = store.apply(batch(&[secret("correcthorse")])).await.unwrap();
+    assert_eq!((applied.changes[0].action, of(&store).is_some()), (Action::Configured, true));
+}

@@ -3,7 +3,7 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef};
+use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef, RouteTarget};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -40,6 +40,7 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
                 backends(mesh, (Kind::TlsRoute, &route.name), field, &route.backends, &mut warn);
             }
             Entity::TrafficPolicy(policy) => {
+                policy_routes(mesh, &object.key.name.namespace, &policy.routes, &mut warn);
                 for (n, target) in policy.targets.iter().enumerate() {
                     let name = Name::new(object.key.name.namespace.as_str(), target.as_str());
                     if !mesh.services.contains_key(&name) {
@@ -52,6 +53,25 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// A policy of a route or rule that is not there holds for nothing.
+fn policy_routes(mesh: &Mesh, namespace: &str, targets: &[RouteTarget], warn: &mut Warn<'_>) {
+    for target in targets {
+        let name = Name::new(namespace, &target.name);
+        let routes = if target.kind == Kind::GrpcRoute { &mesh.grpc_routes } else { &mesh.http_routes };
+        let field = "spec.targetRefs".to_owned();
+        match (routes.get(&name), &target.section) {
+            (None, _) => {
+                warn(field, format!("the {} {name} does not exist", target.kind), "create it, or correct the name");
+            }
+            (Some(route), Some(section)) if !route.rules.iter().any(|rule| rule.name == *section) => {
+                let message = format!("the {} {name} has no rule named {section:?}", target.kind);
+                warn(field, message, "name the rule, or correct sectionName");
+            }
+            _ => {}
+        }
+    }
 }
 
 type Warn<'a> = dyn FnMut(String, String, &str) + 'a;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gateway_api::grpcroutes::{
+use gateway_api::experimental::grpcroutes::{
     GrpcRouteRules, GrpcRouteRulesBackendRefs, GrpcRouteRulesMatches, GrpcRouteRulesMatchesMethod, GrpcRouteSpec,
 };
 
@@ -12,6 +12,7 @@ use super::http_route::{WrittenValue, values};
 use super::route::{
     self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
 };
+use super::session::{self, written_session};
 use crate::config::FieldPath;
 use crate::model::{Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, Name, PathMatch};
 
@@ -19,6 +20,9 @@ use crate::model::{Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, Nam
 const MOST_NAME: usize = 1024;
 
 pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &GrpcRouteSpec) -> HttpRoute {
+    if spec.use_default_gateways.is_some() {
+        check.not_yet(&FieldPath::of("spec").key("useDefaultGateways"), "useDefaultGateways");
+    }
     let (parents, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
     let hostnames = route::hostnames(check, spec.hostnames.as_deref().unwrap_or_default());
     let at = FieldPath::of("spec").key("rules");
@@ -57,6 +61,7 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &GrpcRoute
         matches,
         filters: filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten()),
         backends: backends(check, &at.key("backendRefs"), of, written.backend_refs.as_deref().unwrap_or_default()),
+        session_persistence: session::check(check, at, written_session!(written)),
         ..HttpRule::default()
     }
 }

@@ -13,6 +13,7 @@ use super::http_path;
 use super::route::{
     self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
 };
+use super::session::{self, written_session};
 use crate::config::FieldPath;
 use crate::model::{Backend, Filter, HttpMatch, HttpRoute, HttpRule, Name, PathMatch, Retry, ValueMatch};
 
@@ -59,9 +60,6 @@ fn everything() -> HttpMatch {
 }
 
 fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &HttpRouteRules) -> HttpRule {
-    if written.session_persistence.is_some() {
-        check.not_yet(&at.key("sessionPersistence"), "sessionPersistence");
-    }
     let matches = matches(check, &at.key("matches"), written.matches.as_deref().unwrap_or_default());
     let of = Of { route, prefix: one_prefix(&matches) };
     let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
@@ -81,6 +79,7 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &HttpRoute
         request_timeout_ms: request,
         backend_request_timeout_ms: backend_request,
         retry: written.retry.as_ref().map(|retry| self::retry(check, &at.key("retry"), retry)),
+        session_persistence: session::check(check, at, written_session!(written)),
     }
 }
 

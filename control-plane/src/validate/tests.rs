@@ -174,7 +174,14 @@ const BAD: &[Case] = &[
         "spec.rules[0].filters[0].requestHeaderModifier.set[0].value",
         "no value",
     ),
-    (ROUTE, "filters: []", "sessionPersistence: {}", 8, "spec.rules[0].sessionPersistence", "not supported yet"),
+    (
+        ROUTE,
+        "filters: []",
+        "sessionPersistence: {idleTimeout: 1}",
+        8,
+        "spec.rules[0].sessionPersistence.idleTimeout",
+        "expected a string",
+    ),
     (ROUTE, "request: 2s", "request: 2", 9, "spec.rules[0].timeouts.request", "expected a string"),
     (ROUTE, "request: 2s", "request: 1.5s", 9, "spec.rules[0].timeouts.request", "GEP-2257"),
     (

@@ -1,6 +1,8 @@
 //! `leno.dev/v1alpha1` TrafficPolicy.
 
+use super::balancing;
 use super::check::Check;
+use super::resilience;
 use crate::config::{FieldPath, TargetRef, TrafficPolicySpec};
 use crate::model::{EgressMode, MtlsMode, TrafficPolicy};
 
@@ -15,6 +17,8 @@ pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficP
     policy.mtls = mode(check, &path.key("mtls"), spec.mtls.as_deref(), MTLS);
     policy.egress = mode(check, &path.key("egress"), spec.egress.as_deref(), EGRESS);
     of_services(check, &path, spec, &mut policy);
+    policy.balancing = balancing::check(check, &path, spec);
+    resilience::check(check, &path, spec, &mut policy);
     policy
 }
 
@@ -34,10 +38,18 @@ fn mode<T: Copy>(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>,
 fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, policy: &TrafficPolicy) {
     let of_namespaces = [("mtls", spec.mtls.is_some()), ("egress", spec.egress.is_some())];
     let of_services = [
+        ("retry", spec.retry.is_some()),
+        ("hedge", spec.hedge.is_some()),
+        ("faults", spec.faults.is_some()),
+        ("rateLimits", spec.rate_limits.is_some()),
+        ("circuitBreaker", spec.circuit_breaker.is_some()),
+        ("adaptiveConcurrency", spec.adaptive_concurrency.is_some()),
         ("connectTimeout", spec.connect_timeout.is_some()),
         ("idleTimeout", spec.idle_timeout.is_some()),
         ("outlierDetection", spec.outlier_detection.is_some()),
         ("retryBudget", spec.retry_budget.is_some()),
+        ("loadBalancing", spec.load_balancing.is_some()),
+        ("healthCheck", spec.health_check.is_some()),
     ];
     if !policy.targets.is_empty() {
         for (field, _) in of_namespaces.iter().filter(|(_, written)| *written) {
@@ -101,9 +113,10 @@ fn targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, po
         match (target.group.as_str(), target.kind.as_str()) {
             ("", "Service") => service(check, &at, target, policy),
             ("", "Namespace") => namespace(check, &at, target, policy),
+            (resilience::ROUTES, "HTTPRoute" | "GRPCRoute") => resilience::route(check, &at, target, policy),
             (group, kind) => {
                 let what = format!("a policy of {kind} {group:?}");
-                let hint = "write `group: \"\", kind: Service` or `kind: Namespace`";
+                let hint = "write `group: \"\", kind: Service` or `kind: Namespace`, or a route of group gateway.networking.k8s.io";
                 check.error(&at, format!("{what} is not supported"), hint);
             }
         }

@@ -83,6 +83,7 @@ impl Opening {
             nack: None,
             subscriptions: 0,
             resources_sent: 0,
+            gateways: Vec::new(),
         });
         tracing::info!(workload = %lease.name(), state = registration.state.as_str(), "sidecar connected");
         self.shared.metrics.connected(1.0);
@@ -229,6 +230,7 @@ impl Session {
             state.nack = nack;
             state.subscriptions = subscriptions.names();
             state.resources_sent = subscriptions.resources_sent();
+            state.gateways = subscriptions.gateways();
         });
     }
 }

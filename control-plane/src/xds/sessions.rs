@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::subscriptions::Refused;
+use crate::discovery::Version;
 use crate::model::{Name, Workload};
 use crate::registry::Registry;
 
@@ -93,6 +94,7 @@ pub(super) struct State {
     pub(super) nack: Option<Arc<Refused>>,
     pub(super) subscriptions: usize,
     pub(super) resources_sent: u64,
+    pub(super) gateways: Vec<(Arc<str>, Version)>,
 }
 
 #[derive(Default)]
@@ -136,6 +138,14 @@ impl Sessions {
         drop(table);
         all.sort_by(|a, b| a.workload.cmp(&b.workload));
         all
+    }
+
+    /// The sidecars that have a Gateway in force in exactly this version.
+    pub fn serving(&self, gateway: &Name, version: Version) -> Vec<Name> {
+        let text = gateway.to_string();
+        let table = self.table();
+        let holds = |state: &&State| state.gateways.iter().any(|(name, held)| **name == *text && *held == version);
+        table.connected.values().filter(holds).map(|state| state.name.clone()).collect()
     }
 
     /// How many sidecars hold a stream.

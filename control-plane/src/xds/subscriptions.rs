@@ -233,6 +233,21 @@ impl Subscriptions {
         self.refused.values().max_by_key(|refused| refused.revision).cloned()
     }
 
+    /// The Gateways that the sidecar holds, and the version that it has in force.
+    pub(super) fn gateways(&self) -> Vec<(Arc<str>, Version)> {
+        let kind = ResourceType::Gateway;
+        let named = self.types[kind as usize].names.iter().filter_map(|(name, told)| match told {
+            Told::Version(version) => Some((name.clone(), *version)),
+            Told::Nothing | Told::Absent => None,
+        });
+        // One that is on its way or was refused is not in force.
+        let open = |name: &Arc<str>| {
+            self.refused.contains_key(&(kind, name.clone()))
+                || self.in_flight.values().any(|message| message.kind == kind && message.names.contains(name))
+        };
+        named.filter(|(name, _)| !open(name)).collect()
+    }
+
     /// How many names are subscribed.
     pub(super) fn names(&self) -> usize {
         self.types.iter().map(|of| of.names.len()).sum()

@@ -19,6 +19,7 @@ use crate::listener::{Forwarder, GatewayListener, accept_loop};
 use crate::routing::Router;
 use crate::settings::{GatewaySettings, MOST_GATEWAY_PORTS};
 use crate::state::Reader;
+use crate::telemetry::Direction;
 use crate::upstream::SharedDialer;
 
 /// How long the ready line waits for what the control plane says of the Gateway.
@@ -198,7 +199,9 @@ impl Serving {
     }
 
     fn serve(&self, port: u16, socket: TcpListener, watch: DrainWatch) {
-        let forwarder = self.forwarder.with(Server::new(watch.clone()));
+        let metrics = self.forwarder.metrics.clone();
+        let server = Server::for_strangers(watch.clone()).counting(metrics, Direction::Outbound);
+        let forwarder = self.forwarder.with(server);
         let listener = GatewayListener::new(port, self.router.clone(), forwarder, self.passing.clone());
         tokio::task::spawn_local(accept_loop(socket, watch, move |stream, from| listener.clone().serve(stream, from)));
     }

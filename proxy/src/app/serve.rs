@@ -7,7 +7,7 @@ use leno_runtime::drain::{self, DrainWatch};
 
 use super::gateway::Serving;
 use super::workers::Worker;
-use crate::http::{AppPort, AppPorts, Inbound, Outbound, Server};
+use crate::http::{AppPort, AppPorts, Gate, Inbound, Outbound, Server};
 use crate::listener::{
     CaptureListener, Forwarder, InboundListener, LocalListener, MeshListener, ProxyListener, accept_loop,
 };
@@ -31,7 +31,8 @@ impl Worker {
         let (stop, stopping) = drain::channel();
         let registry = &self.registry;
         let metrics = Rc::new(Metrics::new(registry));
-        let clusters = Rc::new(Clusters::new(registry.clone()));
+        let clusters = Clusters::new(registry.clone(), self.locality.clone()).of_workers(self.workers);
+        let clusters = Rc::new(clusters);
         let (reader, demands) = (self.reader.clone(), self.demands.clone());
         let router = Router::new(self.namespace.clone(), reader, demands, clusters.clone(), self.workers);
         let dialer = Rc::new(Dialer::new(self.tls.clone()));
@@ -44,7 +45,8 @@ impl Worker {
             None => AppPorts::named(named),
         });
 
-        let inbound = Rc::new(Inbound::new(metrics.clone()));
+        let gate = Gate::new(self.service.clone(), self.reader.clone(), self.rates.clone(), self.workers);
+        let inbound = Rc::new(Inbound::new(metrics.clone(), gate));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));

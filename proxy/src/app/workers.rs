@@ -2,6 +2,7 @@
 //! shared between them.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use leno_runtime::metrics::Registry;
 
 use super::gateway::PortEvents;
 use super::{Capture, Shared};
+use crate::model::Locality;
+use crate::resilience::rate_limit;
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
 use crate::state::demand::Demands;
@@ -56,6 +59,8 @@ pub(super) struct Worker {
     /// NAMESPACE/NAME of the service that the local app is an instance of.
     pub(super) service: String,
     pub(super) ports: Vec<PortSpec>,
+    /// Where this sidecar stands.
+    pub(super) locality: Locality,
     pub(super) mesh: TcpListener,
     pub(super) http_proxy: TcpListener,
     pub(super) capture: Option<Captured>,
@@ -67,6 +72,8 @@ pub(super) struct Worker {
     pub(super) reader: Reader,
     pub(super) demands: Demands,
     pub(super) registry: Registry,
+    /// The rate limits' buckets, of all workers.
+    pub(super) rates: Arc<rate_limit::Table>,
     pub(super) drain: DrainWatch,
 }
 
@@ -90,6 +97,7 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
     let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry } = parts;
     let mut port_events = port_events.into_iter();
+    let rates = Arc::new(rate_limit::Table::default());
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
     let mut capture = capture.map(|capture| {
         (capture.outbound_v6.map(|shared| shared.sockets.into_iter()), capture.inbound.sockets.into_iter())
@@ -103,6 +111,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         namespace: settings.namespace.clone(),
         service: format!("{}/{}", settings.namespace, settings.service),
         ports: settings.ports.clone(),
+        locality: Locality::of(&settings.labels),
         mesh,
         http_proxy,
         capture: capture.as_mut().and_then(|(outbound_v6, inbound)| {
@@ -116,6 +125,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         reader: reader.clone(),
         demands: demands.clone(),
         registry: registry.clone(),
+        rates: rates.clone(),
         drain: drain.clone(),
     };
     sockets.enumerate().map(worker).collect()

@@ -7,8 +7,10 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, 
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
-use crate::error::{REASON_HEADER, Reason};
+use super::respond;
+use crate::error::Reason;
 use crate::model::{Peer, Policy};
+use crate::resilience::breaker::Breaker;
 use crate::resilience::replay::RequestBody;
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http1Unanswered, Http2Sender, LocalEndpoint, SharedDialer};
@@ -27,6 +29,7 @@ pub(super) async fn send(
     dialer: &SharedDialer,
     endpoint: &LocalEndpoint,
     policy: &Policy,
+    breaker: &Breaker,
     app: AppHttp,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Reason> {
@@ -40,17 +43,17 @@ pub(super) async fn send(
     let mut stale = 0;
     loop {
         let sent = if multiplexed {
-            let sender = endpoint.http2(dialer, app, policy).await?;
+            let sender = endpoint.http2(dialer, app, policy, breaker).await?;
             send_http2(sender, request).await.map(|response| Answer { response, connection: None })
         } else {
-            let (sender, pool) = endpoint.http1(dialer, policy).await?;
+            let (sender, pool) = endpoint.http1(dialer, policy, breaker).await?;
             send_http1(sender, pool, request).await
         };
         match sent {
             Ok(mut answer) => {
                 if !sidecar {
                     // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
-                    answer.response.headers_mut().remove(REASON_HEADER);
+                    respond::hearsay(answer.response.headers_mut());
                     if multiplexed {
                         answer.response.headers_mut().remove(CASE_HEADER);
                     }

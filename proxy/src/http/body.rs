@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::resilience::adaptive::Admitted;
+use crate::resilience::breaker::Permit;
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{Http1Pool, Http1Sender, InFlight};
 
@@ -38,8 +41,20 @@ pub(super) struct Booking {
     pub(super) start: Instant,
     /// Held for its drop.
     pub(super) _in_flight: Option<InFlight>,
+    /// Likewise: what a circuit breaker counts.
+    pub(super) _open: Option<Permit>,
+    /// Likewise: a place at the app.
+    pub(super) _admitted: Option<Admitted>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
+}
+
+impl Booking {
+    /// Books an answer of the sidecar's own.
+    pub(super) fn of_own(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.code = response.status().as_u16();
+        response.map(|body| body.booked(self))
+    }
 }
 
 impl Drop for Booking {

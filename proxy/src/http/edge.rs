@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request, uri};
 
+use super::filters::Front;
 use crate::routing::EdgeAddress;
+use crate::upstream::CASE_HEADER;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -40,11 +42,17 @@ impl Edge {
         Self { address, client: client.unwrap_or(HeaderValue::from_static("unknown")), proto }
     }
 
+    /// Where its requests came in.
+    pub(super) fn front(&self) -> Front {
+        let scheme = if self.address.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
+        Front { scheme, port: self.address.port }
+    }
+
     /// Says to the app who asks, and takes away what only a proxy in front of it may say.
     pub(super) fn forwarded(&self, parts: &mut request::Parts, authority: &uri::Authority) {
         let headers = &mut parts.headers;
         UNTRUSTED.iter().for_each(|name| _ = headers.remove(name));
-        if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
+        if headers.keys().any(ours) {
             remove_ours(headers);
         }
         headers.insert(FOR, self.client.clone());
@@ -55,8 +63,13 @@ impl Edge {
     }
 }
 
+/// The server has put the case of the client's names there itself.
+fn ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(OURS) && name != CASE_HEADER
+}
+
 fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
     ours.iter().for_each(|name| _ = headers.remove(name));
 }
 

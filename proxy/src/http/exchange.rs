@@ -1,23 +1,28 @@
 //! A request and its attempts: which endpoint gets it, whether it is tried again, and within what time.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, request};
+use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
 use super::respond;
 use crate::error::Reason;
-use crate::model::Retry;
+use crate::model::{Policy, Retry};
+use crate::resilience::breaker::Permit;
+use crate::resilience::deadline::{self, Deadline};
+use crate::resilience::outlier::Verdict;
 use crate::resilience::replay::{Replay, RequestBody};
-use crate::resilience::retry::{self, Outcome};
+use crate::resilience::retry::{self, Answered, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{InFlight, LocalCluster, LocalEndpoint, SharedDialer};
+use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
 /// The request's body between attempts.
 pub(super) enum Body {
@@ -54,54 +59,80 @@ impl Body {
     }
 }
 
+/// What became of an attempt.
+type Attempted = Result<Answer, Reason>;
+/// An attempt that has ended, and at which endpoint.
+type Once = (Attempted, Rc<LocalEndpoint>, InFlight);
+
 /// A request and its attempts.
 pub(super) struct Exchange<'a> {
     pub(super) dialer: &'a SharedDialer,
-    /// What holds where the route says nothing of retries.
-    pub(super) default_retry: &'a Retry,
     pub(super) port: &'a LocalPort,
     pub(super) split: &'a Split,
     pub(super) cluster: &'a Rc<LocalCluster>,
+    /// What ties the request to an endpoint.
+    pub(super) choice: Choice,
+    /// When the last attempt began, where somebody wants to know.
+    pub(super) began: Cell<Option<Instant>>,
+    pub(super) policy: Arc<Policy>,
     pub(super) app: AppHttp,
+    pub(super) grpc: bool,
     pub(super) parts: request::Parts,
     pub(super) body: Body,
+    pub(super) deadline: Deadline,
+    /// Attempts that were made.
+    pub(super) attempts: u32,
+    /// An app may have seen one of them.
+    pub(super) seen: bool,
+}
+
+/// What holds for all attempts of one request.
+struct Rules {
+    retry: Retries,
+    per_try: Option<Duration>,
+    hedge: Option<Duration>,
+}
+
+/// What of the retry policy depends on the request.
+struct Retries {
+    most: u32,
+    repeatable: bool,
+    /// The caller's own sidecar retries it already.
+    nested: bool,
+    /// Which attempt of the chain the first one of ours is.
+    first: u32,
 }
 
 impl Exchange<'_> {
     /// The answer to the last attempt, all within one deadline.
-    pub(super) async fn run(&mut self, deadline: Option<Instant>) -> Result<(Answer, InFlight), Reason> {
+    pub(super) async fn run(&mut self) -> Result<(Answer, InFlight), Reason> {
         self.port.budget.request();
-        let rule = self.split.rule.as_deref();
-        let policy = rule.and_then(|rule| rule.retry.as_ref()).unwrap_or(self.default_retry);
-        let per_try = rule.and_then(|rule| rule.backend_request_timeout);
+        let rules = self.rules();
         let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
-        let mut retries = 0;
+        let mut retrying: Option<Permit> = None;
         loop {
-            let endpoint = self.cluster.pick(&tried).ok_or(Reason::NoEndpoints)?;
-            let in_flight = endpoint.begin();
-            let limit = per_try.map(|limit| Instant::now() + limit).into_iter().chain(deadline).min();
-            let attempt = self.attempt(&endpoint, retries == policy.attempts);
-            let result = match limit {
-                None => attempt.await,
-                Some(limit) => tokio::time::timeout_at(limit, attempt).await.unwrap_or(Err(Reason::Timeout)),
-            };
+            let (result, endpoint, in_flight) = self.once(&rules, &tried).await?;
+            self.attempts += 1;
+            drop(retrying.take());
             // What the caller did is not held against the endpoint.
             if result.is_err() && self.body.is_broken_off() {
                 return Err(Reason::DownstreamReset);
             }
-            let outcome = match &result {
-                Ok(answer) => {
-                    Outcome::Answered(answer.response.status().as_u16(), respond::reason_of(&answer.response))
-                }
-                Err(reason) => Outcome::Failed(*reason),
-            };
-            self.cluster.record(&endpoint, matches!(outcome, Outcome::Answered(code, _) if code < 500));
-            let Some(pause) = self.may_retry(policy, retries, outcome, deadline) else {
+            if matches!(result, Err(Reason::Timeout)) && self.deadline.callers && self.is_over() {
+                self.seen = true;
+                return Err(self.deadline.reason());
+            }
+            let outcome = outcome(&result);
+            self.seen |= !unseen(outcome);
+            if self.tells_of_the_endpoint(outcome) {
+                self.cluster.record(&endpoint, verdict(outcome), self.began.get());
+            }
+            let Some((pause, permit)) = self.may_retry(&rules.retry, &result, outcome) else {
                 return result.map(|answer| (answer, in_flight));
             };
             // The answer that nobody will read goes now, so that its connection or stream is free.
             drop((result, in_flight));
-            retries += 1;
+            retrying = Some(permit);
             self.cluster.metrics.retries.inc();
             tried.push(endpoint);
             if !pause.is_zero() {
@@ -110,30 +141,212 @@ impl Exchange<'_> {
         }
     }
 
-    async fn attempt(&mut self, endpoint: &LocalEndpoint, last: bool) -> Result<Answer, Reason> {
+    /// One attempt, not at an endpoint that was tried while there is another.
+    async fn once(&mut self, rules: &Rules, tried: &[Rc<LocalEndpoint>]) -> Result<Once, Reason> {
+        let endpoint = self.cluster.pick(&self.choice, tried).ok_or(Reason::NoEndpoints)?;
+        let in_flight = endpoint.begin();
+        self.began.set(self.cluster.clock());
+        let limit = rules.per_try.and_then(|limit| Instant::now().checked_add(limit));
+        let limit = limit.into_iter().chain(self.deadline.at).min();
+        self.prepare(rules, limit);
+        if let Some(delay) = rules.hedge.filter(|_| tried.is_empty()) {
+            // Boxed, as every way that is rarely taken.
+            return Ok(Box::pin(self.hedged(delay, limit, endpoint, in_flight)).await);
+        }
+        let last = self.attempts >= rules.retry.most;
+        let request = self.request(last);
+        Ok((self.send(&endpoint, request, limit).await, endpoint, in_flight))
+    }
+
+    /// A limit of our own, a caller's impatience, or an app that is well but busy is not held against an endpoint.
+    fn tells_of_the_endpoint(&self, outcome: Outcome) -> bool {
+        let reason = match outcome {
+            Outcome::Failed(reason) => Some(reason),
+            Outcome::Answered(answered) => answered.reason,
+        };
+        match reason {
+            Some(Reason::Overloaded | Reason::AppOverloaded | Reason::DeadlineExpired) => false,
+            Some(Reason::DeadlineExceeded) => !self.deadline.callers,
+            _ => true,
+        }
+    }
+
+    /// An attempt beside another one has failed. Its time is not known.
+    fn told(&self, endpoint: &LocalEndpoint, outcome: Outcome) {
+        if self.tells_of_the_endpoint(outcome) {
+            self.cluster.record(endpoint, verdict(outcome), None);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn retry(&self) -> &Retry {
+        self.split.rule.as_deref().and_then(|rule| rule.retry.as_ref()).unwrap_or(&self.policy.retry)
+    }
+
+    fn rules(&self) -> Rules {
+        let (rule, retry) = (self.split.rule.as_deref(), self.retry());
+        let (method, headers) = (&self.parts.method, &self.parts.headers);
+        let first = retry::attempt_of(headers);
+        let nested = first > 1;
+        let hedge = rule.map_or(self.policy.resilience.hedge, |rule| rule.resilience.hedge);
+        // Only what has no body and is idempotent by its method: the app does it twice for certain.
+        let hedged = hedge.is_some() && !nested && matches!(self.body, Body::Empty) && retry::idempotent(method);
+        Rules {
+            per_try: rule.and_then(|rule| rule.backend_request_timeout).or(retry.per_try_timeout),
+            hedge: hedge.filter(|_| hedged),
+            retry: Retries {
+                // An inner hop's share of what the outer one repeats already.
+                most: if nested { retry.attempts.min(1) } else { retry.attempts },
+                repeatable: retry::repeatable(retry, method, headers),
+                nested,
+                first,
+            },
+        }
+    }
+
+    /// What the next hop is told: which attempt this is, and how much time is left.
+    fn prepare(&mut self, rules: &Rules, limit: Option<Instant>) {
+        let number = rules.retry.first.saturating_add(self.attempts);
+        if self.attempts > 0 {
+            self.parts.headers.insert(retry::ATTEMPT_HEADER, HeaderValue::from(number));
+        }
+        if let Some(limit) = limit {
+            let left = limit.saturating_duration_since(Instant::now());
+            deadline::tell(&mut self.parts.headers, self.grpc, left);
+        }
+    }
+
+    fn request(&mut self, last: bool) -> Request<RequestBody> {
         let parts = if last { take(&mut self.parts) } else { self.parts.clone() };
-        let request = Request::from_parts(parts, self.body.attempt());
-        attempt::send(self.dialer, endpoint, &self.cluster.policy(), self.app, request).await
+        Request::from_parts(parts, self.body.attempt())
+    }
+
+    async fn send(&self, endpoint: &LocalEndpoint, request: Request<RequestBody>, limit: Option<Instant>) -> Attempted {
+        let breaker = &self.cluster.breaker;
+        let sent = attempt::send(self.dialer, endpoint, &self.policy, breaker, self.app, request);
+        match limit {
+            None => sent.await,
+            Some(limit) => tokio::time::timeout_at(limit, sent).await.unwrap_or(Err(Reason::Timeout)),
+        }
+    }
+
+    /// An attempt, and after a while without an answer a second one at another endpoint beside it, if the budget grants it. The
+    /// first answer that is none of a failure is taken; the other attempt is broken off.
+    async fn hedged(
+        &mut self,
+        delay: Duration,
+        limit: Option<Instant>,
+        endpoint: Rc<LocalEndpoint>,
+        in_flight: InFlight,
+    ) -> Once {
+        let (first, second) = (self.request(false), self.request(false));
+        let this = &*self;
+        let slow = endpoint.clone();
+        let mut one = std::pin::pin!(this.send(&slow, first, limit));
+        let early = tokio::select! {
+            biased;
+            result = &mut one => Some(result),
+            () = tokio::time::sleep(delay) => None,
+        };
+        if let Some(result) = early {
+            return (result, endpoint, in_flight);
+        }
+        let choice = Choice { key: this.choice.key, pin: None };
+        let other =
+            this.cluster.pick(&choice, std::slice::from_ref(&endpoint)).filter(|other| !Rc::ptr_eq(other, &endpoint));
+        let (Some(other), Some(_permit)) = (other, this.grant()) else {
+            return (one.await, endpoint, in_flight);
+        };
+        this.cluster.metrics.hedges();
+        let other_in_flight = other.begin();
+        let beside = other.clone();
+        let mut two = std::pin::pin!(this.send(&beside, second, limit));
+        let (first_done, result) = tokio::select! {
+            biased;
+            result = &mut one => (true, result),
+            result = &mut two => (false, result),
+        };
+        let outcome = outcome(&result);
+        let good = verdict(outcome) == Verdict::Good;
+        if !first_done || !good {
+            // The time that counts from now on is not that of one attempt.
+            this.began.set(None);
+        }
+        match (first_done, good) {
+            (true, true) => (result, endpoint, in_flight),
+            (false, true) => (result, other, other_in_flight),
+            // One failed: the endpoint is told, and the other attempt goes on.
+            (true, false) => {
+                this.told(&endpoint, outcome);
+                (two.await, other, other_in_flight)
+            }
+            (false, false) => {
+                this.told(&other, outcome);
+                (one.await, endpoint, in_flight)
+            }
+        }
     }
 
     /// How long to wait before the next attempt. None: there is none.
-    fn may_retry(&self, policy: &Retry, retries: u32, outcome: Outcome, deadline: Option<Instant>) -> Option<Duration> {
-        if retries >= policy.attempts
-            || !retry::retryable(policy, &self.parts.method, outcome)
+    fn may_retry(&self, retries: &Retries, result: &Attempted, outcome: Outcome) -> Option<(Duration, Permit)> {
+        let policy = self.retry();
+        if self.attempts > retries.most
+            || !retry::retryable(policy, retries.repeatable, retries.nested, outcome)
             || !self.body.is_repeatable()
         {
             return None;
         }
-        let pause = retry::backoff(policy, retries + 1, fastrand::f64());
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| now + pause >= deadline) {
+        let mut pause = retry::backoff(policy, self.attempts, fastrand::f64());
+        if let Some(asked) = result.as_ref().ok().and_then(|answer| retry::retry_after(answer.response.headers())) {
+            if asked > policy.most_retry_after {
+                return None;
+            }
+            pause = pause.max(asked);
+        }
+        if self.deadline.at.is_some_and(|deadline| Instant::now() + pause >= deadline) {
             return None;
         }
-        if !self.port.budget.withdraw(now) {
+        Some((pause, self.grant()?))
+    }
+
+    /// One attempt more, by the budget and the circuit breaker.
+    fn grant(&self) -> Option<Permit> {
+        let permit = self.cluster.breaker.retry(&self.policy.circuit_breaker).ok();
+        let granted = permit.filter(|_| self.port.budget.withdraw(Instant::now()));
+        if granted.is_none() {
             self.cluster.metrics.retries_denied.inc();
-            return None;
         }
-        Some(pause)
+        granted
+    }
+}
+
+fn outcome(result: &Attempted) -> Outcome {
+    match result {
+        Ok(answer) => Outcome::Answered(answered(&answer.response)),
+        Err(reason) => Outcome::Failed(*reason),
+    }
+}
+
+/// What an attempt says of its endpoint.
+fn verdict(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Answered(answered) => Verdict::of_status(answered.status),
+        Outcome::Failed(_) => Verdict::Gateway,
+    }
+}
+
+fn answered(response: &Response<Incoming>) -> Answered {
+    let grpc_status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+    Answered { status: response.status().as_u16(), reason: respond::reason_of(response), grpc_status }
+}
+
+fn unseen(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Failed(reason) => reason.unseen(),
+        Outcome::Answered(answered) => answered.reason.is_some_and(Reason::unseen),
     }
 }
 

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
 use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::gate::{Gate, Pass};
 use super::{headers, respond};
-use crate::error::{REASON_HEADER, Reason};
+use crate::error::Reason;
+use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics};
@@ -153,17 +155,20 @@ async fn connect(host: &str, number: u16) -> Result<TcpStream, Reason> {
 #[derive(Debug)]
 pub struct Inbound {
     metrics: Rc<Metrics>,
+    gate: Gate,
 }
 
 impl Inbound {
-    /// Counts in these metrics.
-    pub fn new(metrics: Rc<Metrics>) -> Self {
-        Self { metrics }
+    /// Counts in these metrics, and lets in what the gate does.
+    pub fn new(metrics: Rc<Metrics>, gate: Gate) -> Self {
+        Self { metrics, gate }
     }
 
-    /// Answers a request, whatever happens. `port` is what the peer asked for when it connected; none: there is no such port.
+    /// Answers a request, whatever happens. `caller` is the identity that the peer has proven; `port` is what it asked for when it
+    /// connected, none: there is no such port.
     pub async fn handle(
         &self,
+        caller: &str,
         port: Option<&Rc<AppPort>>,
         app: AppHttp,
         request: Request<Incoming>,
@@ -173,16 +178,38 @@ impl Inbound {
         let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
         // Booked from here on, also when the caller gives up.
         let metrics = port.metrics.clone();
-        let mut booking = Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None };
-        let answered = match app {
-            AppHttp::H1 => http1(port, request).await,
-            AppHttp::H2 => http2(port, request).await,
+        let mut booking = Booking {
+            metrics,
+            code: GIVEN_UP,
+            start,
+            _in_flight: None,
+            _open: None,
+            _admitted: None,
+            connection: None,
         };
-        match answered {
+        let left = deadline::left(request.headers(), grpc);
+        let (entered, pass) = match self.gate.enter(caller, &request, grpc) {
+            _ if left.is_some_and(|left| left.is_zero()) => (Err(Reason::DeadlineExpired), Pass::default()),
+            Ok(pass) => (Ok(()), pass),
+            Err((reason, pass)) => (Err(reason), pass),
+        };
+        let answered = match (entered, left) {
+            (Err(reason), _) => Err(reason),
+            (Ok(()), None) => answer(port, app, request).await,
+            (Ok(()), Some(left)) => {
+                let answered = tokio::time::timeout(left, answer(port, app, request));
+                // Boxed, as every way that is rarely taken.
+                Box::pin(answered).await.unwrap_or(Err(Reason::DeadlineExceeded))
+            }
+        };
+        if let Some((adaptive, admitted)) = pass.place {
+            adaptive.answered(&admitted, Instant::now());
+            booking._admitted = Some(admitted);
+        }
+        let mut response = match answered {
             Ok(answer) => {
                 let (mut parts, body) = answer.response.into_parts();
-                // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
-                parts.headers.remove(REASON_HEADER);
+                respond::hearsay(&mut parts.headers);
                 parts.version = Version::HTTP_2;
                 booking.code = parts.status.as_u16();
                 booking.connection = answer.connection;
@@ -193,13 +220,40 @@ impl Inbound {
                 booking.code = reason.status().as_u16();
                 Response::from_parts(parts, body.booked(booking))
             }
+        };
+        if let Some(rate) = pass.rate {
+            rate.tell(response.headers_mut());
         }
+        response
+    }
+
+    /// Lets in an opaque connection, which is one request to the rate limits of the service.
+    ///
+    /// # Errors
+    /// The caller has used its limit up.
+    pub fn open(&self, caller: &str) -> Result<(), Reason> {
+        self.gate.open(caller)
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {
         self.metrics.failed(Direction::Inbound, reason);
-        tracing::debug!(reason = reason.code(), "inbound request failed");
-        respond::error(reason, grpc)
+        tracing::debug!(
+            reason = reason.code(),
+            hop = "inbound",
+            fault = reason.fault().label(),
+            unseen = reason.unseen(),
+            "request failed"
+        );
+        let mut response = respond::error(reason, grpc);
+        respond::at_hop(response.headers_mut(), Direction::Inbound);
+        response
+    }
+}
+
+async fn answer(port: &AppPort, app: AppHttp, request: Request<Incoming>) -> Result<Answer, Reason> {
+    match app {
+        AppHttp::H1 => http1(port, request).await,
+        AppHttp::H2 => http2(port, request).await,
     }
 }
 

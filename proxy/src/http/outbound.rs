@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{Request, Response, Uri, Version, header, request, uri};
@@ -15,15 +17,18 @@ use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
+use super::tie::{self, Tie};
 use super::upgrade::{self, Tunnel};
-use super::{headers, respond};
+use super::{failing, headers, respond};
 use crate::error::Reason;
-use crate::model::{AppProtocol, Demand, Retry};
+use crate::model::{AppProtocol, Demand};
+use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::replay::RequestBody;
+use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
 use crate::tcp;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -57,8 +62,6 @@ pub struct Outbound {
     router: Rc<Router>,
     dialer: SharedDialer,
     metrics: Rc<Metrics>,
-    /// What holds where a route says nothing of retries.
-    default_retry: Retry,
     mirrors: Mirrors,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
@@ -68,25 +71,31 @@ impl Outbound {
     /// Serves by these routes.
     pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
         let mirrors = Mirrors::new(dialer.clone());
-        Self { router, dialer, metrics, default_retry: Retry::default(), mirrors, drain }
+        Self { router, dialer, metrics, mirrors, drain }
     }
 
-    /// Answers a request, whatever happens.
-    pub async fn handle(&self, via: &Via, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// As [`Self::handle_from`], where nobody knows the caller's address.
+    pub fn handle(&self, via: &Via, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
+        self.handle_from(via, None, request)
+    }
+
+    /// Answers a request, whatever happens. `source` is the address of whoever sent it.
+    pub async fn handle_from(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
         let served = match upgrade::wanted(version, request.headers()) {
-            None => self.serve(via, request, grpc).await,
+            None => self.serve(via, source, request, grpc).await,
             // Boxed, as every way that is rarely taken.
-            Some(protocol) => Box::pin(self.upgrade(via, request, protocol)).await,
+            Some(protocol) => Box::pin(self.upgrade(via, source, request, protocol)).await,
         };
         let mut response = match served {
             Ok(response) => response,
-            Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), "request failed");
-                respond::error(reason, grpc)
-            }
+            Err(reason) => failing::answer(&self.metrics, reason, grpc, "", 0),
         };
         if version != Version::HTTP_2 {
             *response.version_mut() = Version::HTTP_11;
@@ -96,23 +105,33 @@ impl Outbound {
 
     /// The answer to a request of a connection that is refused as a whole.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
-        self.metrics.failed(Direction::Outbound, reason);
-        respond::error(reason, headers::is_grpc(request.headers()))
+        failing::answer(&self.metrics, reason, headers::is_grpc(request.headers()), "", 0)
     }
 
     /// The layers, outermost first.
-    async fn serve(&self, via: &Via, request: Request<Incoming>, grpc: bool) -> Result<Response<ResponseBody>, Reason> {
+    async fn serve(
+        &self,
+        via: &Via,
+        source: Option<IpAddr>,
+        request: Request<Incoming>,
+        grpc: bool,
+    ) -> Result<Response<ResponseBody>, Reason> {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let downstream = parts.version;
+
+        let left = deadline::left(&parts.headers, grpc);
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Reason::DeadlineExpired);
+        }
 
         // 1. Which destination: everything below depends on what is configured for it.
         let port = self.destination(&mut parts, via).await?;
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.rule(&mut parts, grpc)?.clone();
-        let drawn = split.draw();
-        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
+        let tied = tie::tie(&port, &split, &parts, source);
+        let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
         if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
@@ -121,8 +140,8 @@ impl Outbound {
             }
             return Ok(self.answered(&port, &chain, answer, grpc, start));
         }
-        let cluster = match drawn {
-            Ok((_, cluster)) => cluster,
+        let Tie { cluster, choice, promise, .. } = match tied {
+            Ok(tie) => tie,
             Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), grpc, start)),
         };
         let copies = chain.request(&mut parts)?;
@@ -134,36 +153,65 @@ impl Outbound {
             false => self.mirrors.send(copies, &split, &body, downstream, grpc),
         };
 
-        // 5. The attempts, all within one deadline.
+        // 5. Faults on purpose; the attempts, all within one deadline.
+        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
+        let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
+        let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
+        if !faults.is_empty()
+            && let Some(aborted) =
+                Box::pin(failing::inject(&self.metrics, faults, &parts.headers, grpc, deadline)).await
+        {
+            return Ok(booking.of_own(aborted));
+        }
         let mut exchange = Exchange {
             dialer: &self.dialer,
-            default_retry: &self.default_retry,
+            policy: policy.clone(),
+            grpc,
+            deadline,
+            attempts: 0,
+            seen: false,
             port: &port,
             split: &split,
             cluster,
+            choice,
+            began: Cell::new(None),
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, &cluster.metrics, taps),
         };
-        let timeout = split.rule.as_ref().and_then(|rule| rule.request_timeout);
-        let answered = exchange.run(timeout.map(|timeout| Instant::now() + timeout)).await;
+        let answered = match cluster.breaker.request(&policy.circuit_breaker) {
+            Ok(open) => {
+                booking._open = Some(open);
+                exchange.run().await
+            }
+            Err(reason) => Err(reason),
+        };
 
         // 6. Filters on the answer, and the booking that ends with its body.
-        Ok(match answered {
+        let mut response = match answered {
             Ok((answer, in_flight)) => {
+                let endpoint = in_flight.endpoint().id;
                 let mut response = booked(answer, in_flight, booking);
                 chain.response(response.headers_mut());
+                if let Some(promise) = promise {
+                    promise.keep(response.headers_mut(), endpoint);
+                }
                 response
             }
             Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), service = cluster.shared().service, "request failed");
-                let (mut parts, body) = respond::error(reason, grpc).into_parts();
-                chain.share(&mut parts.headers);
-                booking.code = parts.status.as_u16();
-                Response::from_parts(parts, body.booked(booking))
+                let service = &cluster.shared().service;
+                let mut response = failing::answer(&self.metrics, reason, grpc, service, exchange.attempts);
+                chain.share(response.headers_mut());
+                if exchange.seen {
+                    respond::seen_before(response.headers_mut());
+                }
+                booking.of_own(response)
             }
-        })
+        };
+        if exchange.attempts > 1 {
+            response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(exchange.attempts));
+        }
+        Ok(response)
     }
 }
 
@@ -183,9 +231,7 @@ impl Outbound {
                 response
             }
             Err(reason) => {
-                self.metrics.failed(Direction::Outbound, reason);
-                tracing::debug!(reason = reason.code(), "request failed");
-                let mut response = respond::error(reason, grpc);
+                let mut response = failing::answer(&self.metrics, reason, grpc, "", 0);
                 chain.share(response.headers_mut());
                 response
             }
@@ -225,6 +271,7 @@ impl Outbound {
     async fn upgrade(
         &self,
         via: &Via,
+        source: Option<IpAddr>,
         mut request: Request<Incoming>,
         protocol: http::HeaderValue,
     ) -> Result<Response<ResponseBody>, Reason> {
@@ -233,12 +280,12 @@ impl Outbound {
         let (mut parts, body) = request.into_parts();
         let port = self.destination(&mut parts, via).await?;
         let split = port.rule(&mut parts, false)?.clone();
-        let drawn = split.draw();
-        let chain = Chain::new(&split, drawn.as_ref().ok().map(|(index, _)| *index), &parts.headers);
+        let tied = tie::tie(&port, &split, &parts, source);
+        let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
         if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
         }
-        let (_, cluster) = drawn?;
+        let Tie { cluster, choice, promise, .. } = tied?;
         // A conversation in another protocol is not copied.
         drop(chain.request(&mut parts)?);
         let mut booking = booking(cluster.metrics.clone(), start);
@@ -247,7 +294,7 @@ impl Outbound {
             false => RequestBody::Once(body, cluster.metrics.request_bytes.clone()),
         };
         let exchange = async {
-            let reached = tcp::dial_cluster(&port.budget, cluster, &self.dialer).await?;
+            let reached = tcp::dial_cluster(&port.budget, cluster, &choice, &self.dialer).await?;
             upgrade::send(reached, Request::from_parts(parts, body), protocol.clone()).await
         };
         let limit = split.rule.as_ref().and_then(|rule| rule.request_timeout);
@@ -258,8 +305,11 @@ impl Outbound {
         let (mut answer, in_flight, metrics) =
             answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
         booking.code = answer.status().as_u16();
+        if let Some(promise) = promise {
+            promise.keep(answer.headers_mut(), in_flight.0.endpoint().id);
+        }
         if !upgrade::agreed(&answer) {
-            booking._in_flight = Some(in_flight);
+            (booking._in_flight, booking._open) = (Some(in_flight.0), Some(in_flight.1));
             let (mut parts, body) = answer.into_parts();
             headers::strip_hop_by_hop(&mut parts.headers);
             chain.response(&mut parts.headers);
@@ -312,16 +362,13 @@ fn normalise(parts: &mut request::Parts, via: &Via) -> Result<uri::Authority, Re
     Ok(authority)
 }
 
-/// A request of the local app is plain, and came to the port that it names, else to its destination's; a client's came to the
-/// port of the Gateway, whatever it names.
+/// A request of the local app is plain, and came to the port that it names, else to its destination's. One of a Gateway's client
+/// came to the listener's port, whatever it names: there may be a port forwarded in between.
 fn front(via: &Via, parts: &request::Parts, port: &LocalPort) -> Front {
-    match via {
-        Via::Gateway(edge) => {
-            let scheme = if edge.address.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
-            Front { scheme, port: edge.address.port }
-        }
-        _ => Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) },
+    if let Via::Gateway(edge) = via {
+        return edge.front();
     }
+    Front { scheme: uri::Scheme::HTTP, port: parts.uri.port_u16().unwrap_or(port.number) }
 }
 
 /// What is spoken to the app: what its Service says, else what the caller speaks. gRPC needs HTTP/2 whatever was said.
@@ -338,7 +385,7 @@ pub(super) fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -
 
 /// Until there is an answer it says that the caller gave up, as nginx and others write it.
 fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
-    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, connection: None }
+    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, _open: None, _admitted: None, connection: None }
 }
 
 fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response<ResponseBody> {

@@ -1,10 +1,13 @@
 //! The one place that turns a reason into an answer, for HTTP and for gRPC callers.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
-use crate::error::{REASON_HEADER, Reason};
+use crate::error::{FAULT_HEADER, HOP_HEADER, REASON_HEADER, RETRY_HEADER, Reason};
+use crate::model::Abort;
+use crate::resilience::retry::ATTEMPTS_HEADER;
+use crate::telemetry::Direction;
 
 /// An answer of the sidecar's own making: the status and code of its reason.
 pub(super) fn error(reason: Reason, grpc: bool) -> Response<ResponseBody> {
@@ -23,18 +26,60 @@ pub(super) fn error(reason: Reason, grpc: bool) -> Response<ResponseBody> {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     };
-    response.headers_mut().insert(REASON_HEADER, code);
+    let headers = response.headers_mut();
+    headers.insert(REASON_HEADER, code);
+    headers.insert(FAULT_HEADER, HeaderValue::from_static(reason.fault().label()));
+    headers.insert(RETRY_HEADER, safety(reason.unseen()));
+    response
+}
+
+fn safety(unseen: bool) -> HeaderValue {
+    HeaderValue::from_static(if unseen { "safe" } else { "if-idempotent" })
+}
+
+/// Says which sidecar made the answer.
+pub(super) fn at_hop(headers: &mut HeaderMap, hop: Direction) {
+    headers.insert(HOP_HEADER, HeaderValue::from_static(hop.label()));
+}
+
+/// An earlier attempt may have reached an app, whatever the last one failed of.
+pub(super) fn seen_before(headers: &mut HeaderMap) {
+    headers.insert(RETRY_HEADER, safety(false));
+}
+
+/// Only a sidecar may say what became of a request in the mesh; from an app it is hearsay.
+pub(super) fn hearsay(headers: &mut HeaderMap) {
+    headers.remove(ATTEMPTS_HEADER);
+    if headers.remove(REASON_HEADER).is_some() {
+        headers.remove(HOP_HEADER);
+        headers.remove(FAULT_HEADER);
+        headers.remove(RETRY_HEADER);
+    }
+}
+
+/// The answer that a fault asks for.
+pub(super) fn abort(abort: Abort, grpc: bool) -> Response<ResponseBody> {
+    let mut response = error(Reason::FaultInjected, grpc);
+    if !grpc {
+        *response.status_mut() = abort.status;
+    } else if let Some(status) = abort.grpc_status {
+        response.headers_mut().insert("grpc-status", HeaderValue::from(u16::from(status)));
+    }
     response
 }
 
 /// The gRPC status of a reason (google.rpc.Code).
 fn grpc_status(reason: Reason) -> &'static str {
+    const CANCELLED: &str = "1";
+    const RESOURCE_EXHAUSTED: &str = "8";
     const DEADLINE_EXCEEDED: &str = "4";
     const UNIMPLEMENTED: &str = "12";
     const INTERNAL: &str = "13";
     const UNAVAILABLE: &str = "14";
     match (reason, reason.status()) {
-        (Reason::Timeout, _) => DEADLINE_EXCEEDED,
+        (_, StatusCode::GATEWAY_TIMEOUT) => DEADLINE_EXCEEDED,
+        (_, StatusCode::TOO_MANY_REQUESTS) => RESOURCE_EXHAUSTED,
+        (Reason::DownstreamReset, _) => CANCELLED,
         (_, StatusCode::NOT_FOUND) => UNIMPLEMENTED,
         (_, StatusCode::BAD_REQUEST) => INTERNAL,
         _ => UNAVAILABLE,
@@ -86,7 +131,7 @@ mod tests {
     const HEAD: &str = "# Reasons
 
 Every answer that a sidecar makes itself carries one of these codes in the header `leno-reason`, and counts in
-`leno_failures_total{reason}`. gRPC callers get HTTP 200 with the gRPC status and the code as its message. The hop is whose sidecar
+`leno_failures_total{direction, reason, fault, retry}`; [resilience.md](resilience.md) tells of the other headers. gRPC callers get HTTP 200 with the gRPC status and the code as its message. The hop is whose sidecar
 said it first: the caller's or the app's. Trying again is *always* safe, whatever the method, when no app has seen a byte of the
 request, else for *idempotent* methods. Printed from the code; a test keeps it so (`LENO_BLESS=1 cargo test -p leno-proxy documented`).
 

@@ -20,7 +20,7 @@ use super::guard::{Guard, HEAD_TIME, Requests, Seen};
 use super::scan::MOST_HEAD;
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
-use crate::error::Reason;
+use crate::error::{REASON_HEADER, Reason};
 use crate::telemetry::{Direction, Metrics};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, restore_case};
 
@@ -44,6 +44,9 @@ const MOST_PEER_STREAMS: u32 = 20_000;
 /// short resets bursts of them, and all of its other calls would fail with the connection; clients are the own app or have
 /// proven who they are, so the bound is one for memory and not for suspicion.
 const MOST_RESETS: usize = 1000;
+/// The same for clients that are not in the mesh, of whom anything may be suspected.
+const MOST_STRANGER_STREAMS: u32 = 256;
+const MOST_STRANGER_RESETS: usize = 100;
 /// A peer that answers no ping for this long is gone. One whose head or frame does not come whole cannot answer either, so this is
 /// HTTP/2's limit for slow heads, too.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,6 +66,7 @@ pub enum Protocol {
 pub struct Server {
     drain: DrainWatch,
     streams: u32,
+    resets: usize,
     head: usize,
     added: usize,
     /// Where refused requests are counted.
@@ -72,12 +76,17 @@ pub struct Server {
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_STREAMS, head: MOST_HEAD, added: 0, metrics: None }
+        Self { drain, streams: MOST_STREAMS, resets: MOST_RESETS, head: MOST_HEAD, added: 0, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
     pub fn for_peers(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD, added: MOST_ADDED, metrics: None }
+        Self { streams: MOST_PEER_STREAMS, head: MOST_PEER_HEAD, added: MOST_ADDED, ..Self::new(drain) }
+    }
+
+    /// As [`Self::new`], for clients that are not in the mesh.
+    pub fn for_strangers(drain: DrainWatch) -> Self {
+        Self { streams: MOST_STRANGER_STREAMS, resets: MOST_STRANGER_RESETS, ..Self::new(drain) }
     }
 
     /// Counts what is refused.
@@ -134,6 +143,7 @@ impl Server {
                 Some(names) => request.headers_mut().insert(CASE_HEADER, names),
                 None => request.headers_mut().remove(CASE_HEADER),
             };
+            request.headers_mut().remove(REASON_HEADER);
             let waiting = upgrade.then(|| requests.clone());
             Either::Right(handler(request).map(move |response| Ok(finish(response, waiting.as_ref()))))
         });
@@ -171,6 +181,7 @@ impl Server {
             }
             if from_app {
                 request.headers_mut().remove(CASE_HEADER);
+                request.headers_mut().remove(REASON_HEADER);
             }
             Either::Right(handler(request).map(move |mut response| {
                 if from_app {
@@ -184,7 +195,7 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.streams)
-            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_pending_accept_reset_streams(self.resets)
             .max_header_list_size(u32::try_from(MOST_DECODED).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
@@ -206,6 +217,9 @@ impl Server {
         }
         tracing::debug!(reason = reason.code(), "refused a request");
         let mut response = respond::error(reason, headers::is_grpc(request.headers()));
+        if let Some((_, direction)) = &self.metrics {
+            respond::at_hop(response.headers_mut(), *direction);
+        }
         if request.version() < http::Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -16,9 +16,9 @@ use super::guard::Guard;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
-use crate::tcp::{self, Reached};
+use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
-use crate::upstream::{Heeded, InFlight, Io, http1_handshake};
+use crate::upstream::{Heeded, Io, http1_handshake};
 
 /// The protocol that a request asks to go on in. An offer of HTTP/2 is passed over, which is always allowed: the mesh has its
 /// own between its sidecars.
@@ -36,7 +36,7 @@ pub(super) async fn send(
     reached: Reached,
     request: Request<RequestBody>,
     protocol: HeaderValue,
-) -> Result<(Response<Incoming>, InFlight, Rc<ServiceMetrics>), Reason> {
+) -> Result<(Response<Incoming>, Held, Rc<ServiceMetrics>), Reason> {
     let Reached { io, metrics, in_flight } = reached;
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
@@ -61,7 +61,7 @@ pub(super) struct Tunnel {
     pub(super) caller: OnUpgrade,
     pub(super) app: OnUpgrade,
     pub(super) metrics: Rc<ServiceMetrics>,
-    pub(super) in_flight: InFlight,
+    pub(super) in_flight: Held,
     pub(super) guard: DrainGuard,
 }
 

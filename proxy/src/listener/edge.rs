@@ -68,7 +68,8 @@ impl GatewayListener {
                 let detected = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
                 let Ok(Ok(detected)) = detected else { return Ok(()) };
                 let edge = Edge::new(EdgeAddress { port: self.port, tls: None }, from.ip());
-                self.forwarder.serve(Via::Gateway(Rc::new(edge)), detected, Prefixed::new(read, stream)).await;
+                let source = Some(from.ip().to_canonical());
+                self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, detected, Prefixed::new(read, stream)).await;
                 Ok(())
             }
             Family::Tls => Box::pin(self.tls(&port, stream, from)).await,
@@ -144,7 +145,8 @@ impl GatewayListener {
         };
         let shown = Shown { server_name, clients: tls.clients.clone() };
         let edge = Edge::new(EdgeAddress { port: self.port, tls: Some(shown) }, from.ip());
-        self.forwarder.serve(Via::Gateway(Rc::new(edge)), spoken, stream).await;
+        let source = Some(from.ip().to_canonical());
+        self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, spoken, stream).await;
         Ok(())
     }
 

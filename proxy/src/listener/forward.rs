@@ -1,6 +1,7 @@
 //! What happens to a connection of the local app once it is known which destination it is for: what it speaks is found out
 //! without ever making it wait, and then its requests are routed, or it is carried as it is.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -108,22 +109,24 @@ impl Forwarder {
 
     /// Serves the requests of a connection through the HTTP proxy port.
     pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Proxy, detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Proxy, source, detected, io).await;
     }
 
     async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        self.serve(Via::Upstream(address.clone()), detected, io).await;
+        let source = source(&io);
+        self.serve(Via::Upstream(address.clone()), source, detected, io).await;
     }
 
     /// Serves the requests of a connection.
-    pub(super) async fn serve<I>(&self, via: Via, detected: Detected, io: I)
+    pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let outbound = self.outbound.clone();
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());
-            async move { outbound.handle(&via, request).await }
+            async move { outbound.handle_from(&via, source, request).await }
         };
         self.server.serve(io, protocol(detected), handler).await;
     }
@@ -238,6 +241,10 @@ impl Found {
             Detected::Unknown => Self::ClientFirst,
         }
     }
+}
+
+fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
+    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
 }
 
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.

@@ -72,12 +72,13 @@ impl MeshListener {
         let port = at.and_then(|at| self.ports.get(name, at));
         tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
         if opaque {
-            self.tcp(port, stream).await;
+            self.tcp(peer.as_str(), port, stream).await;
         } else {
             let inbound = self.inbound.clone();
+            let peer: Rc<str> = peer.as_str().into();
             let handler = move |request| {
-                let (inbound, port) = (inbound.clone(), port.clone());
-                async move { inbound.handle(port.as_ref(), app, request).await }
+                let (inbound, port, peer) = (inbound.clone(), port.clone(), peer.clone());
+                async move { inbound.handle(&peer, port.as_ref(), app, request).await }
             };
             self.server.serve_peer(stream, handler).await;
         }
@@ -91,10 +92,11 @@ impl MeshListener {
         tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn tcp(&self, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
-        let connected = match &port {
-            None => Err(Reason::UnknownPort),
-            Some(port) => port.connect().await.map(|app| (port, app)),
+    async fn tcp(&self, peer: &str, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
+        let connected = match (&port, self.inbound.open(peer)) {
+            (None, _) => Err(Reason::UnknownPort),
+            (_, Err(reason)) => Err(reason),
+            (Some(port), Ok(())) => port.connect().await.map(|app| (port, app)),
         };
         let byte = opaque::encode(connected.as_ref().map(|_| ()).map_err(|reason| *reason));
         let tell = async {

@@ -3,6 +3,7 @@
 
 mod filter;
 mod gateway;
+pub(super) mod resilience;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +14,14 @@ use http::{HeaderName, Method};
 use leno_proto::v1;
 use regex::{Regex, RegexBuilder};
 
+use super::balancing::balancing;
+use super::health::health_checks;
 use super::route::{HttpRoute, RawBackend, RawRule, TcpRoute};
 use super::service::{Port, Service};
+use super::session::session;
 use super::{
-    AppProtocol, BackendTls, Cluster, Endpoint, Host, HttpMatch, MethodMatch, PathMatch, Peer, Policy, Posture, Retry,
-    RouteKind, ValueMatch,
+    AppProtocol, BackendTls, Cluster, Endpoint, Host, HttpMatch, Locality, MethodMatch, PathMatch, Peer, Policy,
+    Posture, RouteKind, ValueMatch,
 };
 
 /// Compiled size of one regular expression at most, in bytes; bounds the memory a route can cost.
@@ -35,7 +39,7 @@ impl fmt::Display for InvalidResource {
 
 impl std::error::Error for InvalidResource {}
 
-fn invalid(what: &str, value: impl fmt::Debug) -> InvalidResource {
+pub(super) fn invalid(what: &str, value: impl fmt::Debug) -> InvalidResource {
     InvalidResource(format!("{what} {value:?} is not valid"))
 }
 
@@ -53,7 +57,7 @@ impl TryFrom<v1::Service> for Service {
             ports: ports.collect::<Result<_, InvalidResource>>()?,
             any_port: wire.any_port.map(|p| service_port(0, p)),
             addresses: wire.addresses.into_iter().map(address).collect::<Result<_, _>>()?,
-            policy: wire.policy.map(policy).map(Arc::new).unwrap_or_default(),
+            policy: wire.policy.map(policy).transpose()?.map(Arc::new).unwrap_or_default(),
             namespace: wire.namespace,
             name: wire.name,
         })
@@ -77,12 +81,16 @@ fn service_port(number: u16, wire: v1::ServicePort) -> Port {
 }
 
 /// A zero means the default.
-fn policy(wire: v1::TrafficPolicy) -> Policy {
+fn policy(wire: v1::TrafficPolicy) -> Result<Policy, InvalidResource> {
     let default = Policy::default();
     let number = |said: u32, default: u32| if said == 0 { default } else { said };
     let millis =
         |said: u32, default: Duration| if said == 0 { default } else { Duration::from_millis(u64::from(said)) };
-    Policy {
+    let resilience = resilience::resilience(wire.resilience)?;
+    Ok(Policy {
+        retry: resilience.retry.as_ref().map(|said| said.over(&default.retry)).unwrap_or_default(),
+        resilience,
+        circuit_breaker: resilience::circuit_breaker(wire.circuit_breaker),
         connect_timeout: millis(wire.connect_timeout_ms, default.connect_timeout),
         idle_timeout: millis(wire.idle_timeout_ms, default.idle_timeout),
         consecutive_failures: number(wire.consecutive_failures, default.consecutive_failures),
@@ -90,16 +98,22 @@ fn policy(wire: v1::TrafficPolicy) -> Policy {
         max_ejected_percent: number(wire.max_ejected_percent, default.max_ejected_percent).min(100),
         retry_percent: number(wire.retry_budget_percent, default.retry_percent).min(100),
         retries_per_second: number(wire.retry_budget_per_second, default.retries_per_second),
-    }
+        balancing: balancing(wire.load_balancing, wire.outliers)?,
+    })
 }
 
 /// What the control plane wants of this sidecar's namespace.
-pub fn posture(wire: &v1::SidecarConfig) -> Posture {
-    Posture {
+///
+/// # Errors
+/// Something in it cannot be right.
+pub fn posture(wire: &v1::SidecarConfig) -> Result<Posture, InvalidResource> {
+    Ok(Posture {
+        inbound: resilience::inbound(&wire.inbound)?,
         permissive: wire.permissive,
         registry_only: wire.registry_only,
         namespaces: wire.namespaces.iter().cloned().collect(),
-    }
+        health_checks: health_checks(&wire.health_checks),
+    })
 }
 
 impl TryFrom<v1::HttpRoute> for HttpRoute {
@@ -107,34 +121,35 @@ impl TryFrom<v1::HttpRoute> for HttpRoute {
 
     fn try_from(wire: v1::HttpRoute) -> Result<Self, InvalidResource> {
         let (kind, word) = if wire.grpc { (RouteKind::Grpc, "GRPCRoute") } else { (RouteKind::Http, "HTTPRoute") };
+        let route = format!("{}/{}", wire.namespace, wire.name);
         Ok(Self {
-            label: format!("{word}/{}/{}", wire.namespace, wire.name),
+            label: format!("{word}/{route}"),
             kind,
             hostnames: gateway::hostnames(&wire.hostnames),
-            rules: wire.rules.into_iter().map(rule).collect::<Result<_, _>>()?,
+            rules: wire.rules.into_iter().map(|wire| rule(word, &route, wire)).collect::<Result<_, _>>()?,
         })
     }
 }
 
-fn rule(wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
+fn rule(kind: &str, route: &str, mut wire: v1::HttpRule) -> Result<RawRule, InvalidResource> {
     // The specification's zero disables a timeout, as none does.
     let timeout = |ms: Option<u64>| ms.filter(|ms| *ms != 0).map(Duration::from_millis);
+    let persistence = wire.session_persistence.take();
+    let session = persistence.map(|said| session(kind, route, &wire, said)).transpose()?;
     Ok(RawRule {
+        session: session.map(Arc::new),
         matches: wire.matches.into_iter().map(http_match).collect::<Result<_, _>>()?,
         backends: wire.backends.into_iter().map(backend).collect::<Result<_, _>>()?,
         request_timeout: timeout(wire.request_timeout_ms),
         backend_request_timeout: timeout(wire.backend_request_timeout_ms),
-        retry: wire.retry.map(|r| Retry {
-            attempts: r.attempts.min(10),
-            codes: r.codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
-            backoff: Duration::from_millis(r.backoff_ms),
-        }),
+        retry: wire.retry.map(resilience::inline_retry),
+        resilience: resilience::resilience(wire.resilience)?,
         filters: filter::filters(wire.filters)?,
         name: wire.name,
     })
 }
 
-fn http_match(wire: v1::HttpMatch) -> Result<HttpMatch, InvalidResource> {
+pub(super) fn http_match(wire: v1::HttpMatch) -> Result<HttpMatch, InvalidResource> {
     use v1::http_match::Path;
     let path = match wire.path {
         None => PathMatch::Prefix(String::new()),
@@ -176,7 +191,7 @@ fn regex(pattern: &str) -> Result<Regex, InvalidResource> {
         .map_err(|e| InvalidResource(format!("regular expression {pattern:?}: {e}")))
 }
 
-fn header_name(name: &str) -> Result<HeaderName, InvalidResource> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, InvalidResource> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("header name", name))
 }
 
@@ -248,5 +263,6 @@ pub(super) fn endpoint(wire: &v1::Endpoint, service_port: u16) -> Result<Option<
         address: SocketAddr::new(ip, number),
         peer,
         healthy: wire.healthy,
+        locality: Locality { region: wire.region.clone(), zone: wire.zone.clone() },
     }))
 }

@@ -1,5 +1,6 @@
 //! Endpoints: where a service's workloads are reached.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,6 +17,25 @@ pub struct Endpoint {
     pub peer: Peer,
     /// Whether it wants new requests.
     pub healthy: bool,
+    /// Where it stands.
+    pub locality: Locality,
+}
+
+/// Where a workload stands, by its labels `topology.kubernetes.io/region` and `zone`. Empty: not said.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Locality {
+    /// The region.
+    pub region: String,
+    /// The zone in it.
+    pub zone: String,
+}
+
+impl Locality {
+    /// What a workload's labels say.
+    pub fn of(labels: &BTreeMap<String, String>) -> Self {
+        let label = |name: &str| labels.get(&format!("topology.kubernetes.io/{name}")).cloned().unwrap_or_default();
+        Self { region: label("region"), zone: label("zone") }
+    }
 }
 
 /// What stands at an endpoint's address.

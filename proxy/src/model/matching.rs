@@ -106,7 +106,8 @@ impl HttpMatch {
 }
 
 impl PathMatch {
-    fn holds(&self, path: &str) -> bool {
+    /// Whether a path matches.
+    pub fn holds(&self, path: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == path,
             Self::Prefix(prefix) => {

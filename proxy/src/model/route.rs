@@ -1,10 +1,12 @@
 //! Routes, as the control plane describes them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Filters, Hostname, HttpMatch};
+use super::resilience::{Resilience, RetrySaid};
+use super::{Filters, Hostname, HttpMatch, SessionPersistence};
 
 /// Which kind of object a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,9 @@ pub struct RawRule {
     pub backends: Vec<RawBackend>,
     pub request_timeout: Option<Duration>,
     pub backend_request_timeout: Option<Duration>,
-    pub retry: Option<Retry>,
+    pub session: Option<Arc<SessionPersistence>>,
+    pub retry: Option<RetrySaid>,
+    pub resilience: Resilience,
     pub filters: Filters<RawBackend>,
 }
 
@@ -56,24 +60,6 @@ pub struct RawBackend {
 #[derive(Debug, Clone)]
 pub struct TcpRoute {
     pub backends: Vec<RawBackend>,
-}
-
-/// When a request is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Further attempts after the first.
-    pub attempts: u32,
-    /// Statuses that are retried, for idempotent requests.
-    pub codes: Vec<u16>,
-    /// Before the first retry; doubles.
-    pub backoff: Duration,
-}
-
-impl Default for Retry {
-    /// What holds where a route says nothing: enough to hide one bad instance, and the budget bounds it.
-    fn default() -> Self {
-        Self { attempts: 2, codes: vec![503], backoff: Duration::from_millis(5) }
-    }
 }
 
 /// RequestHeaderModifier or ResponseHeaderModifier. No header has two actions, so their order means nothing.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::BackendTls;
+use super::resilience::{CircuitBreaker, Resilience, Retry};
+use super::{BackendTls, Balancing};
 
 /// What an app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -37,6 +38,14 @@ pub struct Policy {
     pub retry_percent: u32,
     /// Retries a second that are always granted.
     pub retries_per_second: u32,
+    /// Which endpoint gets a request.
+    pub balancing: Balancing,
+    /// When a request is tried again that no rule says more of.
+    pub retry: Retry,
+    /// What else is said of requests.
+    pub resilience: Resilience,
+    /// What may be open at once.
+    pub circuit_breaker: CircuitBreaker,
 }
 
 impl Default for Policy {
@@ -49,6 +58,10 @@ impl Default for Policy {
             max_ejected_percent: 50,
             retry_percent: 20,
             retries_per_second: 10,
+            balancing: Balancing::default(),
+            retry: Retry::default(),
+            resilience: Resilience::default(),
+            circuit_breaker: CircuitBreaker::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the workers read: destinations with everything joined that a request needs, built before it is published and
 //! immutable afterwards.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use leno_proto::v1;
 
-use super::{AppProtocol, BackendTls, Endpoint, Filters, Gateway, HttpMatch, Policy, Retry, RouteKind, convert};
+use super::{
+    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HealthCheck, HttpMatch, InboundPolicy, Policy, Resilience,
+    Retry, RouteKind, SessionPersistence, convert,
+};
 
 /// One state of everything that was asked for.
 #[derive(Debug, Default)]
@@ -34,6 +37,10 @@ pub struct Posture {
     pub registry_only: bool,
     /// The namespaces that there are.
     pub namespaces: BTreeSet<String>,
+    /// How the namespace's apps are checked; each names the workloads that it is meant for.
+    pub health_checks: Vec<HealthCheck>,
+    /// What the sidecars of the namespace's services enforce, by NAMESPACE/NAME.
+    pub inbound: BTreeMap<String, Arc<InboundPolicy>>,
 }
 
 /// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and
@@ -176,6 +183,10 @@ pub struct HttpRule {
     pub backend_request_timeout: Option<Duration>,
     /// None: the default.
     pub retry: Option<Retry>,
+    /// A client stays with the endpoint that it first got.
+    pub session: Option<Arc<SessionPersistence>>,
+    /// What else policies say of the requests.
+    pub resilience: Resilience,
     /// Applied to every request of the rule, and to its answer.
     pub filters: Filters,
 }

@@ -46,6 +46,17 @@ pub(super) async fn check(get: &HttpGet, own: &str, agent: &HeaderValue) -> Resu
     Err(format!("{first} redirects more than {MOST_REDIRECTS} times"))
 }
 
+/// As [`check`], but the app itself must answer with one of these statuses.
+pub(super) async fn expect(get: &HttpGet, own: &str, agent: &HeaderValue, statuses: &[u16]) -> Result<(), Reason> {
+    let to = Target { host: get.host.clone().unwrap_or_else(|| own.to_owned()), port: get.port };
+    let step = Step { to, https: get.https, path: get.path.clone() };
+    let (status, _) = ask(&step, get, agent).await?;
+    if statuses.contains(&status.as_u16()) {
+        return Ok(());
+    }
+    Err(format!("GET {} on {} was answered with {}", step.path, step.to, status.as_u16()))
+}
+
 fn judge(step: &Step, status: StatusCode) -> Result<(), Reason> {
     if status.is_success() || status.is_redirection() {
         return Ok(());

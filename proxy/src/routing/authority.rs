@@ -121,4 +121,39 @@ mod tests {
         }
         assert_eq!(parse(&"a".repeat(300), "here"), None);
     }
+
+    #[test]
+    fn whatever_text_comes_it_is_a_name_of_labels_or_none() {
+        let parts = [
+            "web",
+            "-",
+            ".",
+            ":",
+            "80",
+            "[",
+            "]",
+            "::1",
+            "@",
+            "svc",
+            "cluster.local",
+            "%",
+            "\0",
+            "\u{fc}",
+            " ",
+            "+",
+            "127.0.0.1",
+        ];
+        for _ in 0..100_000 {
+            let text: String = (0..fastrand::usize(..8)).map(|_| parts[fastrand::usize(..parts.len())]).collect();
+            let Some(address) = parse(&text, "here") else { continue };
+            match address.demand {
+                Demand::Service(name) => {
+                    let (namespace, name) = name.split_once('/').unwrap();
+                    assert!(label(namespace) && label(name), "{text:?}");
+                }
+                Demand::Address(address) => assert!(address.parse::<SocketAddr>().is_ok(), "{text:?}"),
+                other => panic!("{text:?}: {other:?}"),
+            }
+        }
+    }
 }

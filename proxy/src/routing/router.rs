@@ -16,11 +16,12 @@ use http::{HeaderMap, HeaderValue, Method, header, request};
 use tokio::time::Instant;
 
 use super::authority::{self, ServiceAddress};
+use crate::balance::arms;
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
     self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
-    Snapshot, Target,
+    Snapshot, Target, mix,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
@@ -77,6 +78,8 @@ pub struct LocalPort {
     pub protocol: AppProtocol,
     /// The budget of all requests to it.
     pub budget: Rc<RetryBudget>,
+    /// Set where a request's hash decides among weighted backends: by what it is hashed.
+    pub sticky: Option<Arc<Policy>>,
     /// What its connections have shown, where nobody said what the app speaks.
     pub learned: Rc<Learned>,
     routed: bool,
@@ -266,7 +269,9 @@ impl Router {
         }
         let own = self.own(&port.own);
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
+        let sticky = port.own.policy.balancing.sticky_splits.then(|| port.own.policy.clone());
         Some(Rc::new(LocalPort {
+            sticky,
             number: port.number,
             protocol: port.protocol,
             budget,
@@ -285,6 +290,7 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
+            sticky: None,
             number: cluster.port,
             protocol: cluster.protocol,
             budget,
@@ -436,15 +442,41 @@ impl Split {
             return Err(Reason::NoBackend);
         }
         let mut at = if self.backends.len() == 1 { 0 } else { fastrand::u32(..self.total) };
-        for (index, (weight, target)) in self.backends.iter().enumerate() {
+        for (index, (weight, _)) in self.backends.iter().enumerate() {
             if at < *weight {
-                return match target {
-                    LocalTarget::Cluster(cluster) => Ok((index, cluster)),
-                    LocalTarget::Invalid => Err(Reason::InvalidBackend),
-                };
+                return self.at(index);
             }
             at -= weight;
         }
         Err(Reason::NoBackend)
+    }
+
+    /// As [`Self::draw`], where a request's hash decides: with other weights only those move that have to.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn draw_by(&self, key: u64) -> Result<(usize, &Rc<LocalCluster>), Reason> {
+        let arms = self.backends.iter().enumerate().map(|(index, (weight, target))| match target {
+            LocalTarget::Cluster(cluster) => (cluster.id, *weight),
+            LocalTarget::Invalid => (mix(index as u64), *weight),
+        });
+        // The key picks the endpoint, too: the two must have nothing to do with each other.
+        self.at(arms::arm(mix(key), arms).ok_or(Reason::NoBackend)?)
+    }
+
+    /// The backend of this identity, whatever its weight: a session lasts beyond it (GEP-1619).
+    pub fn backend(&self, id: u64) -> Option<(usize, &Rc<LocalCluster>)> {
+        self.backends.iter().enumerate().find_map(|(index, (_, target))| match target {
+            LocalTarget::Cluster(cluster) if cluster.id == id => Some((index, cluster)),
+            _ => None,
+        })
+    }
+
+    fn at(&self, index: usize) -> Result<(usize, &Rc<LocalCluster>), Reason> {
+        match self.backends.get(index) {
+            Some((_, LocalTarget::Cluster(cluster))) => Ok((index, cluster)),
+            Some((_, LocalTarget::Invalid)) => Err(Reason::InvalidBackend),
+            None => Err(Reason::NoBackend),
+        }
     }
 }

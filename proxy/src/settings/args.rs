@@ -65,6 +65,10 @@ pub struct Args {
     /// A port of the local app, by its name (or number) in the Service's targetPort; may be given again.
     #[arg(long = "port", value_name = "NAME=HOST:PORT", help_heading = "Workload")]
     pub ports: Vec<String>,
+    /// A check of the app: http://HOST:PORT/PATH, tcp://HOST:PORT or grpc://HOST:PORT/SERVICE. While it fails, the app gets no
+    /// requests; may be given again.
+    #[arg(long = "health-check", value_name = "URL", help_heading = "Workload")]
+    pub health_checks: Vec<String>,
     /// The app's health checks, which are then answered on --health-addr; JSON, written by `leno inject`.
     #[arg(long, value_name = "JSON", env = "LENO_PROBES", hide_env_values = true, help_heading = "Workload")]
     pub probes: Option<String>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use leno_runtime::Output;
 
+use super::health;
 use super::{Args, GatewaySettings, HostPort, Interception, PortSpec, Probes, Settings, TokenSource, UpstreamSpec};
 
 /// Most labels, and most ports, that a registration carries (`leno_proto::Registration`).
@@ -78,6 +79,7 @@ impl TryFrom<Args> for Settings {
             dns_addr: p.take("--dns-addr", loopback(&args.dns_addr)),
             health_addr: p.take("--health-addr", listen(&args.health_addr)),
             probes: p.take("--probes", args.probes.as_deref().map(Probes::parse).transpose()),
+            health_checks: p.take("--health-check", health::health_checks(&args.health_checks)),
             interception: Interception::read(&args, p),
             gateway: GatewaySettings::read(&args, p),
             exit_with_app: args.exit_with_app,
@@ -119,7 +121,7 @@ pub(super) fn dns_label(name: &str) -> Result<String, String> {
     Err(format!("{name:?} is no name: at most 63 of a-z, 0-9 and '-', not '-' at the ends"))
 }
 
-fn host_port(text: &str) -> Result<HostPort, String> {
+pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     let wrong = || format!("{text:?} is no HOST:PORT, such as 127.0.0.1:15010");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong)?;

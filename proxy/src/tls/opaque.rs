@@ -7,12 +7,14 @@ use crate::error::Reason;
 const REACHED: u8 = 0;
 const APP_CONNECT_FAILED: u8 = 1;
 const UNKNOWN_PORT: u8 = 2;
+const RATE_LIMITED: u8 = 3;
 
 /// The byte for how reaching the app went.
 pub fn encode(reached: Result<(), Reason>) -> u8 {
     match reached {
         Ok(()) => REACHED,
         Err(Reason::UnknownPort) => UNKNOWN_PORT,
+        Err(Reason::RateLimited) => RATE_LIMITED,
         Err(_) => APP_CONNECT_FAILED,
     }
 }
@@ -26,6 +28,7 @@ pub fn decode(byte: u8) -> Result<(), Reason> {
         REACHED => Ok(()),
         APP_CONNECT_FAILED => Err(Reason::AppConnectFailed),
         UNKNOWN_PORT => Err(Reason::UnknownPort),
+        RATE_LIMITED => Err(Reason::RateLimited),
         // Of a newer sidecar: whatever it is, the app has seen nothing.
         _ => Err(Reason::ConnectFailed),
     }
@@ -37,7 +40,8 @@ mod tests {
 
     #[test]
     fn the_byte_says_whether_and_why_not() {
-        for reached in [Ok(()), Err(Reason::AppConnectFailed), Err(Reason::UnknownPort)] {
+        let failed = [Reason::AppConnectFailed, Reason::UnknownPort, Reason::RateLimited];
+        for reached in failed.map(Err).into_iter().chain([Ok(())]) {
             assert_eq!(decode(encode(reached)), reached);
         }
         assert_eq!(decode(200), Err(Reason::ConnectFailed));

@@ -251,4 +251,19 @@ mod tests {
         }
         KNOWN.with_borrow(|known| assert!(known.len() <= MOST_LISTS));
     }
+
+    #[test]
+    fn whatever_a_peer_says_of_names_adds_no_field() {
+        let parts =
+            ["X-A", ",", ":", " ", "\r", "\n", "Content-Length", "Transfer-Encoding", "Host", "Upgrade", "\u{fc}", "x"];
+        for _ in 0..2000 {
+            let text: String = (0..fastrand::usize(..8)).map(|_| parts[fastrand::usize(..parts.len())]).collect();
+            let Ok(names) = HeaderValue::from_str(&text) else { continue };
+            let mut headers = HeaderMap::new();
+            headers.insert("x-a", HeaderValue::from_static("1"));
+            headers.insert(CASE_HEADER, names);
+            restore(&mut headers, &mut Extensions::new());
+            assert_eq!(headers.len(), 1, "{text:?}");
+        }
+    }
 }

@@ -1,5 +1,10 @@
 //! The clusters of one worker. A cluster keeps its endpoints' connections and history when the control plane changes it.
 
+mod fared;
+#[cfg(test)]
+mod tests;
+mod tiers;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,31 +14,77 @@ use std::sync::Arc;
 use leno_runtime::metrics::Registry;
 use tokio::time::Instant;
 
+use self::tiers::Tiers;
 use super::LocalEndpoint;
 use crate::balance;
-use crate::model::{Cluster, Policy};
+use crate::model::{Cluster, Endpoint, Locality, Peer, Policy, hash_all};
+use crate::resilience::breaker::Breaker;
 use crate::telemetry::{Direction, ServiceMetrics};
+
+/// What ties a request to an endpoint.
+#[derive(Debug, Default)]
+pub struct Choice {
+    /// Its hash, where the policy picks by one.
+    pub key: Option<u64>,
+    /// The endpoint that its session is with: taken as long as it is well.
+    pub pin: Option<Rc<LocalEndpoint>>,
+}
 
 /// One service port's endpoints, for one worker.
 #[derive(Debug)]
 pub struct LocalCluster {
+    /// Service and port, told by a hash: the same in every sidecar.
+    pub id: u64,
     shared: RefCell<Arc<Cluster>>,
     endpoints: RefCell<Vec<Rc<LocalEndpoint>>>,
-    /// Endpoints that are ejected or excluded, or were when last looked at; zero lets the balancer take its short way.
+    tiers: RefCell<Tiers>,
+    /// Where this sidecar stands.
+    own: Rc<Locality>,
+    /// Endpoints that are ejected, or were when last looked at.
     ejected: Cell<usize>,
+    /// Some endpoint is to be looked at more closely than whether it is healthy.
+    marks: Cell<bool>,
+    /// Nothing but the default policy is to be followed: the balancer takes its short way.
+    plain: Cell<bool>,
+    /// Attempts are measured.
+    measures: Cell<bool>,
+    /// Endpoints are picked by a request's hash.
+    hashes: Cell<bool>,
+    /// When rates were compared last.
+    judged: Cell<Instant>,
+    /// What is open at it.
+    pub breaker: Breaker,
     /// What is counted for the service.
     pub metrics: Rc<ServiceMetrics>,
 }
 
+/// What makes an endpoint the same one, whatever else is said of it.
+type Place = (String, SocketAddr, Peer);
+
+fn place(endpoint: &Endpoint) -> Place {
+    (endpoint.workload.clone(), endpoint.address, endpoint.peer.clone())
+}
+
 impl LocalCluster {
-    fn new(shared: Arc<Cluster>, metrics: Rc<ServiceMetrics>) -> Rc<Self> {
-        let endpoints = shared.endpoints.iter().map(|e| LocalEndpoint::new(e.clone())).collect();
-        Rc::new(Self {
+    fn new(shared: Arc<Cluster>, own: Rc<Locality>, metrics: Rc<ServiceMetrics>, workers: u32) -> Rc<Self> {
+        let endpoints: Vec<_> = shared.endpoints.iter().map(|e| LocalEndpoint::new(e.clone())).collect();
+        let made = Self {
+            id: hash_all([shared.service.as_bytes(), &shared.port.to_be_bytes()]),
+            tiers: RefCell::new(Tiers::new(&shared, &own, &endpoints, &Tiers::default())),
             shared: RefCell::new(shared),
             endpoints: RefCell::new(endpoints),
+            own,
             ejected: Cell::new(0),
+            marks: Cell::new(false),
+            plain: Cell::new(false),
+            measures: Cell::new(false),
+            hashes: Cell::new(false),
+            judged: Cell::new(Instant::now()),
+            breaker: Breaker::new(workers, metrics.clone()),
             metrics,
-        })
+        };
+        made.look(&made.endpoints.borrow());
+        Rc::new(made)
     }
 
     /// What the control plane says of it.
@@ -41,23 +92,36 @@ impl LocalCluster {
         self.shared.borrow()
     }
 
-    /// Takes a newer version up; an endpoint that stays what it was keeps its connections and history.
+    /// Takes a newer version up; an endpoint that stays where it was keeps its connections and history.
     fn update(&self, newer: &Arc<Cluster>) {
         if Arc::ptr_eq(&self.shared.borrow(), newer) {
             return;
         }
-        let same = self.shared.borrow().endpoints == newer.endpoints;
-        *self.shared.borrow_mut() = newer.clone();
-        if same {
+        let older = self.shared.replace(newer.clone());
+        if older.endpoints == newer.endpoints && older.policy == newer.policy {
             return;
         }
-        let mut known: HashMap<_, _> =
-            self.endpoints.take().into_iter().map(|local| (local.endpoint.clone(), local)).collect();
-        let endpoints =
-            newer.endpoints.iter().map(|e| known.remove(e).unwrap_or_else(|| LocalEndpoint::new(e.clone())));
-        self.endpoints.replace(endpoints.collect());
+        let mut known: HashMap<Place, Rc<LocalEndpoint>> =
+            self.endpoints.take().into_iter().map(|local| (place(&local.endpoint), local)).collect();
+        let (now, slow_start) = (Instant::now(), newer.policy.balancing.slow_start);
+        let endpoints = newer.endpoints.iter().map(|said| {
+            let kept = known.remove(&place(said));
+            // One that comes into a service which is there already, or comes back, is given time to warm up.
+            let fresh = kept.as_ref().is_none_or(|kept| !kept.is_healthy()) && said.healthy;
+            let local = kept.unwrap_or_else(|| LocalEndpoint::new(said.clone()));
+            local.set_healthy(said.healthy);
+            if fresh && !slow_start.is_zero() {
+                local.start_slowly(now);
+            }
+            local
+        });
+        let endpoints: Vec<_> = endpoints.collect();
         let gone = known.values().filter(|e| e.outlier.holds_ejection()).count();
+        let tiers = Tiers::new(newer, &self.own, &endpoints, &self.tiers.borrow());
+        *self.tiers.borrow_mut() = tiers;
         self.release(gone);
+        self.look(&endpoints);
+        self.endpoints.replace(endpoints);
     }
 
     fn release(&self, ejections: usize) {
@@ -65,54 +129,102 @@ impl LocalCluster {
         self.metrics.ejected.add(-(ejections as f64));
     }
 
-    /// Picks an endpoint, not one of `tried` while there is another. When all healthy ones are ejected or tried, any healthy
-    /// one is taken: trying is better than failing for certain.
-    pub fn pick(&self, tried: &[Rc<LocalEndpoint>]) -> Option<Rc<LocalEndpoint>> {
-        let endpoints = self.endpoints.borrow();
-        let random = |n: usize| fastrand::usize(..n);
-        if tried.is_empty() && self.ejected.get() == 0 {
-            return balance::pick(&endpoints, random).map(|i| endpoints[i].clone());
-        }
-        self.expire(&endpoints);
-        let now = Instant::now();
-        // Neither ejected nor tried; else not tried; else any.
-        let picked = [(true, true), (false, true), (false, false)].iter().find_map(|(not_ejected, not_tried)| {
-            endpoints.iter().for_each(|e| {
-                let tried = || tried.iter().any(|t| Rc::ptr_eq(t, e));
-                e.exclude(*not_ejected && e.outlier.is_ejected(now) || *not_tried && tried());
-            });
-            balance::pick(&endpoints, random)
-        });
-        endpoints.iter().for_each(|e| e.exclude(false));
-        picked.map(|i| endpoints[i].clone())
+    /// Notes whether the short way may be taken.
+    fn look(&self, endpoints: &[Rc<LocalEndpoint>]) {
+        let policy = self.policy();
+        let (balancing, now) = (&policy.balancing, Instant::now());
+        let ill = || balancing.panic_percent != 0 && endpoints.iter().any(|e| !e.is_healthy());
+        let starting = || endpoints.iter().filter(|e| e.is_starting(now, balancing.slow_start)).count() != 0;
+        let marks = self.ejected.get() != 0 || ill() || starting();
+        self.marks.set(marks);
+        self.plain.set(!marks && self.tiers.borrow().are_plain());
+        self.measures.set(balancing.measures());
+        self.hashes.set(balancing.hashes());
     }
 
-    fn expire(&self, endpoints: &[Rc<LocalEndpoint>]) {
-        let now = Instant::now();
-        let over = endpoints.iter().filter(|e| e.outlier.expire(now)).count();
+    /// Picks an endpoint, not one of `tried` while there is another. When all healthy ones are ejected or tried, any healthy
+    /// one is taken: trying is better than failing for certain.
+    pub fn pick(&self, choice: &Choice, tried: &[Rc<LocalEndpoint>]) -> Option<Rc<LocalEndpoint>> {
+        if self.plain.get() && tried.is_empty() && choice.pin.is_none() {
+            let endpoints = self.endpoints.borrow();
+            return balance::pick(&endpoints, |n| fastrand::usize(..n)).map(|i| endpoints[i].clone());
+        }
+        self.pick_with_care(choice, tried)
+    }
+
+    fn pick_with_care(&self, choice: &Choice, tried: &[Rc<LocalEndpoint>]) -> Option<Rc<LocalEndpoint>> {
+        let (now, policy) = (Instant::now(), self.policy());
+        if let Some(pin) = choice.pin.as_ref().filter(|pin| tried.is_empty() && pin.is_usable(now)) {
+            return Some(pin.clone());
+        }
+        let endpoints = self.endpoints.borrow();
+        if self.marks.get() {
+            self.settle(&endpoints, now);
+        }
+        if !self.marks.get() && tried.is_empty() {
+            return self.among(&endpoints, &policy, choice.key, false);
+        }
+        let window = policy.balancing.slow_start;
+        let panic = self.panics(&endpoints, now, policy.balancing.panic_percent);
+        let thins = !window.is_zero() && !policy.balancing.hashes();
+        // Not ejected, not tried, and by its share; then without each of these in turn.
+        let rounds = [(true, true, true), (true, true, false), (false, true, false), (false, false, false)];
+        let picked = rounds.into_iter().filter(|(_, _, thin)| thins || !thin).find_map(|(well, fresh, thin)| {
+            for e in endpoints.iter() {
+                let out = !panic && (!e.is_healthy() || well && e.outlier.is_ejected(now))
+                    || fresh && tried.iter().any(|tried| Rc::ptr_eq(tried, e))
+                    || thin && fastrand::f64() >= e.share(now, window);
+                e.mark(!out);
+            }
+            self.among(&endpoints, &policy, choice.key, true)
+        });
+        endpoints.iter().for_each(|e| e.unmark());
+        picked
+    }
+
+    fn among(
+        &self,
+        endpoints: &[Rc<LocalEndpoint>],
+        policy: &Policy,
+        key: Option<u64>,
+        marked: bool,
+    ) -> Option<Rc<LocalEndpoint>> {
+        let tiers = self.tiers.borrow();
+        if tiers.are_plain() {
+            return balance::pick(endpoints, |n| fastrand::usize(..n)).map(|i| endpoints[i].clone());
+        }
+        tiers.pick(&policy.balancing, key, marked)
+    }
+
+    /// So few are well that they would be overrun: all are used, since some of those that seem ill may answer.
+    fn panics(&self, endpoints: &[Rc<LocalEndpoint>], now: Instant, percent: u32) -> bool {
+        percent != 0 && endpoints.iter().filter(|e| e.is_usable(now)).count() * 100 < endpoints.len() * percent as usize
+    }
+
+    /// Ends ejections and slow starts whose time is over.
+    fn settle(&self, endpoints: &[Rc<LocalEndpoint>], now: Instant) {
+        let slow_start = self.policy().balancing.slow_start;
+        let mut over = 0;
+        for endpoint in endpoints.iter().filter(|e| e.outlier.expire(now)) {
+            over += 1;
+            if !slow_start.is_zero() {
+                endpoint.start_slowly(now);
+            }
+        }
         if over != 0 {
             self.release(over);
         }
+        self.look(endpoints);
     }
 
-    /// An attempt on an endpoint ended.
-    pub fn record(&self, endpoint: &LocalEndpoint, ok: bool) {
-        if ok {
-            return endpoint.outlier.succeeded();
-        }
-        let policy = self.policy();
-        if !endpoint.outlier.failed(policy.consecutive_failures) {
-            return;
-        }
-        let most = self.endpoints.borrow().len() * policy.max_ejected_percent as usize / 100;
-        if self.ejected.get() >= most {
-            return;
-        }
-        endpoint.outlier.eject(policy.ejection, Instant::now());
-        self.ejected.set(self.ejected.get() + 1);
-        self.metrics.ejections.inc();
-        self.metrics.ejected.add(1.0);
-        tracing::warn!(workload = endpoint.endpoint.workload, address = %endpoint.endpoint.address, "endpoint ejected, it kept failing");
+    /// Whether endpoints are picked by a request's hash.
+    pub fn hashes(&self) -> bool {
+        self.hashes.get()
+    }
+
+    /// The endpoint of this identity.
+    pub fn endpoint(&self, id: u64) -> Option<Rc<LocalEndpoint>> {
+        self.endpoints.borrow().iter().find(|endpoint| endpoint.id == id).cloned()
     }
 
     /// How its endpoints are treated.
@@ -128,13 +240,21 @@ type Key = (String, u16, Option<SocketAddr>);
 #[derive(Debug)]
 pub struct Clusters {
     registry: Registry,
+    own: Rc<Locality>,
+    workers: u32,
     by_key: RefCell<HashMap<Key, Rc<LocalCluster>>>,
 }
 
 impl Clusters {
-    /// None yet.
-    pub fn new(registry: Registry) -> Self {
-        Self { registry, by_key: RefCell::default() }
+    /// None yet, for a sidecar that stands here.
+    pub fn new(registry: Registry, own: Locality) -> Self {
+        Self { registry, own: Rc::new(own), workers: 1, by_key: RefCell::default() }
+    }
+
+    /// One of so many workers, which share what may be open at a service.
+    pub fn of_workers(mut self, workers: usize) -> Self {
+        self.workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        self
     }
 
     /// Where metrics are registered.
@@ -151,7 +271,7 @@ impl Clusters {
             return known.clone();
         }
         let metrics = Rc::new(ServiceMetrics::new(&self.registry, Direction::Outbound, &shared.service));
-        let made = LocalCluster::new(shared.clone(), metrics);
+        let made = LocalCluster::new(shared.clone(), self.own.clone(), metrics, self.workers);
         by_key.insert(key, made.clone());
         made
     }
@@ -162,68 +282,12 @@ impl Clusters {
         let now = Instant::now();
         self.by_key.borrow_mut().retain(|_, cluster| {
             let endpoints = cluster.endpoints.borrow();
-            cluster.expire(&endpoints);
+            if cluster.marks.get() {
+                cluster.settle(&endpoints, now);
+            }
             let policy = cluster.policy();
             endpoints.iter().for_each(|e| e.sweep(now, &policy));
             Rc::strong_count(cluster) > 1
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{AppProtocol, Endpoint, Peer};
-
-    fn cluster(addresses: &[&str]) -> Arc<Cluster> {
-        let endpoint = |a: &&str| {
-            let address = a.parse().unwrap();
-            Arc::new(Endpoint { workload: (*a).to_owned(), address, peer: Peer::App, healthy: true })
-        };
-        Arc::new(Cluster {
-            service: "default/web".into(),
-            port: 80,
-            pinned: None,
-            protocol: AppProtocol::Http1,
-            policy: Arc::default(),
-            endpoints: addresses.iter().map(endpoint).collect(),
-        })
-    }
-
-    #[test]
-    fn an_endpoint_that_stays_keeps_its_history() {
-        let clusters = Clusters::new(Registry::new());
-        let local = clusters.local(&cluster(&["1.1.1.1:1", "1.1.1.2:1"]));
-        let kept = local.endpoints.borrow()[1].clone();
-        let again = clusters.local(&cluster(&["1.1.1.2:1", "1.1.1.3:1"]));
-        assert!(Rc::ptr_eq(&local, &again));
-        assert!(Rc::ptr_eq(&kept, &local.endpoints.borrow()[0]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failing_endpoint_is_ejected_and_comes_back_and_never_all_of_them() {
-        let clusters = Clusters::new(Registry::new());
-        let local = clusters.local(&cluster(&["1.1.1.1:1", "1.1.1.2:1"]));
-        let both = local.endpoints.borrow().clone();
-        for endpoint in &both {
-            (0..5).for_each(|_| local.record(endpoint, false));
-        }
-        assert!(both[0].outlier.is_ejected(Instant::now()) && !both[1].outlier.is_ejected(Instant::now()));
-        assert!((0..50).all(|_| Rc::ptr_eq(&local.pick(&[]).unwrap(), &both[1])));
-        // The other one was tried already: an ejected one is better than none.
-        assert!(Rc::ptr_eq(&local.pick(&[both[1].clone()]).unwrap(), &both[0]));
-        tokio::time::advance(std::time::Duration::from_secs(11)).await;
-        assert!((0..200).any(|_| Rc::ptr_eq(&local.pick(&[]).unwrap(), &both[0])));
-        assert_eq!(local.metrics.ejected.get(), 0.0);
-    }
-
-    #[test]
-    fn an_endpoint_that_was_tried_is_not_tried_again_while_there_is_another() {
-        let clusters = Clusters::new(Registry::new());
-        let local = clusters.local(&cluster(&["1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1"]));
-        let all = local.endpoints.borrow().clone();
-        let tried = [all[0].clone(), all[2].clone()];
-        assert!((0..50).all(|_| Rc::ptr_eq(&local.pick(&tried).unwrap(), &all[1])));
-        assert!(clusters.local(&cluster(&[])).pick(&[]).is_none());
     }
 }

@@ -147,6 +147,15 @@ pub async fn handshake<I>(io: I) -> Result<Http1Sender, Reason>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    handshake_with(io, ()).await
+}
+
+/// As [`handshake`]; `kept` is dropped when the connection ends.
+pub(super) async fn handshake_with<I, K>(io: I, kept: K) -> Result<Http1Sender, Reason>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    K: 'static,
+{
     let listener = Listener::default();
     let io = TokioIo::new(Heeded::new(io, listener.clone()));
     let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(io).await;
@@ -155,6 +164,7 @@ where
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "upstream connection ended");
         }
+        drop(kept);
     });
     Ok(Http1Sender { sender, listener })
 }

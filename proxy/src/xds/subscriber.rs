@@ -227,7 +227,7 @@ impl Subscriber {
             self.restored_config = None;
             self.credentials.want_generation(config.renew_generation);
         }
-        self.changed |= self.resources.set_posture(posture(&config));
+        self.changed |= self.resources.set_posture(posture(&config).map_err(|why| why.to_string())?);
         Ok(())
     }
 

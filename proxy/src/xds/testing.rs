@@ -95,6 +95,8 @@ pub fn endpoints(service: &str, address: &str) -> v1::Endpoints {
         healthy: true,
         any_port: false,
         more_addresses: vec![],
+        region: String::new(),
+        zone: String::new(),
     };
     v1::Endpoints { service: service.into(), endpoints: vec![endpoint] }
 }

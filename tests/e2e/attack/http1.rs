@@ -179,7 +179,7 @@ async fn what_is_passed_on_is_passed_on_unchanged_and_headers_of_our_own_are_not
         assert_eq!(seen.exactly("Host"), ["web"], "{}", seen.head);
         assert_eq!(seen.exactly("X-Under_Score"), ["1"], "{}", seen.head);
         let lower = seen.head.to_ascii_lowercase();
-        assert!(!lower.contains("gone") && !lower.contains("leno-header-case"), "{}", seen.head);
+        assert!(!["gone", "leno-header-case", "leno-reason"].iter().any(|word| lower.contains(word)), "{}", seen.head);
     }
     // Absolute-form wins over Host, at every hop (RFC 9112, 3.2.2).
     let got = answers(proxy, b"GET http://web/absolute HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n").await;
@@ -190,7 +190,7 @@ async fn what_is_passed_on_is_passed_on_unchanged_and_headers_of_our_own_are_not
     for field in ["\r\nX-CaSe: 1\r\n", "\r\nx-case: 2\r\n", "\r\nETag: \"a\"\r\n", "\r\nContent-Length: 2\r\n"] {
         assert!(got.contains(field), "{field:?} {got}");
     }
-    assert!(!got.contains("leno-"), "{got}");
+    assert!(!got.contains("leno-header-case") && !got.contains("leno-reason"), "{got}");
     field.unharmed("own headers").await;
 }
 

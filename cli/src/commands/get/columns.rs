@@ -43,9 +43,23 @@ fn columns(kind: &str) -> &'static [(&'static str, Cell)] {
             ("PORTS", |o| pairs(o.pointer("/spec/ports"), ":")),
             ("LABELS", |o| pairs(o.pointer("/metadata/labels"), "=")),
         ],
-        "HTTPRoute" | "GRPCRoute" => &[("HOSTNAMES", hostnames), ("PARENTS", parents), ("BACKENDS", backends)],
-        "TCPRoute" => &[("PARENTS", parents), ("BACKENDS", backends)],
-        "TrafficPolicy" => &[("TARGETS", targets)],
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" => {
+            &[("HOSTNAMES", hostnames), ("PARENTS", parents), ("BACKENDS", backends), ("STATUS", route_status)]
+        }
+        "TCPRoute" => &[("PARENTS", parents), ("BACKENDS", backends), ("STATUS", route_status)],
+        "TrafficPolicy" | "BackendTLSPolicy" => &[("TARGETS", targets), ("STATUS", policy_status)],
+        "GatewayClass" => &[("CONTROLLER", |o| text(o, "/spec/controllerName")), ("STATUS", conditions)],
+        "Gateway" => &[
+            ("CLASS", |o| text(o, "/spec/gatewayClassName")),
+            ("LISTENERS", listeners),
+            ("ADDRESSES", addresses),
+            ("STATUS", conditions),
+        ],
+        "ListenerSet" => {
+            &[("PARENT", |o| reference(&o["spec"]["parentRef"])), ("LISTENERS", listeners), ("STATUS", conditions)]
+        }
+        "Secret" => &[("TYPE", |o| text(o, "/type")), ("ENTRIES", entries)],
+        "ConfigMap" => &[("ENTRIES", entries)],
         "ReferenceGrant" => &[("FROM", grant_from), ("TO", grant_to)],
         _ => &[],
     }
@@ -127,6 +141,53 @@ fn backends(object: &Value) -> String {
     list(object, "/spec/rules").iter().map(rule).collect::<Vec<_>>().join("; ")
 }
 
+/// `Programmed`, or what does not hold and why: `Accepted=ListenersNotValid`.
+fn judgement<'a>(lists: impl Iterator<Item = &'a Value>) -> String {
+    let mut bad: Vec<String> = Vec::new();
+    let mut good = String::new();
+    for condition in lists.flat_map(|owner| list(owner, "/conditions")) {
+        let (kind, reason) = (plain(&condition["type"]), plain(&condition["reason"]));
+        match plain(&condition["status"]).as_str() {
+            "True" if good.is_empty() || kind == "Programmed" => good = kind,
+            "True" => {}
+            _ if bad.iter().any(|other| *other == format!("{kind}={reason}")) => {}
+            _ => bad.push(format!("{kind}={reason}")),
+        }
+    }
+    if bad.is_empty() { good } else { bad.join(",") }
+}
+
+fn conditions(object: &Value) -> String {
+    judgement(object.get("status").into_iter())
+}
+
+fn route_status(object: &Value) -> String {
+    judgement(list(object, "/status/parents").iter())
+}
+
+fn policy_status(object: &Value) -> String {
+    judgement(list(object, "/status/ancestors").iter())
+}
+
+/// `https:443 2`: name, port and how many routes are attached.
+fn listeners(object: &Value) -> String {
+    let attached = |name: &Value| {
+        let status = list(object, "/status/listeners").iter().find(|status| status["name"] == *name);
+        status.map(|status| format!(" {}", plain(&status["attachedRoutes"]))).unwrap_or_default()
+    };
+    let one = |l: &Value| format!("{}:{}{}", plain(&l["name"]), plain(&l["port"]), attached(&l["name"]));
+    list(object, "/spec/listeners").iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn addresses(object: &Value) -> String {
+    list(object, "/status/addresses").iter().map(|a| plain(&a["value"])).collect::<Vec<_>>().join(",")
+}
+
+fn entries(object: &Value) -> String {
+    let names = object.pointer("/data").and_then(Value::as_object);
+    names.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(",")
+}
+
 fn targets(object: &Value) -> String {
     let target = |t: &Value| format!("{}/{}", plain(&t["kind"]), plain(&t["name"]));
     list(object, "/spec/targetRefs").iter().map(target).collect::<Vec<_>>().join(",")
@@ -167,7 +228,17 @@ mod tests {
             "parentRefs": [{"kind": "Service", "name": "web", "port": 80}],
             "rules": [{"backendRefs": [{"name": "web-v1", "port": 80, "weight": 90}, {"name": "web-v2", "port": 80, "weight": 10}]}],
         }});
-        assert_eq!(line(route), "web    *           web:80    web-v1:80 90%, web-v2:80 10%");
+        assert_eq!(line(route.clone()), "web    *           web:80    web-v1:80 90%, web-v2:80 10%   -");
+        let condition =
+            |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason});
+        let mut judged = route;
+        judged["status"] = json!({"parents": [
+            {"conditions": [condition("Accepted", "True", "Accepted"), condition("ResolvedRefs", "True", "ResolvedRefs")]},
+            {"conditions": [condition("Accepted", "True", "Accepted"), condition("ResolvedRefs", "False", "BackendNotFound")]},
+        ]});
+        assert!(line(judged.clone()).ends_with("   ResolvedRefs=BackendNotFound"), "{}", line(judged.clone()));
+        judged["status"]["parents"][1]["conditions"][1] = condition("ResolvedRefs", "True", "ResolvedRefs");
+        assert!(line(judged.clone()).ends_with("   Accepted"), "{}", line(judged));
     }
 
     #[test]

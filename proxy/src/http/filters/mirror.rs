@@ -18,7 +18,7 @@ use crate::resilience::replay::RequestBody;
 use crate::resilience::tap::{Taps, Waiting};
 use crate::routing::{MirrorTarget, Split};
 use crate::telemetry::MirrorMetrics;
-use crate::upstream::{LocalCluster, SharedDialer};
+use crate::upstream::{Choice, LocalCluster, SharedDialer};
 
 /// Copies of one worker that are on their way at once; what is above is not sent.
 const MOST_IN_FLIGHT: usize = 256;
@@ -114,10 +114,10 @@ async fn one(
     downstream: Version,
     grpc: bool,
 ) -> Result<(), Reason> {
-    let endpoint = cluster.pick(&[]).ok_or(Reason::NoEndpoints)?;
+    let endpoint = cluster.pick(&Choice::default(), &[]).ok_or(Reason::NoEndpoints)?;
     let _in_flight = endpoint.begin();
     let app = app_http(cluster.shared().protocol, downstream, grpc);
-    let answer = attempt::send(dialer, &endpoint, &cluster.policy(), app, copy).await?;
+    let answer = attempt::send(dialer, &endpoint, &cluster.policy(), &cluster.breaker, app, copy).await?;
     let mut body = answer.response.into_body();
     // Read to its end, so that the connection can take another request.
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, Filters, InvalidResource, RouteKind, convert};
+use crate::model::{AppProtocol, Filters, InvalidResource, Policy, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ fn destination_port(
         number: port.number,
         protocol: port.protocol,
         routed: !routes.is_empty(),
-        candidates: candidates(held, &routes, clusters, &mut Rules::default())?,
+        candidates: candidates(held, &routes, &service.policy, clusters, &mut Rules::default())?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
@@ -80,13 +80,14 @@ fn destination_port(
 pub(super) fn candidates(
     held: &Resources,
     routes: &[&HttpRoute],
+    policy: &Policy,
     clusters: &mut Clusters,
     rules: &mut Rules,
 ) -> Result<Vec<Candidate>, Missing> {
     let mut all = Vec::new();
     for route in routes {
         if !rules.contains_key(&route.label) {
-            let made = route.rules.iter().map(|raw| http_rule(held, route, raw, clusters).map(Arc::new));
+            let made = route.rules.iter().map(|raw| http_rule(held, route, raw, policy, clusters).map(Arc::new));
             rules.insert(route.label.clone(), made.collect::<Result<_, _>>()?);
         }
         for (raw, rule) in route.rules.iter().zip(&rules[&route.label]) {
@@ -101,14 +102,23 @@ pub(super) fn candidates(
     Ok(all)
 }
 
-fn http_rule(held: &Resources, route: &HttpRoute, raw: &RawRule, clusters: &mut Clusters) -> Result<HttpRule, Missing> {
+fn http_rule(
+    held: &Resources,
+    route: &HttpRoute,
+    raw: &RawRule,
+    policy: &Policy,
+    clusters: &mut Clusters,
+) -> Result<HttpRule, Missing> {
+    let (retry, resilience) = raw.resilience.over(&policy.resilience, raw.retry.as_ref(), &policy.retry);
     Ok(HttpRule {
         route: route.label.clone(),
         name: raw.name.clone(),
         backends: backends(held, &raw.backends, clusters)?,
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
-        retry: raw.retry.clone(),
+        session: raw.session.clone(),
+        retry: Some(retry),
+        resilience,
         filters: filters(held, &raw.filters, clusters)?,
     })
 }
@@ -161,8 +171,8 @@ fn cluster(
     let tls = service.port(port).and_then(|p| p.backend_tls.as_ref()).map(|tls| held.with_client(tls));
     let endpoints = wire.as_ref().map(|wire| convert::endpoints(wire, port, tls.as_ref())).unwrap_or_default();
     let protocol = match service.port(port).map(|p| p.protocol).unwrap_or_default() {
-        // Nobody said what is inside of its TLS, and HTTP/1.1 is what every server there has.
-        AppProtocol::Detect if tls.is_some() => AppProtocol::Http1,
+        // Nobody said what is inside of its TLS (`https`, `wss`), and HTTP/1.1 is what every server there has.
+        AppProtocol::Detect | AppProtocol::Tcp if tls.is_some() => AppProtocol::Http1,
         protocol => protocol,
     };
     let cluster = Arc::new(Cluster {

@@ -32,6 +32,8 @@ fn endpoints(service: &str, address: &str) -> v1::Endpoints {
             healthy: true,
             any_port: false,
             more_addresses: vec![],
+            region: String::new(),
+            zone: String::new(),
         }],
     }
 }

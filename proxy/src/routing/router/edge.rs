@@ -100,9 +100,8 @@ impl Router {
 
     fn made(&self, gateway: &Gateway, port: &GatewayPort, number: u16) -> EdgePort {
         let demand = Demand::Gateway(gateway.name.clone());
-        let parts = Parts { router: self, demand, number, rules: HashMap::new() };
+        let mut parts = Parts { router: self, demand, number, rules: HashMap::new() };
         let mut by_host = HostMap::default();
-        let mut parts = parts;
         for listener in &port.listeners {
             by_host.insert(&listener.hostname, Rc::new(parts.listener(listener, &gateway.name)));
         }
@@ -187,6 +186,7 @@ impl Parts<'_> {
     ) -> LocalPort {
         let kept = self.router.kept(&self.demand, self.number, &Policy::default());
         LocalPort {
+            sticky: None,
             number: self.number,
             protocol: AppProtocol::Detect,
             budget: kept.budget,

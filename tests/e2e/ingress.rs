@@ -1,0 +1,8 @@
+//! A Gateway: `leno-proxy --gateway` serves clients that know nothing of the mesh, as the Gateway API says.
+
+mod backend_tls;
+mod http;
+mod life;
+mod opaque;
+mod support;
+mod tls;
