@@ -48,13 +48,10 @@ impl Edge {
         Front { scheme, port: self.address.port }
     }
 
-    /// Says to the app who asks, and takes away what only a proxy in front of it may say.
+    /// Says to the app who asks, and takes away what only a proxy in front of us may say.
     pub(super) fn forwarded(&self, parts: &mut request::Parts, authority: &uri::Authority) {
         let headers = &mut parts.headers;
         UNTRUSTED.iter().for_each(|name| _ = headers.remove(name));
-        if headers.keys().any(ours) {
-            remove_ours(headers);
-        }
         headers.insert(FOR, self.client.clone());
         headers.insert(PROTO, self.proto.clone());
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -68,9 +65,12 @@ fn ours(name: &HeaderName) -> bool {
     name.as_str().starts_with(OURS) && name != CASE_HEADER
 }
 
-fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
-    ours.iter().for_each(|name| _ = headers.remove(name));
+/// Takes away what only sidecars say to each other.
+pub(super) fn distrust(headers: &mut HeaderMap) {
+    if headers.keys().any(ours) {
+        let ours: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+        ours.iter().for_each(|name| _ = headers.remove(name));
+    }
 }
 
 /// The host of an authority as hostnames are compared: in lower case, without a port and without the root's dot.
@@ -99,6 +99,7 @@ mod tests {
         parts.headers.insert("x-own", "1".parse().unwrap());
         let edge = Edge::new(EdgeAddress { port: 80, tls: None }, "::ffff:10.0.0.9".parse().unwrap());
         let authority = parts.uri.authority().cloned().unwrap();
+        distrust(&mut parts.headers);
         edge.forwarded(&mut parts, &authority);
         let mut left: Vec<_> = parts.headers.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         left.sort();

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::{Request, Response, Uri, Version, header, request, uri};
+use http::{HeaderMap, Request, Response, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
 use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
@@ -53,6 +53,22 @@ impl Via {
             Demand::Service(name) => name.split_once('/').map(|(namespace, name)| format!("{name}.{namespace}"))?,
         };
         text.parse().ok()
+    }
+
+    /// Takes away what only sidecars say to each other, before anybody reads it.
+    fn distrust(&self, headers: &mut HeaderMap) {
+        if let Self::Gateway(_) = self {
+            edge::distrust(headers);
+        }
+    }
+
+    /// What an app is taken to speak whose Service does not say it: what its caller speaks, who knows it. A Gateway's client knows
+    /// nothing of the app, and HTTP/1.1 is what every app has (GEP-1911); gRPC needs HTTP/2.
+    fn spoken(&self, by_caller: Version, grpc: bool) -> Version {
+        match self {
+            Self::Gateway(_) if !grpc => Version::HTTP_11,
+            _ => by_caller,
+        }
     }
 }
 
@@ -118,7 +134,8 @@ impl Outbound {
     ) -> Result<Response<ResponseBody>, Reason> {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
-        let downstream = parts.version;
+        let downstream = via.spoken(parts.version, grpc);
+        via.distrust(&mut parts.headers);
 
         let left = deadline::left(&parts.headers, grpc);
         if left.is_some_and(|left| left.is_zero()) {
@@ -136,7 +153,7 @@ impl Outbound {
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
         if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             if matches!(&answer, Ok(answer) if answer.status().is_redirection()) {
-                self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), grpc);
+                self.mirror_only(&chain, &split, &port, Request::from_parts(parts, body), (downstream, grpc));
             }
             return Ok(self.answered(&port, &chain, answer, grpc, start));
         }
@@ -243,9 +260,15 @@ impl Outbound {
     }
 
     /// Mirrors a request that goes nowhere else.
-    fn mirror_only(&self, chain: &Chain<'_>, split: &Split, port: &LocalPort, request: Request<Incoming>, grpc: bool) {
+    fn mirror_only(
+        &self,
+        chain: &Chain<'_>,
+        split: &Split,
+        port: &LocalPort,
+        request: Request<Incoming>,
+        (downstream, grpc): (Version, bool),
+    ) {
         let (mut parts, body) = request.into_parts();
-        let downstream = parts.version;
         let metrics = port.metrics().or(split.mirrored());
         let (Ok(copies), Some(metrics)) = (chain.request(&mut parts), metrics) else { return };
         if !copies.is_empty() {
@@ -278,6 +301,7 @@ impl Outbound {
         let start = Instant::now();
         let caller = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
+        via.distrust(&mut parts.headers);
         let port = self.destination(&mut parts, via).await?;
         let split = port.rule(&mut parts, false)?.clone();
         let tied = tie::tie(&port, &split, &parts, source);

@@ -165,8 +165,13 @@ async fn the_app_is_told_who_asks_and_nothing_that_a_stranger_says_of_himself() 
     }
     assert!(!head.contains("1.2.3.4"), "{head}");
     assert!(head.to_lowercase().contains("host: shop.example.com:8080"), "{head}");
-    let reply = Tls::new(&ca).answers(edge.gateway(443), "shop.example.com", "/", 200).await;
+    let tls = Tls::new(&ca);
+    let reply = tls.answers(edge.gateway(443), "shop.example.com", "/", 200).await;
     assert!(reply.text().to_lowercase().contains("x-forwarded-proto: https"), "{}", reply.text());
+    // The app speaks HTTP/1.1 alone, and its Service does not say so; a browser speaks HTTP/2.
+    let mut sender =
+        http2(tls.alpn(&["h2"]).connect(edge.gateway(443), "shop.example.com").await.unwrap()).await.unwrap();
+    assert_eq!(get_http2(&mut sender, "https://shop.example.com/").await.unwrap().0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
