@@ -1,6 +1,6 @@
 //! Header fields that belong to one connection and are not passed on (RFC 9110, 7.6.1).
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -15,8 +15,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            // A sender must not be able to strip what the next reader relies on.
-            .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION))
+            // A sender must not be able to strip what the next reader relies on. TE is looked at below.
+            .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::TE))
             .collect();
         for name in named {
             headers.remove(name);
@@ -28,7 +28,13 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::UPGRADE);
     if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
+        let trailers =
+            |te: &HeaderValue| te.to_str().is_ok_and(|te| te.split(',').any(|word| word.trim() == "trailers"));
+        if headers.get_all(header::TE).iter().any(trailers) {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(header::TE);
+        }
     }
 }
 
@@ -45,10 +51,10 @@ mod tests {
     fn only_what_belongs_to_the_connection_is_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, x-hop, Host"),
+            ("connection", "close, x-hop, Host, TE"),
             ("x-hop", "1"),
             ("keep-alive", "5"),
-            ("te", "trailers"),
+            ("te", "deflate, trailers"),
             ("transfer-encoding", "chunked"),
             ("host", "web"),
             ("x-end", "1"),
@@ -59,5 +65,6 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "te", "x-end"]);
+        assert_eq!(headers["te"], "trailers");
     }
 }

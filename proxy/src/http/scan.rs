@@ -82,6 +82,8 @@ pub struct Scanner {
     /// Bytes of trailers so far.
     trailers: usize,
     names: Vec<u8>,
+    /// One of them is not in lower case.
+    upper: bool,
 }
 
 /// What was read of a head so far.
@@ -100,7 +102,7 @@ struct Head {
 impl Default for Scanner {
     fn default() -> Self {
         let (phase, then) = (Phase::Head, Phase::Head);
-        Self { phase, then, searched: 0, line: 0, head: Head::default(), trailers: 0, names: Vec::new() }
+        Self { phase, then, searched: 0, line: 0, head: Head::default(), trailers: 0, names: Vec::new(), upper: false }
     }
 }
 
@@ -110,9 +112,10 @@ impl Scanner {
         self.phase
     }
 
-    /// The names of the last whole head that are not in lower case, as they were written, in their order and with commas between.
+    /// The names of the last whole head as they were written, in their order and with commas between; nothing when all of
+    /// them are in lower case.
     pub fn names(&self) -> &[u8] {
-        &self.names
+        if self.upper { &self.names } else { &[] }
     }
 
     /// Whether the last whole head asks to go on in another protocol.
@@ -132,6 +135,7 @@ impl Scanner {
     pub fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Flaw> {
         if self.searched == 0 {
             self.names.clear();
+            self.upper = false;
         }
         while let Some(end) = control(bytes, self.searched) {
             self.searched = end;
@@ -207,9 +211,8 @@ impl Scanner {
         }
         let (name, value) = (&line[..colon], line[colon..].strip_prefix(b":"));
         let value = value.filter(|_| !name.is_empty()).ok_or(Flaw::Malformed("a field has no name"))?;
-        if upper {
-            self.remember(name);
-        }
+        self.upper |= upper;
+        self.remember(name);
         let value = trim(value);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.head.hosts += 1,
