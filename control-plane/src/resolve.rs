@@ -33,9 +33,11 @@ pub struct Resolved {
     pub gateways: BTreeMap<Name, Gateway>,
     /// Every ListenerSet whose Gateway is ours or is not there: accepted, or why not.
     pub listener_sets: BTreeMap<Name, Result<(), Problem>>,
-    /// What came of each Gateway or ListenerSet that a route names. None: it belongs to another controller.
-    pub routes: BTreeMap<(Kind, Name), Vec<(GatewayParent, Option<Result<(), Problem>>)>>,
+    pub routes: BTreeMap<(Kind, Name), Vec<ResolvedParent>>,
 }
+
+/// What came of a Gateway or ListenerSet that a route names. None: it belongs to another controller.
+pub type ResolvedParent = (GatewayParent, Option<Result<(), Problem>>);
 
 /// A Gateway.
 #[derive(Debug, Clone, PartialEq)]

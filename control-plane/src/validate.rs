@@ -47,7 +47,7 @@ enum Entity {
     GrpcRoute(model::HttpRoute),
     TcpRoute(model::TcpRoute),
     ReferenceGrant(model::ReferenceGrant),
-    TrafficPolicy(model::TrafficPolicy),
+    TrafficPolicy(Box<model::TrafficPolicy>),
     GatewayClass(model::GatewayClass),
     Gateway(model::Gateway),
     ListenerSet(model::ListenerSet),
@@ -111,7 +111,7 @@ impl Valid {
             Entity::GrpcRoute(route) => drop(mesh.grpc_routes.insert(name, model::HttpRoute { created, ..route })),
             Entity::TcpRoute(route) => drop(mesh.tcp_routes.insert(name, model::TcpRoute { created, ..route })),
             Entity::ReferenceGrant(grant) => drop(mesh.reference_grants.insert(name, grant)),
-            Entity::TrafficPolicy(policy) => drop(mesh.traffic_policies.insert(name, policy)),
+            Entity::TrafficPolicy(policy) => drop(mesh.traffic_policies.insert(name, *policy)),
             Entity::GatewayClass(class) => drop(mesh.gateway_classes.insert(name.name, class)),
             Entity::Gateway(gateway) => drop(mesh.gateways.insert(name, model::Gateway { created, ..gateway })),
             Entity::ListenerSet(set) => drop(mesh.listener_sets.insert(name, model::ListenerSet { created, ..set })),
@@ -162,7 +162,7 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
             Spec::GrpcRoute(spec) => Some(Entity::GrpcRoute(grpc_route::check(&mut check, name, spec))),
             Spec::TcpRoute(spec) => Some(Entity::TcpRoute(tcp_route::check(&mut check, name, spec))),
             Spec::ReferenceGrant(spec) => Some(Entity::ReferenceGrant(reference_grant::check(&mut check, name, spec))),
-            Spec::TrafficPolicy(spec) => Some(Entity::TrafficPolicy(traffic_policy::check(&mut check, spec))),
+            Spec::TrafficPolicy(spec) => Some(Entity::TrafficPolicy(Box::new(traffic_policy::check(&mut check, spec)))),
             other => Some(gateway_api(&mut check, name, metadata, other)),
         }
     });

@@ -57,6 +57,8 @@ impl Web {
         self.apps.iter().for_each(HttpApp::forget);
         let mut connection = ProxyConnection::open(self.frontend.http_proxy()).await.unwrap();
         for _ in 0..n {
+            // Waits until it can take another request.
+            assert!(!connection.is_closed().await, "the sidecar closed the connection");
             let reply = connection.send(client::request(Method::GET, URI, &[], Bytes::new())).await.unwrap();
             assert_eq!(reply.status, 200);
         }
@@ -71,6 +73,7 @@ async fn answered(frontend: &Sidecar, users: usize) -> Vec<String> {
     for user in 0..users {
         let user = format!("user-{user}");
         let request = client::request(Method::GET, URI, &[("x-user", &user)], Bytes::new());
+        assert!(!connection.is_closed().await, "the sidecar closed the connection");
         let reply = connection.send(request).await.unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
         answers.push(reply.text());

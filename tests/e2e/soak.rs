@@ -72,7 +72,7 @@ async fn no_request_fails_and_memory_stays_flat_while_everything_changes() {
         ticks.tick().await;
         let n = changes[0] % (APPS - 1) + 1;
         // In turns: all but the first come, then all of those go.
-        let comes = changes[0] / (APPS - 1) % 2 == 0;
+        let comes = (changes[0] / (APPS - 1)).is_multiple_of(2);
         let (status, answer) = if comes {
             api.apply(&instance(n, &apps[n])).await.unwrap()
         } else {

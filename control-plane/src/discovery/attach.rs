@@ -122,7 +122,7 @@ impl Attachments {
         all.into_iter().flatten().any(|(_, said)| said.rate_limits.is_some())
     }
 
-    /// The HTTPRoutes and GRPCRoutes of a Service's own namespace that are attached to it, oldest first.
+    /// The GRPCRoutes of a Service's own namespace that are attached to it, or else the HTTPRoutes, oldest first.
     pub(super) fn http_routes(&self, service: &Name) -> Vec<RouteKey> {
         let mut found: Vec<RouteKey> = Vec::new();
         for attached in self.by_service.get(service).into_iter().flatten() {
@@ -130,6 +130,10 @@ impl Attachments {
             if attached.kind != Kind::TcpRoute && key.1.namespace == service.namespace && !found.contains(&key) {
                 found.push(key);
             }
+        }
+        // Of both types only the more specific one holds (GEP-1426).
+        if found.iter().any(|(kind, _)| *kind == Kind::GrpcRoute) {
+            found.retain(|(kind, _)| *kind == Kind::GrpcRoute);
         }
         found
     }

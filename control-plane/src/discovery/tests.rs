@@ -117,15 +117,12 @@ fn a_written_down_workload_has_no_mesh_port_and_a_live_one_of_its_name_hides_it(
 }
 
 #[test]
-fn routes_are_listed_oldest_first_then_by_name_and_http_and_grpc_together() {
+fn routes_are_listed_oldest_first_then_by_name_and_once() {
     let mut scene = Scene::new();
     scene.add_service(service("default/web"));
     scene.add_route(route("default/z", 1, "default/web", &[]));
     scene.add_route(route("default/b", 5, "default/web", &[]));
     scene.add_route(route("default/a", 5, "default/web", &[]));
-    let mut grpc = route("default/m", 3, "default/web", &[]);
-    grpc.grpc = true;
-    scene.add_route(grpc);
     let mut elsewhere = route("default/other-port", 0, "default/web", &[]);
     elsewhere.parents[0].port = Some(81);
     scene.add_route(elsewhere);
@@ -133,13 +130,7 @@ fn routes_are_listed_oldest_first_then_by_name_and_http_and_grpc_together() {
     twice.parents.push(ParentRef { service: name("default/web"), port: Some(80) });
     scene.add_route(twice);
     scene.commit();
-    let expected = [
-        "HTTPRoute/default/z",
-        "GRPCRoute/default/m",
-        "HTTPRoute/default/a",
-        "HTTPRoute/default/b",
-        "HTTPRoute/default/twice",
-    ];
+    let expected = ["z", "a", "b", "twice"].map(|name| format!("HTTPRoute/default/{name}"));
     assert_eq!(scene.service("default/web", "default").ports[0].http_routes, expected);
 }
 

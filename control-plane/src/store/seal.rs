@@ -40,7 +40,7 @@ impl Sealer {
         };
         let key = key.map_err(|cause| StoreError::Folder { path, cause })?;
         let salt = Sha256::digest([b"fingerprint".as_slice(), &*key].concat()).into();
-        Ok(Self { cipher: Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(&*key)), salt })
+        Ok(Self { cipher: Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(&key)), salt })
     }
 
     /// An object as it is stored under `key`.

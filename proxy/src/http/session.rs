@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(read(&rule(None), &request), Some(TOKEN));
 
         write(&SessionPersistence { permanent: true, ..rule(None) }, &TOKEN, "/", 1060, &mut headers);
-        let set = headers.get_all(header::SET_COOKIE).iter().last().unwrap().to_str().unwrap();
+        let set = headers.get_all(header::SET_COOKIE).iter().next_back().unwrap().to_str().unwrap();
         assert!(set.contains("; Max-Age=40;"), "{set}");
 
         let by_header = rule(Some("x-session"));

@@ -55,7 +55,7 @@ pub fn outliers<'a>(rates: impl Iterator<Item = &'a Rate>, limits: Limits) -> Ve
     }
     if limits.latency_factor != 0 {
         let mut sorted: Vec<_> = judged.iter().map(|(i, (_, took))| (*i, *took)).collect();
-        sorted.sort_by(|a, b| b.1.cmp(&a.1));
+        sorted.sort_by_key(|one| std::cmp::Reverse(one.1));
         let slow = |at: &usize| {
             let took = sorted[*at].1;
             others(&sorted, *at).is_some_and(|others| {

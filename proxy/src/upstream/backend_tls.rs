@@ -39,7 +39,10 @@ impl Inside {
 
 /// A worker's configurations.
 #[derive(Debug, Default)]
-pub(super) struct BackendConfigs(RefCell<HashMap<([u8; 32], Inside), Arc<ClientConfig>>>);
+pub(super) struct BackendConfigs(RefCell<HashMap<ConfigKey, Arc<ClientConfig>>>);
+
+/// The digest of a policy, and what is spoken inside.
+type ConfigKey = ([u8; 32], Inside);
 
 impl BackendConfigs {
     /// Shakes hands as the policy says. Where it cannot be met nothing is sent, since plaintext would be a lie.

@@ -25,6 +25,7 @@ async fn flood(connection: &mut Connection, mut make: impl FnMut(u32) -> Vec<u8>
 macro_rules! attack {
     ($name:ident, $what:literal, $ended:pat, |$connection:ident| $before:expr, |$n:ident| $frame:expr) => {
         #[tokio::test(flavor = "multi_thread")]
+        #[allow(clippy::no_effect, reason = "most attacks have nothing to send before")]
         async fn $name() {
             let field = Field::start().await;
             for role in BOTH {

@@ -96,7 +96,11 @@ fn shapes() -> Vec<Broken> {
             "apiVersion: v1\nkind: Servise\nmetadata: {name: x2}\n",
             &["Servise", "did you mean Service"],
         ),
-        file("later.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: x3}\n", &["secret", "not supported"]),
+        file(
+            "later.yaml",
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: x3}\n",
+            &["ingress", "not supported"],
+        ),
         file("nameless.yaml", "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 80}]}\n", &["name"]),
         file("unknown.yaml", service("x4", "portz: [{port: 80}]"), &["portz"]),
         file("integer.yaml", service("x5", "ports: [{port: eighty}]"), &["spec.ports[0].port"]),

@@ -113,11 +113,10 @@ fn http(
         .collect()
 }
 
-fn tls_routes(
-    held: &Resources,
-    raw: &RawListener,
-    clusters: &mut Clusters,
-) -> Result<Vec<(Hostname, Arc<Vec<Backend>>)>, Missing> {
+/// A hostname's backends.
+type BackendsOf = (Hostname, Arc<Vec<Backend>>);
+
+fn tls_routes(held: &Resources, raw: &RawListener, clusters: &mut Clusters) -> Result<Vec<BackendsOf>, Missing> {
     let mut all = Vec::new();
     for route in &raw.tls_routes {
         if let Some(route) = held.tls_routes.get(route).ok_or(Missing)? {

@@ -131,8 +131,7 @@ async fn below_the_panic_threshold_all_are_used() {
 #[tokio::test(start_paused = true)]
 async fn the_last_endpoint_that_is_well_is_never_ejected() {
     let clusters = clusters();
-    let mut shared =
-        (*cluster_with(&[(ONE, true, ""), (TWO, false, "")], Balancing::default())).policy.as_ref().clone();
+    let mut shared = cluster_with(&[(ONE, true, ""), (TWO, false, "")], Balancing::default()).policy.as_ref().clone();
     shared.max_ejected_percent = 100;
     let made = |healthy: bool| {
         let other = cluster_with(&[(ONE, true, ""), (TWO, healthy, "")], Balancing::default());
@@ -179,7 +178,9 @@ async fn near_endpoints_go_before_far_ones_and_far_ones_help_out() {
     assert!(shares[1] == 0 && (630..770).contains(&shares[0]), "{shares:?}");
     // Ejected ones are out as well, and what was tried is not tried again while there is another.
     let one = local.endpoints.borrow()[0].clone();
-    assert!((0..50).all(|_| local.pick(&Choice::default(), &[one.clone()]).unwrap().endpoint.workload == THREE));
+    assert!(
+        (0..50).all(|_| local.pick(&Choice::default(), std::slice::from_ref(&one)).unwrap().endpoint.workload == THREE)
+    );
     clusters.local(&cluster_with(&[(ONE, false, "eu-1"), (TWO, false, "eu-1"), (THREE, true, "eu-2")], balancing));
     assert_eq!(hits(&local, &[THREE]), [1000]);
 }
@@ -219,7 +220,7 @@ async fn a_session_stays_with_its_endpoint_while_that_is_well() {
     assert!(Rc::ptr_eq(&local.endpoint(one.id).unwrap(), &one));
     let pinned = Choice { key: None, pin: Some(one.clone()) };
     assert!((0..50).all(|_| Rc::ptr_eq(&local.pick(&pinned, &[]).unwrap(), &one)));
-    assert_eq!(local.pick(&pinned, &[one.clone()]).unwrap().endpoint.workload, TWO);
+    assert_eq!(local.pick(&pinned, std::slice::from_ref(&one)).unwrap().endpoint.workload, TWO);
     (0..5).for_each(|_| local.record(&one, Verdict::Gateway, None));
     assert_eq!(local.pick(&pinned, &[]).unwrap().endpoint.workload, TWO);
 }
