@@ -133,7 +133,8 @@ impl Server {
     {
         let io = Guard::new(io);
         let (requests, server) = (io.requests(), self.clone());
-        // Not an async block: it would hold the handler's future twice, and a future is moved for each request.
+        // Not an async block, which would hold the handler's future twice. And boxed: it is some kilobytes, and everything that
+        // passes it on would move them.
         let service = service_fn(move |mut request: Request<Incoming>| {
             let Seen { refused, names, upgrade } = requests.begin();
             if let Some(reason) = refused {
@@ -145,7 +146,7 @@ impl Server {
             };
             request.headers_mut().remove(REASON_HEADER);
             let waiting = upgrade.then(|| requests.clone());
-            Either::Right(handler(request).map(move |response| Ok(finish(response, waiting.as_ref()))))
+            Either::Right(Box::pin(handler(request)).map(move |response| Ok(finish(response, waiting.as_ref()))))
         });
         // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer an
         // answer that the client does not read without a bound.
@@ -183,7 +184,7 @@ impl Server {
                 request.headers_mut().remove(CASE_HEADER);
                 request.headers_mut().remove(REASON_HEADER);
             }
-            Either::Right(handler(request).map(move |mut response| {
+            Either::Right(Box::pin(handler(request)).map(move |mut response| {
                 if from_app {
                     response.headers_mut().remove(CASE_HEADER);
                 }
