@@ -11,7 +11,7 @@ mod http2;
 
 use std::rc::Rc;
 
-pub use case::{CASE_HEADER, Heeded, restore as restore_case};
+pub use case::{CASE_HEADER, Heeded, own as own_case, restore as restore_case};
 pub use cluster::{Choice, Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};

@@ -83,7 +83,7 @@ pub struct Scanner {
     trailers: usize,
     names: Vec<u8>,
     /// One of them is not in lower case.
-    upper: bool,
+    unusual: bool,
 }
 
 /// What was read of a head so far.
@@ -102,7 +102,16 @@ struct Head {
 impl Default for Scanner {
     fn default() -> Self {
         let (phase, then) = (Phase::Head, Phase::Head);
-        Self { phase, then, searched: 0, line: 0, head: Head::default(), trailers: 0, names: Vec::new(), upper: false }
+        Self {
+            phase,
+            then,
+            searched: 0,
+            line: 0,
+            head: Head::default(),
+            trailers: 0,
+            names: Vec::new(),
+            unusual: false,
+        }
     }
 }
 
@@ -113,9 +122,9 @@ impl Scanner {
     }
 
     /// The names of the last whole head as they were written, in their order and with commas between; nothing when all of
-    /// them are in lower case.
+    /// them are Written-Like-This.
     pub fn names(&self) -> &[u8] {
-        if self.upper { &self.names } else { &[] }
+        if self.unusual { &self.names } else { &[] }
     }
 
     /// Whether the last whole head asks to go on in another protocol.
@@ -135,7 +144,7 @@ impl Scanner {
     pub fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Flaw> {
         if self.searched == 0 {
             self.names.clear();
-            self.upper = false;
+            self.unusual = false;
         }
         while let Some(end) = control(bytes, self.searched) {
             self.searched = end;
@@ -204,14 +213,15 @@ impl Scanner {
         if self.head.fields > MOST_FIELDS {
             return Err(Flaw::TooLarge);
         }
-        let (mut colon, mut upper) = (0, false);
+        let (mut colon, mut unusual, mut begins) = (0, false, true);
         while let Some(byte) = line.get(colon).filter(|byte| is_token(**byte)) {
-            upper |= byte.is_ascii_uppercase();
+            unusual |= if begins { byte.is_ascii_lowercase() } else { byte.is_ascii_uppercase() };
+            begins = *byte == b'-';
             colon += 1;
         }
         let (name, value) = (&line[..colon], line[colon..].strip_prefix(b":"));
         let value = value.filter(|_| !name.is_empty()).ok_or(Flaw::Malformed("a field has no name"))?;
-        self.upper |= upper;
+        self.unusual |= unusual;
         self.remember(name);
         let value = trim(value);
         match name.len() {

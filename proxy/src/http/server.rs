@@ -22,7 +22,7 @@ use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
 use crate::telemetry::{Direction, Metrics};
-use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, restore_case};
+use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, own_case, restore_case};
 
 /// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
 /// closes first and no request meets a close.
@@ -152,6 +152,7 @@ impl Server {
         // answer that the client does not read without a bound.
         let connection = http1::Builder::new()
             .half_close(false)
+            .title_case_headers(true)
             .max_buf_size(BUFFER)
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE)
@@ -223,6 +224,7 @@ impl Server {
         }
         if request.version() < http::Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return ready(Ok(finish(response, None)));
         }
         ready(Ok(response))
     }
@@ -232,6 +234,12 @@ impl Server {
 fn finish(mut response: Response<ResponseBody>, waiting: Option<&Requests>) -> Response<ResponseBody> {
     if let Some(waiting) = waiting {
         waiting.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    }
+    if response.headers().contains_key(REASON_HEADER) {
+        own_case(response.headers_mut());
+    }
+    if !response.headers().contains_key(CASE_HEADER) {
+        return response;
     }
     let mut extensions = std::mem::take(response.extensions_mut());
     restore_case(response.headers_mut(), &mut extensions);

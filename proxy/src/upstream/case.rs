@@ -1,5 +1,5 @@
-//! The case of HTTP/1 field names. HTTP/2 between the sidecars has lower case alone, so a message's names travel once more, as they
-//! were written, in a header of ours, and are written like that again by the last HTTP/1 hop. The table of HPACK makes a byte of
+//! The case of HTTP/1 field names. HTTP/2 between the sidecars has lower case alone, so the names of a message that has any
+//! that is not Written-Like-This travel once more, as they were written, in a header of ours, and are written like that again by the last HTTP/1 hop. The table of HPACK makes a byte of
 //! it from the second message on.
 
 use std::cell::RefCell;
@@ -28,6 +28,27 @@ const MOST_LISTS: usize = 256;
 
 thread_local! {
     static KNOWN: RefCell<HashMap<HeaderValue, Extensions>> = RefCell::default();
+}
+
+/// Whether a name is Written-Like-This, as hyper is asked to write all of which it is not told more. So most messages have
+/// nothing to tell.
+fn is_usual(name: &[u8]) -> bool {
+    let mut begins = true;
+    name.iter().all(|byte| {
+        let usual = if begins { !byte.is_ascii_lowercase() } else { !byte.is_ascii_uppercase() };
+        begins = *byte == b'-';
+        usual
+    })
+}
+
+/// The names that answers of our own have, in lower case.
+static OWN: HeaderValue = HeaderValue::from_static(
+    "connection,content-type,leno-reason,leno-hop,leno-fault,leno-retry,leno-attempts,retry-after,ratelimit,ratelimit-policy",
+);
+
+/// An answer of our own is written as our documents write it.
+pub fn own(headers: &mut HeaderMap) {
+    headers.entry(CASE_HEADER).or_insert_with(|| OWN.clone());
 }
 
 /// Takes the names off a message. `extensions` are then what makes hyper write them as they were.
@@ -148,7 +169,7 @@ fn head_of(mut bytes: &[u8]) -> Option<&[u8]> {
 }
 
 fn names_of(head: &[u8], last: Option<HeaderValue>) -> Option<HeaderValue> {
-    let (mut names, mut upper): (Vec<u8>, bool) = (Vec::with_capacity(128), false);
+    let (mut names, mut unusual): (Vec<u8>, bool) = (Vec::with_capacity(128), false);
     for line in head.split(|b| *b == b'\n').skip(1) {
         let name = &line[..line.iter().position(|b| *b == b':').unwrap_or(0)];
         if name.is_empty() || names.len() + name.len() >= MOST_NAMES {
@@ -158,12 +179,12 @@ fn names_of(head: &[u8], last: Option<HeaderValue>) -> Option<HeaderValue> {
             names.push(b',');
         }
         names.extend_from_slice(name);
-        upper |= name.iter().any(u8::is_ascii_uppercase);
+        unusual |= !is_usual(name);
     }
     match last {
         // A connection's answers mostly have the same names.
         Some(last) if last.as_bytes() == names => Some(last),
-        _ if !upper => None,
+        _ if !unusual => None,
         _ => HeaderValue::from_bytes(&names).ok(),
     }
 }

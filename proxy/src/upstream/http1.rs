@@ -158,7 +158,8 @@ where
 {
     let listener = Listener::default();
     let io = TokioIo::new(Heeded::new(io, listener.clone()));
-    let handshake = Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).handshake(io).await;
+    let handshake =
+        Builder::new().max_headers(MOST_HEADERS).max_buf_size(MOST_HEAD).title_case_headers(true).handshake(io).await;
     let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
