@@ -177,7 +177,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Reads SCHEME://HOST[:PORT], whose host may be `*` or begin with `*.`.
+    /// Reads `SCHEME://HOST[:PORT]`, whose host may be `*` or begin with `*.`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Any);

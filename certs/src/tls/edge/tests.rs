@@ -84,7 +84,7 @@ fn a_backend_is_who_one_of_its_names_says() {
         (uri("spiffe://mesh/d"), false),
     ] {
         let client = backend_client(&backend(&roots, "front.example.com", &names), &[]).unwrap();
-        let shaken = shake(client, edge_server(&[own.clone()], None, &[]).unwrap(), "front.example.com");
+        let shaken = shake(client, edge_server(std::slice::from_ref(&own), None, &[]).unwrap(), "front.example.com");
         assert_eq!(shaken.is_ok(), good, "{names:?}");
     }
     let stranger = [super::tests::ca().der];
@@ -101,7 +101,7 @@ fn clients_show_what_they_are_asked_for_unless_it_is_optional() {
     for (client, strict) in [(None, false), (Some(&good), true), (Some(&bad), false)] {
         for optional in [false, true] {
             let clients = EdgeClients { roots: vec![ca.der.clone()], optional };
-            let server = edge_server(&[own.clone()], Some(&clients), &[]).unwrap();
+            let server = edge_server(std::slice::from_ref(&own), Some(&clients), &[]).unwrap();
             let config = Backend { client, ..backend(&roots, "web.example.com", &[]) };
             let shaken = shake(backend_client(&config, &[]).unwrap(), server, "web.example.com");
             assert_eq!(shaken.is_ok(), strict || optional, "{client:?} {optional}");

@@ -78,7 +78,7 @@ fn list(
     written.to_vec()
 }
 
-/// `*`, or SCHEME://HOST[:PORT], where the host may be `*` or begin with `*.`.
+/// `*`, or `SCHEME://HOST[:PORT]`, where the host may be `*` or begin with `*.`.
 fn is_origin(text: &str) -> bool {
     if text == ANY {
         return true;
