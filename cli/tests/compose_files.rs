@@ -28,12 +28,13 @@ fn good(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The docker-compose of a generation: Debian's is 1.29; version 2 is a package of many names, and may stand behind it in PATH.
+/// The docker-compose of a generation: Debian's is 1.29; version 2 is a package of many names, so it may be named by
+/// `LENO_COMPOSE_V2` (as for the end-to-end tests) or stand behind the other in PATH.
 fn docker_compose(generation: char) -> Option<PathBuf> {
+    let named = std::env::var_os("LENO_COMPOSE_V2").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut found =
-        std::env::split_paths(&path).map(|folder| folder.join("docker-compose")).filter(|file| file.is_file());
-    found.find(|file| {
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("docker-compose"));
+    named.into_iter().chain(in_path).filter(|file| file.is_file()).find(|file| {
         let version = Command::new(file).args(["version", "--short"]).output();
         version.is_ok_and(|out| {
             String::from_utf8_lossy(&out.stdout).trim().trim_start_matches('v').starts_with(generation)
