@@ -7,6 +7,7 @@ mod balancing;
 mod check;
 mod cross;
 mod endpoint_slice;
+mod endpoints;
 mod filter;
 mod gateway;
 mod grpc_route;
@@ -56,6 +57,7 @@ enum Entity {
     Secret(model::Secret),
     ConfigMap(model::ConfigMap),
     EndpointSlice(model::EndpointSlice),
+    Endpoints(Vec<model::EndpointSlice>),
 }
 
 /// An object that has passed every check.
@@ -122,6 +124,7 @@ impl Valid {
             Entity::Secret(secret) => drop(mesh.secrets.insert(name, secret)),
             Entity::ConfigMap(map) => drop(mesh.config_maps.insert(name, map)),
             Entity::EndpointSlice(slice) => drop(mesh.endpoint_slices.insert(name, slice)),
+            Entity::Endpoints(slices) => drop(mesh.endpoints.insert(name, slices)),
         }
     }
 }
@@ -145,6 +148,7 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::Secret => drop(mesh.secrets.remove(&key.name)),
         Kind::ConfigMap => drop(mesh.config_maps.remove(&key.name)),
         Kind::EndpointSlice => drop(mesh.endpoint_slices.remove(&key.name)),
+        Kind::Endpoints => drop(mesh.endpoints.remove(&key.name)),
     }
 }
 
@@ -190,6 +194,7 @@ fn gateway_api(check: &mut Check<'_>, name: Name, metadata: &ObjectMeta, spec: &
         Spec::Secret(secret) => Entity::Secret(secret::secret(check, secret)),
         Spec::ConfigMap(map) => Entity::ConfigMap(secret::config_map(check, map)),
         Spec::EndpointSlice(slice) => Entity::EndpointSlice(endpoint_slice::check(check, name, metadata, slice)),
+        Spec::Endpoints(written) => Entity::Endpoints(endpoints::check(check, &name, written)),
         // Every other kind was taken above.
         _ => Entity::Namespace(BTreeMap::new()),
     }

@@ -35,6 +35,13 @@ addressType: IPv4
 ports: [{name: http, port: 80}]
 endpoints: [{addresses: [10.0.0.1]}]
 ";
+const ENDPOINTS: &str = "apiVersion: v1
+kind: Endpoints
+metadata: {name: web}
+subsets:
+- addresses: [{ip: 10.0.0.1}]
+  ports: [{name: http, port: 80}]
+";
 const POLICY: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
 metadata: {name: p}
@@ -85,6 +92,11 @@ const BAD: &[Case] = &[
     (SLICE, "IPv4", "FQDN", 4, "addressType", "not supported"),
     (SLICE, "10.0.0.1", "'fd00::1'", 6, "endpoints[0].addresses[0]", "IPv4"),
     (SLICE, "port: 80}", "port: 80, protocol: UDP}", 5, "ports[0].protocol", "not supported yet"),
+    (ENDPOINTS, "10.0.0.1", "web.example.com", 5, "subsets[0].addresses[0].ip", "IP address"),
+    (ENDPOINTS, "10.0.0.1", "0.0.0.0", 5, "subsets[0].addresses[0].ip", "IP address"),
+    (ENDPOINTS, "port: 80}", "port: 0}", 6, "subsets[0].ports[0].port", "65535"),
+    (ENDPOINTS, "port: 80}", "port: 80}, {name: http, port: 81}", 6, "subsets[0].ports[1].name", "two ports"),
+    (ENDPOINTS, "port: 80}", "port: 80, protocol: UDP}", 6, "subsets[0].ports[0].protocol", "not supported yet"),
     (
         POLICY,
         "wellKnownCACertificates: System",
@@ -142,7 +154,9 @@ fn what_the_specification_wants_in_status_is_taken() {
         TLS_ROUTE
             .replace("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2")
             .replace("  hostnames: [a.example.com]\n", ""),
+        TLS_ROUTE.replace("{name: edge}", "{name: edge}, {name: x, kind: Widget, group: example.com}"),
         SECRET.replace("data: {password: c2VjcmV0}", "stringData: {a: b}\nimmutable: true"),
+        "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n".to_owned(),
     ] {
         assert_eq!(problems(&yaml), [], "{yaml}");
     }

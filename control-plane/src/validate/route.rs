@@ -100,6 +100,12 @@ pub(super) fn parents<'a>(
             (None | Some(GATEWAY_GROUP), Some("ListenerSet")) => {
                 gateway_parent(check, &at, &parent, (n, Kind::ListenerSet, name), &mut gateways);
             }
+            // Its controller answers for it; the route's other parents are ours all the same.
+            (Some(group), kind) if !group.is_empty() && group != GATEWAY_GROUP => {
+                let kind = kind.unwrap_or("Gateway");
+                let message = format!("{kind} of group {group:?} is another controller's; nothing is done for it here");
+                check.warn(&at, message, "remove it, where there is no such controller");
+            }
             (group, kind) => {
                 let (kind, group) = (kind.unwrap_or("Gateway"), group.unwrap_or(GATEWAY_GROUP));
                 let hint = "write `kind: Gateway`, or `group: \"\"` and `kind: Service`";
