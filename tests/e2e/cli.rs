@@ -147,6 +147,7 @@ async fn a_nack_is_printed_with_the_sidecar_and_its_reason_and_stays_in_status()
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
+        gateway_ports: None,
     };
     let mut stream = light.stream(&registration).await.unwrap();
     stream.subscribe(HttpRoute::TYPE_URL, &["HTTPRoute/default/web"]).await.unwrap();

@@ -69,6 +69,7 @@ fn registration(account: &str) -> Registration {
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
+        gateway_ports: None,
     }
 }
 

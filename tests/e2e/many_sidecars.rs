@@ -35,6 +35,7 @@ fn registration(n: usize) -> Registration {
         ports: Default::default(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
+        gateway_ports: None,
     }
 }
 

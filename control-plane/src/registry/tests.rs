@@ -27,6 +27,7 @@ fn said(name: &str) -> Registration {
         ports: [("http".to_owned(), 8080)].into(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
+        gateway_ports: None,
     }
 }
 

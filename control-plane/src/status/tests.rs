@@ -10,7 +10,11 @@ fn status(yaml: &str, kind: Kind, at: &str, serving: bool) -> Value {
     let mesh = mesh(yaml);
     let resolved = Resolved::of(&mesh);
     let has_port = |service: &Name, port: u16| mesh.services.get(service).map(|service| service.has_port(port));
-    let serving = |_: &Name| serving.then(|| vec!["10.0.0.9".parse().unwrap()]);
+    let serving = |_: &Name| {
+        let mut there = Serving::default();
+        there.add(&["10.0.0.9".parse().unwrap()], None);
+        serving.then_some(there)
+    };
     let inputs = Inputs { mesh: &mesh, resolved: &resolved, has_port: &has_port, serving: &serving };
     let name = name(at);
     of(inputs, &ObjectKey::new(kind, name.namespace, name.name), 7).unwrap_or_default()

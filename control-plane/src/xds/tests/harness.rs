@@ -189,6 +189,7 @@ pub(super) fn registration(name: &str) -> Registration {
         ports: [("http".to_owned(), 8080)].into(),
         state: WorkloadState::Ready,
         version: "0.1.0".into(),
+        gateway_ports: None,
     }
 }
 

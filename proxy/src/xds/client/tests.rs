@@ -1,6 +1,5 @@
-use leno_proto::Registration;
 use leno_proto::resource::Resource;
-use leno_proto::v1;
+use leno_proto::{Registration, WorkloadState, v1};
 use leno_runtime::failure::exit;
 
 use super::*;
