@@ -203,7 +203,9 @@ fn a_gateway_and_its_routes_of_another_controller_have_no_status_of_ours() {
     };
     let of = |yaml: String| status(&yaml, Kind::GatewayClass, "/x", true);
     assert_eq!(of(class("example.com/other", "")), Value::Null);
-    assert_eq!(conditions(&of(class("leno.dev/gateway-controller", ""))), ["Accepted=True/Accepted"]);
+    let good = of(class("leno.dev/gateway-controller", ""));
+    assert_eq!(conditions(&good), ["Accepted=True/Accepted", "SupportedVersion=True/SupportedVersion"]);
+    assert_eq!(good["supportedFeatures"].as_array().unwrap().len(), FEATURES.len());
     let parameters = of(class("leno.dev/gateway-controller", ", parametersRef: {group: a.b, kind: C, name: d}"));
-    assert_eq!(conditions(&parameters), ["Accepted=False/InvalidParameters"]);
+    assert_eq!(conditions(&parameters)[0], "Accepted=False/InvalidParameters");
 }
