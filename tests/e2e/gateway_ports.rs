@@ -114,8 +114,14 @@ async fn a_restart_of_the_control_plane_is_no_transition_of_what_its_sidecars_se
         programmed.map(|condition| (condition["status"].clone(), condition["lastTransitionTime"].clone()))
     };
     let first = since(&until(&mesh, "edge", "Programmed", "True/Programmed").await);
+    // A sidecar that takes its time to come back.
+    edge.process().pause();
     mesh.control_plane.stop().await;
     mesh.control_plane.start_again().await;
+    for _ in 0..3 {
+        assert_eq!(since(&status(&mesh, "gateway", "edge").await), first);
+    }
+    edge.process().resume();
     wait::eventually("the sidecar is back", wait::DEADLINE, || async {
         let found = status(&mesh, "gateway", "edge").await;
         assert_eq!(since(&found), first);
