@@ -41,7 +41,7 @@ impl Scene {
 
 async fn status(sidecar: &Sidecar, method: Method, uri: &str, headers: &[(&str, &str)]) -> (u16, Option<String>) {
     let reply = client::send(sidecar.http_proxy(), client::request(method, uri, headers, "")).await.unwrap();
-    (reply.status.as_u16(), reply.reason().map(str::to_owned))
+    (reply.status, reply.reason().map(str::to_owned))
 }
 
 async fn get(sidecar: &Sidecar, uri: &str) -> (u16, Option<String>) {
@@ -146,6 +146,57 @@ async fn an_open_connection_is_closed_when_a_policy_denies_it_and_others_do_not_
     let mut again = TcpStream::connect(stranger.upstream("store:7000")).await.unwrap();
     assert!(echoed(&mut again).await.is_err(), "nor is a new one let in");
     open(&friend).await;
+}
+
+/// Answers every request with chunks that do not end.
+async fn endless() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(chunks(stream));
+        }
+    });
+    addr
+}
+
+async fn chunks(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.read_u8().await?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    loop {
+        stream.write_all(b"1\r\nx\r\n").await?;
+        // The pace of a stream, not a wait for anything.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_under_way_is_broken_off_when_its_caller_is_shut_out() {
+    let mesh = Mesh::start().await;
+    mesh.apply(&service("web", "app: web", 80, "http")).await;
+    let _web = mesh.sidecar("web", "web").await.port("http", endless().await).start().await;
+    let friend = mesh.sidecar("friend", "friend").await.start().await;
+    let stranger = mesh.sidecar("stranger", "stranger").await.start().await;
+    mesh.connected(3).await;
+    let open = async |sidecar: &Sidecar| {
+        wait::eventually("the answer has begun", wait::DEADLINE, async || {
+            let mut stream = TcpStream::connect(sidecar.http_proxy()).await.ok()?;
+            stream.write_all(b"GET http://web/ HTTP/1.1\r\nhost: web\r\n\r\n").await.ok()?;
+            let mut begin = [0; 12];
+            stream.read_exact(&mut begin).await.ok()?;
+            (&begin == b"HTTP/1.1 200").then_some(stream)
+        })
+        .await
+    };
+    let (mut of_friend, mut of_stranger) = (open(&friend).await, open(&stranger).await);
+    mesh.apply(&policy("who", WEB, "DENY", "[{from: [{serviceAccounts: [stranger]}]}]")).await;
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(wait::DEADLINE, of_stranger.read_to_end(&mut rest)).await;
+    end.expect("it ends").ok();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "and does not look whole");
+    let mut more = vec![0; 4096];
+    of_friend.read_exact(&mut more).await.expect("the friend's goes on");
+    assert_eq!(get(&stranger, "http://web/").await, denied());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,17 +27,35 @@ pub struct Caller {
     id: Option<Rc<str>>,
     /// The rules that matter for it, and of which generation they are.
     rules: RefCell<(u64, Rc<Rules>)>,
+    /// Requests whose answers are not whole.
+    under_way: Cell<usize>,
+}
+
+/// A request of a caller, from its beginning to the end of its answer.
+#[derive(Debug)]
+pub(super) struct UnderWay(Rc<Caller>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
 }
 
 impl Caller {
     /// A peer that has proven who it is.
     pub fn proven(id: Rc<str>) -> Self {
-        Self { id: Some(id), rules: RefCell::default() }
+        Self { id: Some(id), rules: RefCell::default(), under_way: Cell::default() }
     }
 
     /// Somebody who has not.
     pub fn unknown() -> Self {
-        Self { id: None, rules: RefCell::default() }
+        Self { id: None, rules: RefCell::default(), under_way: Cell::default() }
+    }
+
+    /// Begins a request.
+    pub(super) fn begin(self: &Rc<Self>) -> UnderWay {
+        self.under_way.set(self.under_way.get() + 1);
+        UnderWay(self.clone())
     }
 
     /// Its SPIFFE ID, or nothing.
@@ -121,13 +139,18 @@ impl Authorizer {
         }
     }
 
-    /// Comes back when nothing that the caller could ask for would be let in.
+    /// Comes back when nothing that the caller could ask for would be let in any more while it has requests under way.
+    /// Without any, its connection stays: the next request is told why it is refused.
     pub(super) async fn until_shut_out(&self, caller: &Caller) {
+        // What was let in before counts, not who comes.
+        let mut before = true;
         loop {
             let seen = self.reader.version();
-            if self.known() && self.rules_for(caller).shut_out() {
+            let shut_out = self.known() && self.rules_for(caller).shut_out();
+            if shut_out && !before && caller.under_way.get() > 0 {
                 return;
             }
+            before = shut_out;
             self.reader.changed(seen).await;
         }
     }

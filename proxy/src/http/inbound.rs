@@ -169,7 +169,7 @@ impl Inbound {
     /// Answers a request, whatever happens. `port` is what the caller asked for when it connected, none: there is no such port.
     pub async fn handle(
         &self,
-        caller: &Caller,
+        caller: &Rc<Caller>,
         port: Option<&Rc<AppPort>>,
         app: AppHttp,
         request: Request<Incoming>,
@@ -186,6 +186,7 @@ impl Inbound {
             _in_flight: None,
             _open: None,
             _admitted: None,
+            _under_way: Some(caller.begin()),
             connection: None,
         };
         let left = deadline::left(request.headers(), grpc);
@@ -244,7 +245,7 @@ impl Inbound {
         self.authorizer.until_denied(caller, port.number).await;
     }
 
-    /// Comes back when no request of the caller would be let in any more.
+    /// Comes back when no request of the caller would be let in any more and some are under way.
     pub async fn until_shut_out(&self, caller: &Caller) {
         self.authorizer.until_shut_out(caller).await;
     }

@@ -75,7 +75,7 @@ impl MeshListener {
         if opaque {
             self.tcp(&caller, port, stream).await;
         } else {
-            let (inbound, caller) = (self.inbound.clone(), caller.clone());
+            let inbound = self.inbound.clone();
             let handler = {
                 let caller = caller.clone();
                 move |request| {
