@@ -108,19 +108,20 @@ fn entries<W, T>(
     written.iter().take(MOST_ENTRIES).enumerate().map(|(n, entry)| read(check, &path.index(n), entry)).collect()
 }
 
-type Read<W, T> = fn(&mut Check<'_>, &FieldPath, &W) -> T;
+type Written<'a> = (Option<&'a [String]>, Option<&'a [String]>);
 
 /// A field and the one that begins with `not`.
-fn among<W, T>(
+fn among(
     check: &mut Check<'_>,
     path: &FieldPath,
     fields: (&str, &str),
-    written: (Option<&[W]>, Option<&[W]>),
-    read: Read<W, T>,
-) -> Among<T> {
+    written: Written<'_>,
+    read: fn(&mut Check<'_>, &FieldPath, &str) -> String,
+) -> Among<String> {
+    let mut read = |check: &mut Check<'_>, path: &FieldPath, text: &String| read(check, path, text);
     Among {
-        one_of: entries(check, &path.key(fields.0), written.0, read),
-        none_of: entries(check, &path.key(fields.1), written.1, read),
+        one_of: entries(check, &path.key(fields.0), written.0, &mut read),
+        none_of: entries(check, &path.key(fields.1), written.1, &mut read),
     }
 }
 
@@ -141,17 +142,17 @@ fn caller(check: &mut Check<'_>, path: &FieldPath, w: &WrittenCaller) -> CallerM
 }
 
 /// A SPIFFE ID. A `*` stands for whole segments only: `…/ns/shop*` would be `shop-of-somebody-else`, too.
-fn identity(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
-    let whole = text.strip_suffix("/*").map_or(text.clone(), |start| format!("{start}/x"));
+fn identity(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    let whole = text.strip_suffix("/*").map_or(text.to_owned(), |start| format!("{start}/x"));
     let root = text.strip_suffix("/*").is_some_and(|start| start.matches('/').count() < 3);
     if SpiffeId::parse(&whole).is_err() || root {
         let hint = "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME; the last segment may be `*`";
         check.error(path, format!("{text:?} is no SPIFFE ID"), hint);
     }
-    text.clone()
+    text.to_owned()
 }
 
-fn account(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn account(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     let own = check.key().name.namespace.clone();
     let (namespace, name) = text.split_once('/').unwrap_or((&own, text));
     check.dns_label(path, namespace);
@@ -159,16 +160,16 @@ fn account(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
     format!("{namespace}/{name}")
 }
 
-fn label(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn label(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     check.dns_label(path, text);
-    text.clone()
+    text.to_owned()
 }
 
-fn domain(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn domain(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     if SpiffeId::parse(&format!("spiffe://{text}/x")).is_err() {
         check.error(path, format!("{text:?} is no trust domain"), "write it as in spiffe://TRUST-DOMAIN/…");
     }
-    text.clone()
+    text.to_owned()
 }
 
 fn request(check: &mut Check<'_>, path: &FieldPath, w: &WrittenRequest) -> RequestMatch {
@@ -178,27 +179,31 @@ fn request(check: &mut Check<'_>, path: &FieldPath, w: &WrittenRequest) -> Reque
     let methods = (w.methods.as_deref(), w.not_methods.as_deref());
     let paths = (w.paths.as_deref(), w.not_paths.as_deref());
     let hosts = (w.hosts.as_deref(), w.not_hosts.as_deref());
-    let ports = (w.ports.as_deref(), w.not_ports.as_deref());
     RequestMatch {
         methods: among(check, path, ("methods", "notMethods"), methods, method),
         paths: among(check, path, ("paths", "notPaths"), paths, http_path),
         hosts: among(check, path, ("hosts", "notHosts"), hosts, host),
-        ports: among(check, path, ("ports", "notPorts"), ports, |check, path, number| {
-            check.port(path, *number).unwrap_or_default()
-        }),
+        ports: Among {
+            one_of: entries(check, &path.key("ports"), w.ports.as_deref(), port),
+            none_of: entries(check, &path.key("notPorts"), w.not_ports.as_deref(), port),
+        },
         headers: entries(check, &path.key("headers"), w.headers.as_deref(), header),
     }
 }
 
-fn method(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn port(check: &mut Check<'_>, path: &FieldPath, number: &i64) -> u16 {
+    check.port(path, *number).unwrap_or_default()
+}
+
+fn method(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     if http::Method::from_bytes(text.as_bytes()).is_err() || text.bytes().any(|b| b.is_ascii_lowercase()) {
         check.error(path, format!("{text:?} is no method"), "write it in capitals, as GET");
     }
-    text.clone()
+    text.to_owned()
 }
 
 /// As a request's path is compared: decoded, with one reading.
-fn http_path(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn http_path(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     let plain = text.strip_suffix("/*").unwrap_or(text);
     let wrong = if !text.starts_with('/') {
         Some("begins with /")
@@ -215,12 +220,12 @@ fn http_path(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
         check.error(path, format!("a path {wrong}"), "write /a/b, or /a/* for /a and all below");
     }
     short(check, path, text);
-    text.clone()
+    text.to_owned()
 }
 
-fn host(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn host(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     check.dns_subdomain(path, text.strip_prefix("*.").unwrap_or(text));
-    text.clone()
+    text.to_owned()
 }
 
 fn header(check: &mut Check<'_>, path: &FieldPath, w: &WrittenHeader) -> HeaderCondition {
@@ -240,14 +245,14 @@ fn header(check: &mut Check<'_>, path: &FieldPath, w: &WrittenHeader) -> HeaderC
     }
 }
 
-fn value(check: &mut Check<'_>, path: &FieldPath, text: &String) -> String {
+fn value(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     let plain = text.strip_suffix('*').unwrap_or(text);
     if plain.contains('*') || http::HeaderValue::from_str(plain).is_err() || plain.trim() != plain {
         let hint = "write visible characters; a `*` may stand at the end";
         check.error(path, format!("{text:?} is no value of a header"), hint);
     }
     short(check, path, text);
-    text.clone()
+    text.to_owned()
 }
 
 fn short(check: &mut Check<'_>, path: &FieldPath, text: &str) {
