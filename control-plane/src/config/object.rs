@@ -20,7 +20,7 @@ use super::decode::{self, Misfit};
 use super::field::FieldPath;
 use super::kinds;
 use super::node::{Content, Node, Place};
-use super::own::{TrafficPolicySpec, WorkloadSpec};
+use super::own::{AuthorizationPolicySpec, TrafficPolicySpec, WorkloadSpec};
 use super::problem::{Problem, Severity, clip};
 use super::{MOST_FILE_BYTES, whole, yaml};
 use crate::model::{Kind, ObjectKey};
@@ -64,6 +64,7 @@ pub enum Spec {
     ConfigMap(Box<ConfigMap>),
     EndpointSlice(Box<EndpointSlice>),
     Endpoints(Box<Endpoints>),
+    AuthorizationPolicy(Box<AuthorizationPolicySpec>),
 }
 
 /// What a file holds.
@@ -294,6 +295,7 @@ impl Object {
             Kind::ConfigMap => self.whole(value).map(|map| Spec::ConfigMap(Box::new(map))),
             Kind::EndpointSlice => self.whole(value).map(|slice| Spec::EndpointSlice(Box::new(slice))),
             Kind::Endpoints => self.whole(value).map(|endpoints| Spec::Endpoints(Box::new(endpoints))),
+            Kind::AuthorizationPolicy => self.part(value, "spec").map(|spec| Spec::AuthorizationPolicy(Box::new(spec))),
         };
         Some((metadata?, spec?))
     }

@@ -44,11 +44,12 @@ pub enum Kind {
     ConfigMap,
     EndpointSlice,
     Endpoints,
+    AuthorizationPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -66,6 +67,7 @@ impl Kind {
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Endpoints,
+        Self::AuthorizationPolicy,
     ];
 
     /// The kind as the user writes it.
@@ -88,6 +90,7 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::Endpoints => "Endpoints",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
         }
     }
 
