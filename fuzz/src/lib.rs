@@ -12,3 +12,5 @@ pub mod resolv_conf;
 pub mod scan;
 #[path = "../../proxy/src/detect/sniff.rs"]
 pub mod sniff;
+#[path = "../../proxy/src/http/target.rs"]
+pub mod target;

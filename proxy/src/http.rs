@@ -17,6 +17,7 @@ mod respond;
 mod scan;
 mod server;
 mod session;
+mod target;
 mod tie;
 mod upgrade;
 
