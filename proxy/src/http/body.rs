@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::patience;
 use crate::resilience::adaptive::Admitted;
 use crate::resilience::breaker::Permit;
 use crate::telemetry::ServiceMetrics;
@@ -105,7 +106,7 @@ impl Body for ResponseBody {
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Upstream(body) => ready!(patience::note(Pin::new(body).poll_frame(cx))),
         };
         if let (Some(Ok(frame)), Some(booking)) = (&frame, &this.booking) {
             booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));

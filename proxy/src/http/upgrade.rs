@@ -97,8 +97,8 @@ fn plain(upgraded: Upgraded) -> Result<Prefixed<Prefixed<TcpStream>>, Upgraded> 
 }
 
 /// A connection of a Gateway's client, likewise.
-fn over_tls(upgraded: Upgraded) -> Option<Prefixed<TlsStream<Prefixed<TcpStream>>>> {
-    let parts = upgraded.downcast::<TokioIo<Guard<TlsStream<Prefixed<TcpStream>>>>>().ok()?;
+fn over_tls(upgraded: Upgraded) -> Option<Prefixed<Prefixed<TlsStream<Prefixed<TcpStream>>>>> {
+    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TlsStream<Prefixed<TcpStream>>>>>>().ok()?;
     Some(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 
