@@ -12,14 +12,20 @@ pub(super) fn refusal(error: &io::Error) -> Refusal {
     match tls::refusal(error) {
         "certificate_expired" => Refusal::CertificateExpired,
         "wrong_trust_domain" => Refusal::WrongTrustDomain(words(error)),
-        code if code.starts_with("certificate_") => Refusal::CertificateUntrusted(words(error)),
+        _ if matches!(tls_error(error), Some(Error::InvalidCertificate(_))) => {
+            Refusal::CertificateUntrusted(words(error))
+        }
         _ => Refusal::TlsHandshake(words(error)),
     }
 }
 
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+}
+
 /// Without what rustls and the standard library say around the reason.
 fn words(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    match tls_error(error) {
         Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => why.to_string(),
         Some(Error::InvalidCertificate(why)) => why.to_string(),
         Some(other) => other.to_string(),
