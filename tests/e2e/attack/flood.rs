@@ -106,11 +106,14 @@ flood!(windows_in_masses_cost_no_memory, "WINDOW_UPDATE flood", ANY, begun(), |_
 
 flood!(frames_of_unknown_kinds_cost_no_memory, "unknown frames", ANY, [], |_n| frame(0xbe, 0, 0, &[0; 100]));
 
+/// Makes the frames of one round.
+type Frames = fn(u32) -> Vec<u8>;
+
 /// MadeYouReset: frames that make the server reset the streams itself, each in another way.
 #[tokio::test(flavor = "multi_thread")]
 async fn resets_that_a_client_provokes_end_the_connection() {
     let field = Field::start().await;
-    let provocations: [(&str, fn(u32) -> Vec<u8>); 5] = [
+    let provocations: [(&str, Frames); 5] = [
         ("a window of nothing", |n| frame(WINDOW_UPDATE, 0, id(n), &0u32.to_be_bytes())),
         ("a window too large", |n| frame(WINDOW_UPDATE, 0, id(n), &(i32::MAX as u32).to_be_bytes())),
         ("a length that does not hold", |n| frame(DATA, END_STREAM, id(n), b"xx")),
