@@ -259,6 +259,8 @@ fn duplicate(object: &Object, places: &[Problem]) -> Problem {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]

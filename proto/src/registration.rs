@@ -88,6 +88,21 @@ pub enum WorkloadState {
     Unhealthy,
 }
 
+impl Registration {
+    /// One that is ready and says nothing more of itself, of a sidecar of this version on this machine.
+    pub fn local(name: &str, namespace: &str, service_account: &str, mesh_port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            service_account: service_account.to_owned(),
+            address: "127.0.0.1".to_owned(),
+            mesh_port,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 impl WorkloadState {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {

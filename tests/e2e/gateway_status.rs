@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use leno_certs::{Identity, Key, SpiffeId, TrustBundle, csr};
+use leno_proto::Registration;
 use leno_proto::resource::Resource;
 use leno_proto::v1::Gateway;
-use leno_proto::{Registration, WorkloadState};
 use leno_tests::light::{self, Light, Stream, Token};
 use leno_tests::{Mesh, wait};
 use prost::Message;
@@ -64,20 +64,7 @@ fn condition<'a>(owner: &'a Value, kind: &str) -> &'a Value {
 }
 
 fn registration(name: &str, namespace: &str) -> Registration {
-    Registration {
-        name: name.into(),
-        namespace: namespace.into(),
-        service_account: name.into(),
-        labels: Default::default(),
-        address: "127.0.0.1".into(),
-        mesh_port: 1,
-        more_addresses: vec![],
-        any_port: false,
-        ports: Default::default(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
-        gateway_ports: None,
-    }
+    Registration::local(name, namespace, name, 1)
 }
 
 /// A sidecar of any namespace that carries no traffic.

@@ -1,7 +1,7 @@
 //! What is refused of the kinds that belong to Gateways, and what is taken.
 
+use super::testing::{checked, refuses};
 use super::*;
-use crate::config::parse;
 
 const GATEWAY: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -111,10 +111,7 @@ const BAD: &[Case] = &[
 ];
 
 fn problems(text: &str) -> Vec<Problem> {
-    let parsed = parse("x.yaml", text.as_bytes());
-    let mut all = parsed.problems;
-    all.extend(batch(parsed.objects).problems);
-    all.into_iter().filter(Problem::is_error).collect()
+    checked(text).problems.into_iter().filter(Problem::is_error).collect()
 }
 
 #[test]
@@ -122,11 +119,7 @@ fn each_mistake_is_named_with_its_line_field_and_hint() {
     for (good, from, to, line, field, words) in BAD {
         assert_eq!(problems(good), [], "{good}");
         assert!(good.contains(from), "{from} is not in\n{good}");
-        let found = problems(&good.replacen(from, to, 1));
-        let hit = found
-            .iter()
-            .any(|p| p.line == *line && p.field == *field && (p.message.contains(words) || p.hint.contains(words)));
-        assert!(hit, "{from} -> {to}\nexpected {line} {field} {words}\nfound {found:#?}");
+        refuses(&good.replacen(from, to, 1), *line, field, words);
     }
 }
 
@@ -164,8 +157,8 @@ fn what_the_specification_wants_in_status_is_taken() {
 
 #[test]
 fn string_data_goes_over_data_and_is_kept_there() {
-    let parsed = parse("x.yaml", (SECRET.to_owned() + "stringData: {password: new, more: x}\n").as_bytes());
-    let value = &batch(parsed.objects).valid[0].value().clone();
+    let checked = checked(&(SECRET.to_owned() + "stringData: {password: new, more: x}\n"));
+    let value = checked.valid[0].value();
     assert_eq!(value["data"], serde_json::json!({"password": "bmV3", "more": "eA=="}));
     assert_eq!(value.get("stringData"), None);
 }
