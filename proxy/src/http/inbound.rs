@@ -19,7 +19,7 @@ use crate::error::Reason;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
@@ -236,14 +236,7 @@ impl Inbound {
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {
-        self.metrics.failed(Direction::Inbound, reason);
-        tracing::debug!(
-            reason = reason.code(),
-            hop = "inbound",
-            fault = reason.fault().label(),
-            unseen = reason.unseen(),
-            "request failed"
-        );
+        self.metrics.failed(Direction::Inbound, reason, Told::default());
         let mut response = respond::error(reason, grpc);
         respond::at_hop(response.headers_mut(), Direction::Inbound);
         response

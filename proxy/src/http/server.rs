@@ -21,7 +21,7 @@ use super::scan::MOST_HEAD;
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
-use crate::telemetry::{Direction, Metrics};
+use crate::telemetry::{Direction, Metrics, Told};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, own_case, restore_case};
 
 /// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
@@ -215,9 +215,8 @@ impl Server {
 
     fn refuse(&self, reason: Reason, request: &Request<Incoming>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         if let Some((metrics, direction)) = &self.metrics {
-            metrics.failed(*direction, reason);
+            metrics.failed(*direction, reason, Told::default());
         }
-        tracing::debug!(reason = reason.code(), "refused a request");
         let mut response = respond::error(reason, headers::is_grpc(request.headers()));
         if let Some((_, direction)) = &self.metrics {
             respond::at_hop(response.headers_mut(), *direction);

@@ -17,7 +17,7 @@ use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
 use crate::tcp::{self, Abort};
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::upstream::set_options;
 
 /// For a connection out of the mesh, or to the local app.
@@ -114,9 +114,12 @@ impl InboundListener {
     pub async fn serve(self, stream: TcpStream, from: SocketAddr) {
         let to = original(&stream);
         if let Err(reason) = self.admit(stream, to).await {
-            self.metrics.failed(Direction::Inbound, reason);
-            tracing::warn!(%from, to = ?to, reason = reason.code(), "refused a connection that did not come through the mesh");
+            self.failed(reason, &format_args!("{from} to {to:?}, not through the mesh"));
         }
+    }
+
+    fn failed(&self, reason: Reason, connection: &dyn std::fmt::Debug) {
+        self.metrics.failed(Direction::Inbound, reason, Told { connection: Some(connection), ..Told::default() });
     }
 
     async fn admit(&self, stream: TcpStream, to: Option<SocketAddr>) -> Result<(), Reason> {

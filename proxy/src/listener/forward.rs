@@ -16,7 +16,7 @@ use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::AppProtocol;
 use crate::routing::{LocalPort, ServiceAddress};
 use crate::tcp::{self, Abort, Reached};
-use crate::telemetry::{Direction, Found, Metrics};
+use crate::telemetry::{Direction, Found, Metrics, Told};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
@@ -103,8 +103,7 @@ impl Forwarder {
 
     /// Notes a connection that failed.
     pub fn failed(&self, reason: Reason, to: &dyn std::fmt::Debug) {
-        self.metrics.failed(Direction::Outbound, reason);
-        tracing::debug!(reason = reason.code(), ?to, "connection failed");
+        self.metrics.failed(Direction::Outbound, reason, Told { connection: Some(to), ..Told::default() });
     }
 
     /// Serves the requests of a connection through the HTTP proxy port.
