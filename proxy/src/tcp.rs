@@ -118,6 +118,9 @@ where
 pub trait Abort {
     /// The next drop breaks the connection off.
     fn abort(&self);
+
+    /// Whether the other end has broken it off. Reading does not tell that once the other end has ended its way in good order.
+    fn is_broken(&self) -> bool;
 }
 
 impl Abort for TcpStream {
@@ -125,11 +128,19 @@ impl Abort for TcpStream {
         // It fails only when the connection is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn is_broken(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
 }
 
 impl<I: Abort> Abort for TlsStream<I> {
     fn abort(&self) {
         self.get_ref().0.abort();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().0.is_broken()
     }
 }
 
@@ -140,11 +151,31 @@ impl Abort for TcpUpstream {
             Self::Tls(io) => io.get_ref().0.abort(),
         }
     }
+
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_broken(),
+            Self::Tls(io) => io.get_ref().0.is_broken(),
+        }
+    }
 }
 
 impl<I: Abort> Abort for Prefixed<I> {
     fn abort(&self) {
         self.get_ref().abort();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().is_broken()
+    }
+}
+
+#[cfg(test)]
+impl Abort for tokio::io::DuplexStream {
+    fn abort(&self) {}
+
+    fn is_broken(&self) -> bool {
+        false
     }
 }
 

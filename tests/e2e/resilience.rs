@@ -4,6 +4,7 @@
 mod breaker;
 mod deadlines;
 mod faults;
+mod half_close;
 mod hedging;
 mod overload;
 mod rates;

@@ -51,7 +51,7 @@ impl Worker {
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound);
+        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
         let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener { forwarder: forwarder.clone() };
         match self.capture {
@@ -79,7 +79,7 @@ impl Worker {
         if let Some(events) = self.port_events {
             let passing = Rc::new(Dialer::passing(self.tls.clone()));
             let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
-            tokio::task::spawn_local(Serving { router, forwarder, passing, stopping }.run(events));
+            tokio::task::spawn_local(Serving { router, forwarder, passing, age: self.age, stopping }.run(events));
         }
         drop((stopping, forwarder));
 

@@ -120,7 +120,7 @@ impl Forwarder {
     /// Serves the requests of a connection.
     pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     {
         let outbound = self.outbound.clone();
         let handler = move |request| {
