@@ -187,11 +187,14 @@ impl Inbound {
             _admitted: None,
             connection: None,
         };
+        // A request that comes too late uses nothing of a rate limit up, and takes nobody's place.
         let left = deadline::left(request.headers(), grpc);
-        let (entered, pass) = match self.gate.enter(caller, &request, grpc) {
-            _ if left.is_some_and(|left| left.is_zero()) => (Err(Reason::DeadlineExpired), Pass::default()),
-            Ok(pass) => (Ok(()), pass),
-            Err((reason, pass)) => (Err(reason), pass),
+        let (entered, pass) = match left {
+            Some(left) if left.is_zero() => (Err(Reason::DeadlineExpired), Pass::default()),
+            _ => match self.gate.enter(caller, &request, grpc) {
+                Ok(pass) => (Ok(()), pass),
+                Err((reason, pass)) => (Err(reason), pass),
+            },
         };
         let answered = match (entered, left) {
             (Err(reason), _) => Err(reason),
