@@ -4,5 +4,6 @@ mod backend_tls;
 mod http;
 mod life;
 mod opaque;
+mod policies;
 mod support;
 mod tls;

@@ -119,7 +119,7 @@ struct Retries {
 impl Exchange<'_> {
     /// The answer to the last attempt, all within one deadline.
     pub(super) async fn run(&mut self) -> Result<(Answer, InFlight), Reason> {
-        self.port.budget.request();
+        self.port.budget(self.cluster).request();
         let rules = self.rules();
         let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
         let mut retrying: Option<Permit> = None;
@@ -335,7 +335,7 @@ impl Exchange<'_> {
     /// One attempt more, by the budget and the circuit breaker.
     fn grant(&self) -> Option<Permit> {
         let permit = self.cluster.breaker.retry(&self.policy.circuit_breaker).ok();
-        let granted = permit.filter(|_| self.port.budget.withdraw(Instant::now()));
+        let granted = permit.filter(|_| self.port.budget(self.cluster).withdraw(Instant::now()));
         if granted.is_none() {
             self.cluster.metrics.retries_denied.inc();
         }

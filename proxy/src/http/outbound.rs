@@ -145,7 +145,7 @@ impl Outbound {
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.rule(&mut parts, grpc)?.clone();
-        let tied = tie::tie(&port, &split, &parts, source);
+        let tied = tie::tie(&split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.

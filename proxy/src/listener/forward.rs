@@ -108,12 +108,12 @@ impl Forwarder {
 
     /// Serves the requests of a connection through the HTTP proxy port.
     pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(&io);
+        let source = source(io.get_ref());
         self.serve(Via::Proxy, source, detected, io).await;
     }
 
     async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(&io);
+        let source = source(io.get_ref());
         self.serve(Via::Upstream(address.clone()), source, detected, io).await;
     }
 
@@ -132,7 +132,7 @@ impl Forwarder {
 
     async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
         // Whoever is refused here must not take it for an empty answer.
-        let reached = tcp::dial(port, &self.dialer).await.inspect_err(|_| io.abort())?;
+        let reached = tcp::dial(port, source(io.get_ref()), &self.dialer).await.inspect_err(|_| io.abort())?;
         copy(io, BytesMut::new(), reached).await;
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Forwarder {
         mut stream: TcpStream,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
-        let mut dialling = pin!(tcp::dial(port, &self.dialer));
+        let mut dialling = pin!(tcp::dial(port, source(&stream), &self.dialer));
         let first = tokio::select! {
             biased;
             detected = detect::read(&mut stream, &mut read) => First::Client(detected),
@@ -242,8 +242,8 @@ impl Found {
     }
 }
 
-fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
-    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
+fn source(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|from| from.ip().to_canonical())
 }
 
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.

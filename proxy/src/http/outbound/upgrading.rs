@@ -56,7 +56,7 @@ impl Outbound {
         }
         let port = self.destination(&mut parts, via).await?;
         let split = port.rule(&mut parts, false)?.clone();
-        let tied = tie::tie(&port, &split, &parts, source);
+        let tied = tie::tie(&split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
         if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
             return Ok(self.answered(&port, &chain, answer, false, start));
@@ -104,7 +104,7 @@ impl Outbound {
             false => RequestBody::Once(body, wish.cluster.metrics.request_bytes.clone()),
         };
         let asked = async {
-            let budget = wish.port.budget.clone();
+            let budget = wish.port.budget(wish.cluster);
             let reached = tcp::dial_cluster(&budget, wish.cluster, &wish.choice, &self.dialer).await?;
             upgrade::send(reached, Request::from_parts(parts, body), wish.protocol.clone()).await
         };
