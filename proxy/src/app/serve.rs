@@ -45,10 +45,11 @@ impl Worker {
             None => AppPorts::named(named),
         });
 
-        let gate = Gate::new(self.service.clone(), self.reader.clone(), self.rates.clone(), self.workers);
+        let gate =
+            Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let inbound = Rc::new(Inbound::new(metrics.clone(), gate));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
-        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
+        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
         let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
@@ -65,7 +66,7 @@ impl Worker {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
-                let inbound = InboundListener { router, own, metrics, app };
+                let inbound = InboundListener { router, own, gate: inbound, metrics, app };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
         }

@@ -1,6 +1,7 @@
 //! The threads that carry traffic: one `current_thread` runtime each, with listeners of its own. Nothing of a request is
 //! shared between them.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -58,6 +59,8 @@ pub(super) struct Worker {
     pub(super) namespace: String,
     /// NAMESPACE/NAME of the service that the local app is an instance of.
     pub(super) service: String,
+    /// By which services select the local app.
+    pub(super) labels: Arc<BTreeMap<String, String>>,
     pub(super) ports: Vec<PortSpec>,
     /// Where this sidecar stands.
     pub(super) locality: Locality,
@@ -100,6 +103,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
     let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry } = parts;
     let mut port_events = port_events.into_iter();
     let rates = Arc::new(rate_limit::Table::default());
+    let labels = Arc::new(settings.labels.clone());
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
     let mut capture = capture.map(|capture| {
         (capture.outbound_v6.map(|shared| shared.sockets.into_iter()), capture.inbound.sockets.into_iter())
@@ -112,6 +116,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         workers: settings.workers,
         namespace: settings.namespace.clone(),
         service: format!("{}/{}", settings.namespace, settings.service),
+        labels: labels.clone(),
         ports: settings.ports.clone(),
         locality: Locality::of(&settings.labels),
         mesh,

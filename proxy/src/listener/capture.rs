@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::forward::Forwarder;
 use super::local::ProxyListener;
 use crate::error::Reason;
+use crate::http::Inbound;
 use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
@@ -96,6 +97,9 @@ async fn connect(to: SocketAddr) -> Result<TcpStream, Reason> {
     Ok(stream)
 }
 
+/// The caller that has proven nothing, as rate limits for each caller have it.
+const NOBODY: &str = "none";
+
 /// Port 15006: plaintext to the app from outside the mesh.
 #[derive(Debug, Clone)]
 pub struct InboundListener {
@@ -103,6 +107,8 @@ pub struct InboundListener {
     pub router: Rc<Router>,
     /// Never let in.
     pub own: OwnPorts,
+    /// Says whether there is not too much of it.
+    pub gate: Rc<Inbound>,
     /// Counts what is refused.
     pub metrics: Rc<Metrics>,
     /// Counts what is let in.
@@ -132,6 +138,8 @@ impl InboundListener {
             stream.abort();
             return Err(Reason::PlaintextRefused);
         }
+        // Nothing of it is read, so it is one request to the limits of the app's services.
+        self.gate.open(NOBODY).inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
         tcp::copy(stream, app, &self.app).await;
