@@ -24,20 +24,30 @@ fn ancestor(group: &str, kind: &str, name: &Name, conditions: Vec<Value>) -> Val
 
 pub(super) fn traffic(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
     let policy = inputs.mesh.traffic_policies.get(name)?;
+    Some(attached(inputs, name, &policy.targets, policy.of_namespace))
+}
+
+pub(super) fn authorization(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
+    let policy = inputs.mesh.authorization_policies.get(name)?;
+    Some(attached(inputs, name, &policy.targets, policy.of_namespace))
+}
+
+/// Of a policy for Services, for its namespace, or for both.
+fn attached(inputs: Inputs<'_>, name: &Name, targets: &[String], of_namespace: bool) -> Value {
     let mut ancestors: Vec<Value> = Vec::new();
-    for target in policy.targets.iter().take(MOST) {
+    for target in targets.iter().take(MOST) {
         let service = Name::new(&name.namespace, target);
         let missing = (inputs.has_port)(&service, 0).is_none();
         let message = format!("there is no Service {service}");
         let problem = missing.then_some(Problem { reason: "TargetNotFound", message });
         ancestors.push(ancestor("", "Service", &service, vec![judged("Accepted", "Accepted", problem.as_ref())]));
     }
-    if policy.of_namespace {
+    if of_namespace {
         let conditions = vec![judged("Accepted", "Accepted", None)];
         let reference = json!({"group": "", "kind": "Namespace", "name": name.namespace});
         ancestors.push(json!({"ancestorRef": reference, "controllerName": CONTROLLER, "conditions": conditions}));
     }
-    Some(json!({"ancestors": ancestors}))
+    json!({"ancestors": ancestors})
 }
 
 /// The ancestors are the Gateways that send to what the policy is attached to; where there are none, the Services

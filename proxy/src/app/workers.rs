@@ -59,9 +59,9 @@ pub(super) struct Worker {
     pub(super) namespace: String,
     /// NAMESPACE/NAME of the service that the local app is an instance of.
     pub(super) service: String,
-    /// By which services select the local app.
-    pub(super) labels: Arc<BTreeMap<String, String>>,
     pub(super) ports: Vec<PortSpec>,
+    /// Of the workload.
+    pub(super) labels: BTreeMap<String, String>,
     /// Where this sidecar stands.
     pub(super) locality: Locality,
     pub(super) mesh: TcpListener,
@@ -103,7 +103,6 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
     let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry } = parts;
     let mut port_events = port_events.into_iter();
     let rates = Arc::new(rate_limit::Table::default());
-    let labels = Arc::new(settings.labels.clone());
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
     let mut capture = capture.map(|capture| {
         (capture.outbound_v6.map(|shared| shared.sockets.into_iter()), capture.inbound.sockets.into_iter())
@@ -116,8 +115,8 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         workers: settings.workers,
         namespace: settings.namespace.clone(),
         service: format!("{}/{}", settings.namespace, settings.service),
-        labels: labels.clone(),
         ports: settings.ports.clone(),
+        labels: settings.labels.clone(),
         locality: Locality::of(&settings.labels),
         mesh,
         http_proxy,

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::authorizer::UnderWay;
 use super::respond;
 use crate::error::Reason;
 use crate::resilience::adaptive::Admitted;
@@ -91,6 +92,8 @@ pub(super) struct Booking {
     pub(super) _open: Option<Permit>,
     /// Likewise: a place at the app.
     pub(super) _admitted: Option<Admitted>,
+    /// Likewise: what a peer's connection has under way.
+    pub(super) _under_way: Option<UnderWay>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
 }

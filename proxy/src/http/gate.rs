@@ -24,7 +24,7 @@ pub struct Gate {
     /// NAMESPACE/NAME of the service that the sidecar was started for.
     service: String,
     /// By which other services select the local app.
-    labels: Arc<BTreeMap<String, String>>,
+    labels: BTreeMap<String, String>,
     reader: Reader,
     workers: u32,
     limiter: Limiter,
@@ -56,7 +56,7 @@ impl Gate {
     /// For one of the workers that share these buckets.
     pub fn new(
         service: String,
-        labels: Arc<BTreeMap<String, String>>,
+        labels: BTreeMap<String, String>,
         reader: Reader,
         rates: Arc<Table>,
         workers: usize,

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::forward::Forwarder;
 use super::local::ProxyListener;
 use crate::error::Reason;
-use crate::http::Inbound;
+use crate::http::{Authorizer, Caller, Inbound};
 use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
@@ -97,9 +97,6 @@ async fn connect(to: SocketAddr) -> Result<TcpStream, Reason> {
     Ok(stream)
 }
 
-/// The caller that has proven nothing, as rate limits for each caller have it.
-const NOBODY: &str = "none";
-
 /// Port 15006: plaintext to the app from outside the mesh.
 #[derive(Debug, Clone)]
 pub struct InboundListener {
@@ -113,6 +110,8 @@ pub struct InboundListener {
     pub metrics: Rc<Metrics>,
     /// Counts what is let in.
     pub app: Rc<ServiceMetrics>,
+    /// Says whether somebody without an identity may have it.
+    pub authorizer: Rc<Authorizer>,
 }
 
 impl InboundListener {
@@ -138,11 +137,13 @@ impl InboundListener {
             stream.abort();
             return Err(Reason::PlaintextRefused);
         }
+        let (caller, port) = (Caller::unknown(), to.port());
+        self.authorizer.connection(&caller, port).await.inspect_err(|_| stream.abort())?;
         // Nothing of it is read, so it is one request to the limits of the app's services.
-        self.gate.open(NOBODY).inspect_err(|_| stream.abort())?;
+        self.gate.open_plaintext().inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
-        tcp::copy(stream, app, &self.app).await;
+        tcp::copy_until(stream, app, &self.app, self.authorizer.until_denied(&caller, port)).await;
         Ok(())
     }
 }
