@@ -10,6 +10,7 @@ mod failing;
 mod filters;
 mod gate;
 mod guard;
+mod half_close;
 mod headers;
 mod inbound;
 mod message;

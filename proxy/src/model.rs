@@ -34,7 +34,7 @@ pub use demand::Demand;
 pub use endpoint::{Endpoint, Locality, Peer};
 pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
 pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, ListenerTls};
-pub use hash::{hash, hash_all, mix};
+pub use hash::{hash, hash_all, hash_ip, mix};
 pub use health::{HealthCheck, ProbeKind};
 pub use hostname::{HostMap, Hostname};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};

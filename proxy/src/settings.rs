@@ -80,6 +80,8 @@ pub struct Settings {
     pub workers: usize,
     /// Form of the ready line.
     pub output: Output,
+    /// How old an HTTP/2 connection of the app or of a Gateway's client gets.
+    pub max_connection_age: Option<Duration>,
     /// How long open requests and connections may take to end after SIGTERM.
     pub drain_timeout: Duration,
     /// How long a first start waits for the control plane.

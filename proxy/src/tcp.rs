@@ -1,6 +1,7 @@
 //! Opaque connections: through the mesh to an endpoint, and from a peer to the local app.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::detect::Prefixed;
 use crate::error::Reason;
-use crate::model::Retry;
+use crate::model::{HashKey, Policy, Retry, hash_ip};
 use crate::resilience::breaker::Permit;
 use crate::resilience::budget::RetryBudget;
 use crate::resilience::outlier::Verdict;
@@ -40,13 +41,22 @@ pub struct Reached {
 pub struct Held(pub InFlight, pub Permit);
 
 /// Dials an endpoint of a destination, by its weights. One that cannot be reached is replaced by another: nothing of the
-/// connection was sent yet, so that is safe; the budget bounds it.
+/// connection was sent yet, so that is safe; the budget bounds it. `source` is the client's address.
 ///
 /// # Errors
 /// Why the last one could not be reached.
-pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
-    let (_, cluster) = port.tcp.draw()?;
-    dial_cluster(&port.budget, cluster, &Choice::default(), dialer).await
+pub async fn dial(port: &LocalPort, source: Option<IpAddr>, dialer: &SharedDialer) -> Result<Reached, Reason> {
+    let key = |policy: &Policy| match policy.balancing.hash_key {
+        // All that such a connection shows of its client.
+        Some(HashKey::SourceIp) => source.map(hash_ip),
+        _ => None,
+    };
+    let (_, cluster) = match port.tcp.sticky.as_deref().and_then(key) {
+        Some(key) => port.tcp.draw_by(key)?,
+        None => port.tcp.draw()?,
+    };
+    let key = if cluster.hashes() { key(&cluster.policy()) } else { None };
+    dial_cluster(&port.budget(cluster), cluster, &Choice { key, pin: None }, dialer).await
 }
 
 /// As [`dial`], for a cluster that was drawn already.
@@ -131,6 +141,9 @@ where
 pub trait Abort {
     /// The next drop breaks the connection off.
     fn abort(&self);
+
+    /// Whether the other end has broken it off. Reading does not tell that once the other end has ended its way in good order.
+    fn is_broken(&self) -> bool;
 }
 
 impl Abort for TcpStream {
@@ -138,11 +151,19 @@ impl Abort for TcpStream {
         // It fails only when the connection is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn is_broken(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
 }
 
 impl<I: Abort> Abort for TlsStream<I> {
     fn abort(&self) {
         self.get_ref().0.abort();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().0.is_broken()
     }
 }
 
@@ -153,11 +174,31 @@ impl Abort for TcpUpstream {
             Self::Tls(io) => io.get_ref().0.abort(),
         }
     }
+
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_broken(),
+            Self::Tls(io) => io.get_ref().0.is_broken(),
+        }
+    }
 }
 
 impl<I: Abort> Abort for Prefixed<I> {
     fn abort(&self) {
         self.get_ref().abort();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().is_broken()
+    }
+}
+
+#[cfg(test)]
+impl Abort for tokio::io::DuplexStream {
+    fn abort(&self) {}
+
+    fn is_broken(&self) -> bool {
+        false
     }
 }
 

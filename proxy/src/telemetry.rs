@@ -1,11 +1,16 @@
 //! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
 
+mod told;
+
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
 
+use self::told::Pace;
 use crate::error::Reason;
+
+pub use told::Told;
 
 /// Distinct status codes that are counted apart, for one service and direction. An app that answers with more is folded into
 /// `code="other"`.
@@ -200,7 +205,7 @@ impl ListenerMetrics {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    failures: Vec<[Counter; 2]>,
+    failures: Vec<[(Counter, Pace); 2]>,
     handshake_failures: Counter,
     handshakes: Counter,
     egress: [Counter; 2],
@@ -273,7 +278,7 @@ impl Metrics {
             registry: registry.clone(),
             failures: Reason::ALL
                 .iter()
-                .map(|r| [failure(Direction::Outbound, r), failure(Direction::Inbound, r)])
+                .map(|r| [Direction::Outbound, Direction::Inbound].map(|way| (failure(way, r), Pace::default())))
                 .collect(),
             handshake_failures: handshakes("failed"),
             handshakes: handshakes("ok"),
@@ -285,9 +290,11 @@ impl Metrics {
         &self.registry
     }
 
-    /// A request or connection failed here.
-    pub fn failed(&self, direction: Direction, reason: Reason) {
-        self.failures[reason as usize][usize::from(direction == Direction::Inbound)].inc();
+    /// A request or connection failed here: counted, and, when not too much of it was, told in the log.
+    pub fn failed(&self, direction: Direction, reason: Reason, told: Told<'_>) {
+        let (counter, pace) = &self.failures[reason as usize][usize::from(direction == Direction::Inbound)];
+        counter.inc();
+        pace.tell(direction, reason, told);
     }
 
     /// A connection has shown what it speaks.

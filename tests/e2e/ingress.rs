@@ -4,6 +4,7 @@ mod backend_tls;
 mod http;
 mod life;
 mod opaque;
+mod policies;
 pub(crate) mod support;
 mod tls;
 mod tools;

@@ -143,3 +143,43 @@ async fn what_is_secret_on_disk_can_be_read_by_its_owner_only() {
     }
     assert!(files >= 5, "only {files} files were looked at");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_says_why_requests_fail_and_a_flood_of_failures_is_a_few_lines() {
+    let parts = start().await;
+    parts.mesh.apply(&service("empty", "app: empty", 80, "http")).await;
+    wait::eventually("the service is known", wait::DEADLINE, async || {
+        let reply = parts.frontend.get("http://empty/").await.ok()?;
+        (reply.reason() == Some("no_endpoints")).then_some(())
+    })
+    .await;
+    let labels = [("reason", "no_endpoints"), ("direction", "outbound")];
+    let failed = async || parts.frontend.metrics().await.sum("leno_failures_total", &labels);
+    let before = failed().await;
+    let lines = || -> Vec<Value> {
+        let lines = parts.frontend.log();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["reason"] == "no_endpoints").collect()
+    };
+    let (said, flood) = (lines().len(), std::time::Instant::now());
+    for _ in 0..200 {
+        assert_eq!(parts.frontend.get("http://empty/").await.unwrap().reason(), Some("no_endpoints"));
+    }
+    let seconds = usize::try_from(flood.elapsed().as_secs()).unwrap() + 2;
+    assert_eq!(failed().await - before, 200.0);
+    let now = lines();
+    assert!((1..=5 * seconds).contains(&(now.len() - said)), "{} lines in {seconds} s", now.len() - said);
+    let last = now.last().unwrap();
+    assert_eq!(
+        (&last["level"], &last["hop"], &last["fault"]),
+        (&"WARN".into(), &"outbound".into(), &"upstream".into())
+    );
+    assert_eq!(last["service"], "default/empty");
+    // The next line tells how many were not.
+    wait::eventually("a line that counts the rest", wait::DEADLINE, async || {
+        parts.frontend.get("http://empty/").await.unwrap();
+        let told: u64 = lines().iter().filter_map(|line| line["more"].as_u64()).sum();
+        (lines().len() as f64 + told as f64 >= before + 200.0).then_some(())
+    })
+    .await;
+}

@@ -4,11 +4,13 @@
 mod breaker;
 mod deadlines;
 mod faults;
+mod half_close;
 mod hedging;
 mod overload;
 mod rates;
 mod retries;
 mod streaming;
+mod upgrades;
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use leno_tests::{Mesh, Reply, Sidecar, client};
 struct Web {
     mesh: Mesh,
     frontend: Sidecar,
-    _instances: Vec<Sidecar>,
+    instances: Vec<Sidecar>,
 }
 
 impl Web {
@@ -36,7 +38,7 @@ impl Web {
         }
         let frontend = mesh.sidecar("frontend", "frontend").await.start().await;
         mesh.connected(apps.len() + 1).await;
-        let web = Self { mesh, frontend, _instances: instances };
+        let web = Self { mesh, frontend, instances };
         eventually("every instance is reached", Duration::from_secs(30), async || {
             web.get(READY).await;
             apps.iter().all(|app| app.is_ready()).then_some(())

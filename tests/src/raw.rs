@@ -23,6 +23,10 @@ pub enum Step {
     ReadBody,
     /// Waits until the peer goes.
     Stall,
+    /// Reads until the peer has ended its way.
+    ReadToEnd,
+    /// Ends its own way, and goes on.
+    EndOwn,
     /// Waits for so long.
     Wait(Duration),
     /// Resets the connection.
@@ -154,6 +158,8 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             match step {
                 Step::Send(bytes) => stream.write_all(bytes.as_bytes()).await?,
                 Step::ReadBody => read_body(&mut stream, &seen, state).await?,
+                Step::ReadToEnd => read_to_end(&mut stream, state).await?,
+                Step::EndOwn => stream.shutdown().await?,
                 Step::Wait(time) => tokio::time::sleep(time).await,
                 Step::Stall => {
                     let mut rest = [0; 4096];
@@ -165,6 +171,16 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
                 Step::Close => return stream.shutdown().await,
             }
         }
+    }
+}
+
+async fn read_to_end(stream: &mut TcpStream, state: &State) -> std::io::Result<()> {
+    let mut part = [0; 4096];
+    loop {
+        match stream.read(&mut part).await? {
+            0 => return Ok(()),
+            n => state.body_bytes.fetch_add(n, SeqCst),
+        };
     }
 }
 

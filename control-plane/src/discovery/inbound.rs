@@ -18,6 +18,7 @@ pub(super) fn policy(mesh: &Mesh, attachments: &Attachments, service: &Service) 
             .unwrap_or_default(),
         adaptive_concurrency: said.and_then(|p| p.adaptive_concurrency.as_ref()).map(resilience::adaptive),
         routes: routes(mesh, attachments, &service.name),
+        selector: service.selector.clone(),
     };
     let nothing = policy.rate_limits.is_empty() && policy.adaptive_concurrency.is_none() && policy.routes.is_empty();
     (!nothing).then_some(policy)

@@ -173,6 +173,8 @@ pub(super) struct Serving {
     /// Of which each port has a copy whose connections end with the port.
     pub forwarder: Rc<Forwarder>,
     pub passing: SharedDialer,
+    /// How old an HTTP/2 connection of a client gets.
+    pub age: Option<Duration>,
     pub stopping: DrainWatch,
 }
 
@@ -211,7 +213,7 @@ impl Serving {
 
     fn serve(&self, port: u16, socket: TcpListener, watch: DrainWatch) {
         let metrics = self.forwarder.metrics.clone();
-        let server = Server::for_strangers(watch.clone()).counting(metrics, Direction::Outbound);
+        let server = Server::for_strangers(watch.clone()).counting(metrics, Direction::Outbound).aging(self.age);
         let forwarder = self.forwarder.with(server);
         let listener = GatewayListener::new(port, self.router.clone(), forwarder, self.passing.clone());
         tokio::task::spawn_local(accept_loop(socket, watch, move |stream, from| listener.clone().serve(stream, from)));

@@ -45,15 +45,16 @@ impl Worker {
             None => AppPorts::named(named),
         });
 
-        let gate = Gate::new(self.service.clone(), self.reader.clone(), self.rates.clone(), self.workers);
+        let gate =
+            Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let authorizer = Authorizer::new(self.reader.clone(), self.labels.clone(), registry.clone());
         let authorizer = Rc::new(authorizer);
         let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer.clone(), gate));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
-        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
+        let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound);
+        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
         let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener { forwarder: forwarder.clone() };
         match self.capture {
@@ -67,7 +68,7 @@ impl Worker {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
-                let inbound = InboundListener { router, own, metrics, app, authorizer };
+                let inbound = InboundListener { router, own, gate: inbound, metrics, app, authorizer };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
         }
@@ -81,7 +82,7 @@ impl Worker {
         if let Some(events) = self.port_events {
             let passing = Rc::new(Dialer::passing(self.tls.clone()));
             let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
-            tokio::task::spawn_local(Serving { router, forwarder, passing, stopping }.run(events));
+            tokio::task::spawn_local(Serving { router, forwarder, passing, age: self.age, stopping }.run(events));
         }
         drop((stopping, forwarder));
 

@@ -75,6 +75,8 @@ pub(super) struct Worker {
     pub(super) reader: Reader,
     pub(super) demands: Demands,
     pub(super) registry: Registry,
+    /// How old an HTTP/2 connection of a client gets.
+    pub(super) age: Option<Duration>,
     /// The rate limits' buckets, of all workers.
     pub(super) rates: Arc<rate_limit::Table>,
     pub(super) drain: DrainWatch,
@@ -129,6 +131,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         reader: reader.clone(),
         demands: demands.clone(),
         registry: registry.clone(),
+        age: settings.max_connection_age,
         rates: rates.clone(),
         drain: drain.clone(),
     };

@@ -5,16 +5,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::authorizer::UnderWay;
-use super::patience;
+use super::{patience, respond};
+use crate::error::Reason;
 use crate::resilience::adaptive::Admitted;
 use crate::resilience::breaker::Permit;
-use crate::telemetry::ServiceMetrics;
+use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::upstream::{Http1Pool, Http1Sender, InFlight};
 
 /// A response's body.
@@ -23,6 +24,50 @@ pub struct ResponseBody {
     source: Source,
     /// Booked when the body ends or is given up, whichever comes first.
     booking: Option<Booking>,
+    /// When it has to be whole. Boxed: most have all the time they want.
+    limit: Option<Box<Limit>>,
+}
+
+/// When an answer has to be whole.
+#[derive(Debug)]
+pub(super) struct Limit {
+    until: Pin<Box<Sleep>>,
+    reason: Reason,
+    grpc: bool,
+    metrics: Rc<Metrics>,
+}
+
+impl Limit {
+    pub(super) fn new(at: Instant, reason: Reason, grpc: bool, metrics: &Rc<Metrics>) -> Self {
+        Self { until: Box::pin(tokio::time::sleep_until(at)), reason, grpc, metrics: metrics.clone() }
+    }
+}
+
+/// Why an answer breaks off.
+#[derive(Debug)]
+pub enum Broken {
+    /// The upstream broke it off.
+    Upstream(hyper::Error),
+    /// It took too long.
+    Late(h2::Error),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Upstream(error) => write!(f, "the upstream broke its answer off: {error}"),
+            Self::Late(_) => f.write_str("the answer was not whole in time"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Upstream(error) => Some(error),
+            Self::Late(error) => Some(error),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -74,19 +119,43 @@ impl Drop for Booking {
 impl ResponseBody {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Empty, booking: None }
+        Self::of(Source::Empty, None)
     }
 
     /// A body of the sidecar's own.
     pub(super) fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(bytes), booking: None }
+        Self::of(Source::Full(bytes), None)
     }
 
     /// The upstream's body.
     pub(super) fn upstream(body: Incoming, booking: Booking) -> Self {
         // One that has nothing to come ends here, so that its connection is free at once.
         let booking = if body.is_end_stream() { None } else { Some(booking) };
-        Self { source: Source::Upstream(body), booking }
+        Self::of(Source::Upstream(body), booking)
+    }
+
+    fn of(source: Source, booking: Option<Booking>) -> Self {
+        Self { source, booking, limit: None }
+    }
+
+    /// Breaks it off unless it is whole by then.
+    pub(super) fn limited(mut self, limit: impl FnOnce() -> Limit) -> Self {
+        if !self.is_end_stream() {
+            self.limit = Some(Box::new(limit()));
+        }
+        self
+    }
+
+    /// It was not whole in time. A caller of gRPC can be told, any other one sees an answer that breaks off.
+    fn late(&mut self, limit: &Limit) -> Result<Frame<Bytes>, Broken> {
+        (self.source, self.booking) = (Source::Empty, None);
+        limit.metrics.failed(Direction::Outbound, limit.reason, Told::default());
+        if !limit.grpc {
+            return Err(Broken::Late(h2::Reason::CANCEL.into()));
+        }
+        let mut trailers = HeaderMap::with_capacity(2);
+        respond::grpc_fields(limit.reason, &mut trailers);
+        Ok(Frame::trailers(trailers))
     }
 
     /// Books a body of the sidecar's own.
@@ -98,10 +167,16 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
+        if let Some(mut limit) = this.limit.take() {
+            if limit.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(this.late(&limit)));
+            }
+            this.limit = Some(limit);
+        }
         let frame = match &mut this.source {
             Source::Empty => None,
             Source::Full(bytes) => {
@@ -109,7 +184,9 @@ impl Body for ResponseBody {
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Source::Upstream(body) => ready!(patience::note(Pin::new(body).poll_frame(cx))),
+            Source::Upstream(body) => {
+                ready!(patience::note(Pin::new(body).poll_frame(cx))).map(|frame| frame.map_err(Broken::Upstream))
+            }
         };
         if let (Some(Ok(frame)), Some(booking)) = (&frame, &this.booking) {
             booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));

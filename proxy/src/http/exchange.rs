@@ -47,6 +47,14 @@ impl Body {
         }
     }
 
+    /// For an attempt beside another one, which goes on. None: not all of it is here, or it is too long to be kept.
+    fn beside(&self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody::Empty),
+            Self::Replay(replay) => replay.beside().map(RequestBody::Repeatable),
+        }
+    }
+
     fn is_repeatable(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -84,12 +92,17 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: u32,
     /// An app may have seen one of them.
     pub(super) seen: bool,
+    /// When the answer to the last one has to be whole.
+    pub(super) whole: Option<Instant>,
 }
 
 /// What holds for all attempts of one request.
 struct Rules {
     retry: Retries,
+    /// Until an attempt's answer begins.
     per_try: Option<Duration>,
+    /// Until it is whole.
+    backend: Option<Duration>,
     hedge: Option<Duration>,
 }
 
@@ -106,7 +119,7 @@ struct Retries {
 impl Exchange<'_> {
     /// The answer to the last attempt, all within one deadline.
     pub(super) async fn run(&mut self) -> Result<(Answer, InFlight), Reason> {
-        self.port.budget.request();
+        self.port.budget(self.cluster).request();
         let rules = self.rules();
         let mut tried: Vec<Rc<LocalEndpoint>> = Vec::new();
         let mut retrying: Option<Permit> = None;
@@ -146,8 +159,9 @@ impl Exchange<'_> {
         let endpoint = self.cluster.pick(&self.choice, tried).ok_or(Reason::NoEndpoints)?;
         let in_flight = endpoint.begin();
         self.began.set(self.cluster.clock());
-        let limit = rules.per_try.and_then(|limit| Instant::now().checked_add(limit));
-        let limit = limit.into_iter().chain(self.deadline.at).min();
+        let from_now = |limit: Option<Duration>| limit.and_then(|limit| Instant::now().checked_add(limit));
+        self.whole = earlier(from_now(rules.backend), self.deadline.at);
+        let limit = earlier(from_now(rules.per_try), self.whole);
         self.prepare(rules, limit);
         if let Some(delay) = rules.hedge.filter(|_| tried.is_empty()) {
             // Boxed, as every way that is rarely taken.
@@ -178,6 +192,11 @@ impl Exchange<'_> {
         }
     }
 
+    /// Why an answer that is not whole in time breaks off.
+    pub(super) fn late(&self) -> Reason {
+        if self.whole == self.deadline.at { self.deadline.reason() } else { Reason::Timeout }
+    }
+
     fn is_over(&self) -> bool {
         self.deadline.at.is_some_and(|at| Instant::now() >= at)
     }
@@ -192,10 +211,11 @@ impl Exchange<'_> {
         let first = retry::attempt_of(headers);
         let nested = first > 1;
         let hedge = rule.map_or(self.policy.resilience.hedge, |rule| rule.resilience.hedge);
-        // Only what has no body and is idempotent by its method: the app does it twice for certain.
-        let hedged = hedge.is_some() && !nested && matches!(self.body, Body::Empty) && retry::idempotent(method);
+        // Only what is idempotent by its method: the app does it twice for certain.
+        let hedged = hedge.is_some() && !nested && retry::idempotent(method);
         Rules {
-            per_try: rule.and_then(|rule| rule.backend_request_timeout).or(retry.per_try_timeout),
+            per_try: retry.per_try_timeout,
+            backend: rule.and_then(|rule| rule.backend_request_timeout),
             hedge: hedge.filter(|_| hedged),
             retry: Retries {
                 // An inner hop's share of what the outer one repeats already.
@@ -242,7 +262,7 @@ impl Exchange<'_> {
         endpoint: Rc<LocalEndpoint>,
         in_flight: InFlight,
     ) -> Once {
-        let (first, second) = (self.request(false), self.request(false));
+        let first = self.request(false);
         let this = &*self;
         let slow = endpoint.clone();
         let mut one = std::pin::pin!(this.send(&slow, first, limit));
@@ -257,9 +277,9 @@ impl Exchange<'_> {
         let choice = Choice { key: this.choice.key, pin: None };
         let other =
             this.cluster.pick(&choice, std::slice::from_ref(&endpoint)).filter(|other| !Rc::ptr_eq(other, &endpoint));
-        let (Some(other), Some(_permit)) = (other, this.grant()) else {
-            return (one.await, endpoint, in_flight);
-        };
+        let (Some(other), Some(body)) = (other, this.body.beside()) else { return (one.await, endpoint, in_flight) };
+        let Some(_permit) = this.grant() else { return (one.await, endpoint, in_flight) };
+        let second = Request::from_parts(this.parts.clone(), body);
         this.cluster.metrics.hedges();
         let other_in_flight = other.begin();
         let beside = other.clone();
@@ -315,12 +335,17 @@ impl Exchange<'_> {
     /// One attempt more, by the budget and the circuit breaker.
     fn grant(&self) -> Option<Permit> {
         let permit = self.cluster.breaker.retry(&self.policy.circuit_breaker).ok();
-        let granted = permit.filter(|_| self.port.budget.withdraw(Instant::now()));
+        let granted = permit.filter(|_| self.port.budget(self.cluster).withdraw(Instant::now()));
         if granted.is_none() {
             self.cluster.metrics.retries_denied.inc();
         }
         granted
     }
+}
+
+/// Of two times that something has to be done by.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn outcome(result: &Attempted) -> Outcome {

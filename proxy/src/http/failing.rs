@@ -8,7 +8,7 @@ use crate::error::Reason;
 use crate::model::Fault;
 use crate::resilience::deadline::Deadline;
 use crate::resilience::fault;
-use crate::telemetry::{Direction, Metrics};
+use crate::telemetry::{Direction, Metrics, Told};
 
 /// The answer to a request that fails here, after so many attempts.
 pub(super) fn answer(
@@ -18,16 +18,7 @@ pub(super) fn answer(
     service: &str,
     attempts: u32,
 ) -> Response<ResponseBody> {
-    metrics.failed(Direction::Outbound, reason);
-    tracing::debug!(
-        reason = reason.code(),
-        hop = Direction::Outbound.label(),
-        fault = reason.fault().label(),
-        unseen = reason.unseen(),
-        service,
-        attempts,
-        "request failed"
-    );
+    metrics.failed(Direction::Outbound, reason, Told { service, attempts, connection: None });
     let mut response = respond::error(reason, grpc);
     respond::at_hop(response.headers_mut(), Direction::Outbound);
     response
@@ -51,7 +42,7 @@ pub(super) async fn inject(
         }
     }
     let abort = injected.abort?;
-    metrics.failed(Direction::Outbound, Reason::FaultInjected);
+    metrics.failed(Direction::Outbound, Reason::FaultInjected, Told::default());
     let mut response = respond::abort(abort, grpc);
     respond::at_hop(response.headers_mut(), Direction::Outbound);
     Some(response)

@@ -1,6 +1,7 @@
 //! What stands between peers and the local app: rate limits and adaptive concurrency, as the service's policies say.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use tokio::time::Instant;
 
 use crate::error::Reason;
-use crate::model::{InboundPolicy, RateLimit, RouteKind};
+use crate::model::{HttpMatch, InboundPolicy, RateLimit, RouteKind};
 use crate::resilience::adaptive::{Adaptive, Admitted};
 use crate::resilience::rate_limit::{Limiter, Table, Verdict};
 use crate::state::Reader;
@@ -20,13 +21,16 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// The gate of one worker.
 #[derive(Debug)]
 pub struct Gate {
-    /// NAMESPACE/NAME of the service that the local app is an instance of.
+    /// NAMESPACE/NAME of the service that the sidecar was started for.
     service: String,
+    /// By which other services select the local app.
+    labels: BTreeMap<String, String>,
     reader: Reader,
     workers: u32,
     limiter: Limiter,
     version: Cell<u64>,
-    policy: RefCell<Option<Arc<InboundPolicy>>>,
+    /// Of every service that the local app is an instance of; a request is counted by each.
+    policies: RefCell<Vec<Arc<InboundPolicy>>>,
     adaptive: RefCell<Option<Rc<Adaptive>>>,
 }
 
@@ -50,15 +54,22 @@ pub(super) struct Said {
 
 impl Gate {
     /// For one of the workers that share these buckets.
-    pub fn new(service: String, reader: Reader, rates: Arc<Table>, workers: usize) -> Self {
+    pub fn new(
+        service: String,
+        labels: BTreeMap<String, String>,
+        reader: Reader,
+        rates: Arc<Table>,
+        workers: usize,
+    ) -> Self {
         Self {
             service,
+            labels,
             reader,
             workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
             limiter: Limiter::new(rates),
             // No snapshot has this version, so the first request looks.
             version: Cell::new(u64::MAX),
-            policy: RefCell::default(),
+            policies: RefCell::default(),
             adaptive: RefCell::default(),
         }
     }
@@ -73,9 +84,11 @@ impl Gate {
         if self.version.get() != self.reader.version() {
             self.refresh();
         }
-        let policy = self.policy.borrow();
-        let Some(policy) = policy.as_deref() else { return Ok(Pass::default()) };
-        let rate = self.rate(policy, caller, request, grpc);
+        let policies = self.policies.borrow();
+        if policies.is_empty() {
+            return Ok(Pass::default());
+        }
+        let rate = self.rate(&policies, caller, request, grpc);
         if rate.as_ref().is_some_and(|said| !said.verdict.allowed) {
             return Err((Reason::RateLimited, Pass { rate, place: None }));
         }
@@ -91,19 +104,23 @@ impl Gate {
         if self.version.get() != self.reader.version() {
             self.refresh();
         }
-        let policy = self.policy.borrow();
-        let mut limits = policy.iter().flat_map(|policy| &policy.rate_limits);
+        let policies = self.policies.borrow();
+        let mut limits = policies.iter().flat_map(|policy| &policy.rate_limits);
         if limits.all(|limit| self.limiter.take(limit, caller).allowed) { Ok(()) } else { Err(Reason::RateLimited) }
     }
 
     fn refresh(&self) {
         self.version.set(self.reader.version());
-        let newer = self.reader.current().posture.inbound.get(&self.service).cloned();
-        if *self.policy.borrow() == newer {
+        let all = self.reader.current().posture.clone();
+        let mut newer: Vec<_> =
+            all.inbound.values().filter(|policy| policy.is_for(&self.service, &self.labels)).cloned().collect();
+        // The app has one limit of requests at once: that of the service that the sidecar was started for goes first.
+        newer.sort_by_key(|policy| !policy.is_for(&self.service, &BTreeMap::new()));
+        if *self.policies.borrow() == newer {
             return;
         }
         self.limiter.forget();
-        let bounds = newer.as_ref().and_then(|policy| policy.adaptive).map(|mut bounds| {
+        let bounds = newer.iter().find_map(|policy| policy.adaptive).map(|mut bounds| {
             bounds.least = bounds.least.div_ceil(self.workers);
             bounds.most = bounds.most.div_ceil(self.workers);
             bounds
@@ -112,25 +129,28 @@ impl Gate {
         let mut adaptive = self.adaptive.borrow_mut();
         let kept = adaptive.take().filter(|known| bounds.is_some_and(|bounds| known.is(bounds)));
         *adaptive = kept.or_else(|| bounds.map(|bounds| Rc::new(Adaptive::new(bounds, Instant::now()))));
-        *self.policy.borrow_mut() = newer;
+        *self.policies.borrow_mut() = newer;
     }
 
     /// Asks every limit that the request falls under. Those before the one that refuses have been charged: a caller that is above
     /// one limit gets no nearer to another for free.
     fn rate(
         &self,
-        policy: &InboundPolicy,
+        policies: &[Arc<InboundPolicy>],
         caller: &str,
         request: &Request<impl Sized>,
         grpc: bool,
     ) -> Option<Box<Said>> {
         let (method, uri) = (request.method(), request.uri());
-        let rule = policy.rules.iter().find(|(kind, matches, _)| {
+        let holds = |(kind, matches, _): &&(RouteKind, HttpMatch, Arc<Vec<RateLimit>>)| {
             (grpc || *kind == RouteKind::Http) && matches.holds(method, uri.path(), uri.query(), request.headers())
+        };
+        let limits = policies.iter().flat_map(|policy| {
+            let of_rule = policy.rules.iter().find(holds).into_iter().flat_map(|(_, _, limits)| limits.iter());
+            of_rule.chain(&policy.rate_limits)
         });
-        let of_rule = rule.into_iter().flat_map(|(_, _, limits)| limits.iter());
         let mut least: Option<(&RateLimit, Verdict)> = None;
-        for limit in of_rule.chain(&policy.rate_limits) {
+        for limit in limits {
             let verdict = self.limiter.take(limit, caller);
             if least.is_none_or(|(_, known)| verdict.remaining < known.remaining || !verdict.allowed) {
                 least = Some((limit, verdict));

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,9 +14,11 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::half_close::HalfClose;
 use super::scan::{Flaw, Phase, Scanner};
 use crate::detect::Prefixed;
 use crate::error::Reason;
+use crate::tcp::Abort;
 
 /// From a head's first byte to its last.
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -49,20 +52,51 @@ struct Shared {
     seen: VecDeque<Seen>,
     /// How the request for another protocol was answered.
     agreed: Option<bool>,
+    /// Nothing more comes.
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Both {
+    shared: Mutex<Shared>,
+    /// Requests that were begun.
+    begun: AtomicU32,
+    /// Nothing more comes, and the last request was begun.
+    over: AtomicBool,
 }
 
 /// The service's end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Requests(Arc<Mutex<Shared>>);
+pub(super) struct Requests(Arc<Both>);
 
 impl Requests {
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next request begins.
     pub(super) fn begin(&self) -> Seen {
-        self.lock().seen.pop_front().unwrap_or_default()
+        let mut shared = self.lock();
+        let seen = shared.seen.pop_front().unwrap_or_default();
+        self.0.begun.store(self.0.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        if shared.ended && shared.seen.is_empty() {
+            self.0.over.store(true, Relaxed);
+        }
+        seen
+    }
+
+    /// Nothing more comes.
+    fn end(&self) {
+        let mut shared = self.lock();
+        shared.ended = true;
+        if shared.seen.is_empty() {
+            self.0.over.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the request that was begun last, if any, is the last one of the connection.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.over.load(Relaxed)
     }
 
     /// A request for another protocol was answered.
@@ -85,6 +119,12 @@ pub(super) struct Guard<I> {
     state: State,
     waiting: Option<Waiting>,
     names: Option<HeaderValue>,
+    /// Set once the client has closed its way to us.
+    half: Option<HalfClose>,
+    /// How many requests were begun when something was written last. So it is known whether an answer has begun.
+    written: u32,
+    /// What was to be written last did not go.
+    blocked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +151,9 @@ impl<I> Guard<I> {
     pub(super) fn new(io: I) -> Self {
         let (scanner, requests) = (Scanner::default(), Requests::default());
         let (held, state) = (Vec::new(), State::Requests);
-        Self { io, scanner, requests, held, ready: 0, partial: false, state, waiting: None, names: None }
+        let (waiting, names, half) = (None, None, None);
+        let (written, blocked) = (0, false);
+        Self { io, scanner, requests, held, ready: 0, partial: false, state, waiting, names, half, written, blocked }
     }
 
     pub(super) fn requests(&self) -> Requests {
@@ -250,7 +292,7 @@ fn reason(flaw: Flaw) -> Reason {
     }
 }
 
-impl<I: AsyncRead + Unpin> Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Abort + Unpin> Guard<I> {
     fn poll_requests(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.ready > 0 {
@@ -264,17 +306,23 @@ impl<I: AsyncRead + Unpin> Guard<I> {
                 State::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             }
             if self.scanner.phase() == Phase::Upgrade {
-                if ready!(self.poll_answered(cx))? {
-                    continue;
-                }
-                return Poll::Ready(Ok(()));
+                ready!(self.poll_answered(cx))?;
+                continue;
             }
             if !self.held.is_empty() && !self.partial {
                 self.look_at_held();
                 continue;
             }
+            if self.half.is_some() {
+                return self.poll_gone(cx);
+            }
             let polled = if self.held.is_empty() { self.poll_fresh(cx, buf) } else { self.poll_held(cx) };
             match polled {
+                // Between two requests. What was asked before is answered; the service ends the connection behind that.
+                Poll::Ready(Ok(Read::Nothing)) if self.scanner.phase() == Phase::Head && self.held.is_empty() => {
+                    self.half = Some(HalfClose::new());
+                    self.requests.end();
+                }
                 Poll::Ready(Ok(Read::Nothing)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(Read::Some)) => {
                     self.moved();
@@ -314,8 +362,8 @@ impl<I: AsyncRead + Unpin> Guard<I> {
     }
 
     /// Waits for the answer to a request for another protocol, which wakes us; what comes meanwhile is held, and no more of it
-    /// than one piece. Gives false when the caller has gone.
-    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// than one piece. Whoever has nothing more to say may still want to hear.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let agreed = self.requests.lock().agreed.take();
         match agreed {
             Some(true) => self.state = State::Tunnel,
@@ -324,16 +372,36 @@ impl<I: AsyncRead + Unpin> Guard<I> {
                 self.refuse(Reason::MalformedRequest);
                 self.looked(0);
             }
-            Some(false) => self.scanner.go_on(),
+            Some(false) => {
+                self.scanner.go_on();
+                if self.half.is_some() {
+                    self.requests.end();
+                }
+            }
+            None if self.half.is_some() => return self.poll_gone(cx),
             None if self.held.is_empty() => {
                 if ready!(poll_into(&mut self.io, cx, &mut self.held))? == 0 {
-                    return Poll::Ready(Ok(false));
+                    self.half = Some(HalfClose::new());
+                    return self.poll_answered(cx);
                 }
                 return Poll::Pending;
             }
             None => return Poll::Pending,
         }
-        Poll::Ready(Ok(true))
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more comes. Gives an error once the client is gone altogether, which ends what is done for it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let answering = self.written == self.requests.0.begun.load(Relaxed);
+        let may_ask = !answering && !self.blocked && !self.scanner.is_old();
+        let Some(half) = &mut self.half else { return Poll::Pending };
+        half.poll_gone(&mut self.io, cx, may_ask).map(Err)
+    }
+
+    fn wrote<T>(&mut self, polled: &Poll<T>) {
+        self.blocked = polled.is_pending();
+        self.written = self.requests.0.begun.load(Relaxed);
     }
 
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -377,15 +445,18 @@ fn poll_into<I: AsyncRead + Unpin>(io: &mut I, cx: &mut Context<'_>, held: &mut 
     polled.map_ok(|()| read)
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Abort + Unpin> AsyncRead for Guard<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_requests(cx, buf)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for Guard<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.wrote(&polled);
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -401,7 +472,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -20,10 +20,12 @@ use crate::error::Reason;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
+/// Callers that have proven nothing, as rate limits for each caller have it.
+const NOBODY: &str = "none";
 /// For a connection to the local app, which is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the app are closed after this, see [`Http1Pool::new`].
@@ -189,13 +191,14 @@ impl Inbound {
             _under_way: Some(caller.begin()),
             connection: None,
         };
+        // A request that comes too late uses nothing of a rate limit up, and takes nobody's place.
         let left = deadline::left(request.headers(), grpc);
-        let authorized = self.authorizer.request(caller, port.number, &request).await;
-        let entered = authorized.map_err(|reason| (reason, Pass::default()));
-        let (entered, pass) = match entered.and_then(|()| self.gate.enter(caller.id(), &request, grpc)) {
-            _ if left.is_some_and(|left| left.is_zero()) => (Err(Reason::DeadlineExpired), Pass::default()),
-            Ok(pass) => (Ok(()), pass),
-            Err((reason, pass)) => (Err(reason), pass),
+        let (entered, pass) = match left {
+            Some(left) if left.is_zero() => (Err(Reason::DeadlineExpired), Pass::default()),
+            _ => match self.enter(caller, port, &request, grpc).await {
+                Ok(pass) => (Ok(()), pass),
+                Err((reason, pass)) => (Err(reason), pass),
+            },
         };
         let answered = match (entered, left) {
             (Err(reason), _) => Err(reason),
@@ -231,6 +234,26 @@ impl Inbound {
         response
     }
 
+    async fn enter(
+        &self,
+        caller: &Caller,
+        port: &AppPort,
+        request: &Request<Incoming>,
+        grpc: bool,
+    ) -> Result<Pass, (Reason, Pass)> {
+        let authorized = self.authorizer.request(caller, port.number, request).await;
+        authorized.map_err(|reason| (reason, Pass::default()))?;
+        self.gate.enter(caller.id(), request, grpc)
+    }
+
+    /// Lets in a connection in plaintext, likewise one request.
+    ///
+    /// # Errors
+    /// Those who have proven nothing have used their limit up.
+    pub fn open_plaintext(&self) -> Result<(), Reason> {
+        self.gate.open(NOBODY)
+    }
+
     /// Lets in an opaque connection to a port, which is one request to the rate limits of the service.
     ///
     /// # Errors
@@ -251,14 +274,7 @@ impl Inbound {
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {
-        self.metrics.failed(Direction::Inbound, reason);
-        tracing::debug!(
-            reason = reason.code(),
-            hop = "inbound",
-            fault = reason.fault().label(),
-            unseen = reason.unseen(),
-            "request failed"
-        );
+        self.metrics.failed(Direction::Inbound, reason, Told::default());
         let mut response = respond::error(reason, grpc);
         respond::at_hop(response.headers_mut(), Direction::Inbound);
         response

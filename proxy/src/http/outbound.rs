@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod upgrading;
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -13,21 +14,18 @@ use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
 
 use super::attempt::Answer;
-use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::body::{Booking, GIVEN_UP, Limit, ResponseBody};
 use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
 use super::tie::{self, Tie};
-use super::upgrade::{self, Tunnel};
-use super::{failing, headers, respond};
+use super::{failing, headers, respond, upgrade};
 use crate::error::Reason;
 use crate::model::{AppProtocol, Demand};
 use crate::resilience::deadline::{self, Deadline};
-use crate::resilience::replay::RequestBody;
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
-use crate::tcp;
 use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
@@ -147,7 +145,7 @@ impl Outbound {
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.rule(&mut parts, grpc)?.clone();
-        let tied = tie::tie(&port, &split, &parts, source);
+        let tied = tie::tie(&split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
         // 3. Filters that answer themselves, and those on the request: the rule's, then the backend's.
@@ -187,6 +185,7 @@ impl Outbound {
             deadline,
             attempts: 0,
             seen: false,
+            whole: None,
             port: &port,
             split: &split,
             cluster,
@@ -209,6 +208,10 @@ impl Outbound {
             Ok((answer, in_flight)) => {
                 let endpoint = in_flight.endpoint().id;
                 let mut response = booked(answer, in_flight, booking);
+                if let Some(at) = exchange.whole {
+                    let limit = || Limit::new(at, exchange.late(), grpc, &self.metrics);
+                    response = response.map(|body| body.limited(limit));
+                }
                 chain.response(response.headers_mut());
                 if let Some(promise) = promise {
                     promise.keep(response.headers_mut(), endpoint);
@@ -287,66 +290,6 @@ impl Outbound {
                 self.router.by_edge(&edge.address, &edge::host(&authority))
             }
         }
-    }
-
-    /// The same layers for a request that asks to go on in another protocol. An endpoint that cannot be reached is replaced by
-    /// another one; once the request was sent there is but this attempt.
-    async fn upgrade(
-        &self,
-        via: &Via,
-        source: Option<IpAddr>,
-        mut request: Request<Incoming>,
-        protocol: http::HeaderValue,
-    ) -> Result<Response<ResponseBody>, Reason> {
-        let start = Instant::now();
-        let caller = hyper::upgrade::on(&mut request);
-        let (mut parts, body) = request.into_parts();
-        via.distrust(&mut parts.headers);
-        let port = self.destination(&mut parts, via).await?;
-        let split = port.rule(&mut parts, false)?.clone();
-        let tied = tie::tie(&port, &split, &parts, source);
-        let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
-        if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
-            return Ok(self.answered(&port, &chain, answer, false, start));
-        }
-        let Tie { cluster, choice, promise, .. } = tied?;
-        // A conversation in another protocol is not copied.
-        drop(chain.request(&mut parts)?);
-        let mut booking = booking(cluster.metrics.clone(), start);
-        let body = match http_body::Body::is_end_stream(&body) {
-            true => RequestBody::Empty,
-            false => RequestBody::Once(body, cluster.metrics.request_bytes.clone()),
-        };
-        let exchange = async {
-            let reached = tcp::dial_cluster(&port.budget, cluster, &choice, &self.dialer).await?;
-            upgrade::send(reached, Request::from_parts(parts, body), protocol.clone()).await
-        };
-        let limit = split.rule.as_ref().and_then(|rule| rule.request_timeout);
-        let answered = match limit {
-            None => exchange.await,
-            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Reason::Timeout)),
-        };
-        let (mut answer, in_flight, metrics) =
-            answered.inspect_err(|reason| booking.code = reason.status().as_u16())?;
-        booking.code = answer.status().as_u16();
-        if let Some(promise) = promise {
-            promise.keep(answer.headers_mut(), in_flight.0.endpoint().id);
-        }
-        if !upgrade::agreed(&answer) {
-            (booking._in_flight, booking._open) = (Some(in_flight.0), Some(in_flight.1));
-            let (mut parts, body) = answer.into_parts();
-            headers::strip_hop_by_hop(&mut parts.headers);
-            chain.response(&mut parts.headers);
-            return Ok(Response::from_parts(parts, ResponseBody::upstream(body, booking)));
-        }
-        let protocol = answer.headers().get(header::UPGRADE).cloned().unwrap_or(protocol);
-        let (app, guard) = (hyper::upgrade::on(&mut answer), self.drain.guard());
-        tokio::task::spawn_local(Tunnel { caller, app, metrics, in_flight, guard }.run());
-        let mut response = Response::from_parts(answer.into_parts().0, ResponseBody::empty());
-        headers::strip_hop_by_hop(response.headers_mut());
-        chain.response(response.headers_mut());
-        upgrade::say(response.headers_mut(), protocol);
-        Ok(response)
     }
 }
 

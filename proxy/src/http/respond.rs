@@ -16,8 +16,7 @@ pub(super) fn error(reason: Reason, grpc: bool) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static(grpc_status(reason)));
-        headers.insert("grpc-message", code.clone());
+        grpc_fields(reason, headers);
         response
     } else {
         let text = Bytes::from_owner(format!("leno: {}\n", reason.code()));
@@ -31,6 +30,12 @@ pub(super) fn error(reason: Reason, grpc: bool) -> Response<ResponseBody> {
     headers.insert(FAULT_HEADER, HeaderValue::from_static(reason.fault().label()));
     headers.insert(RETRY_HEADER, safety(reason.unseen()));
     response
+}
+
+/// How a call of gRPC is told, in headers or trailers.
+pub(super) fn grpc_fields(reason: Reason, fields: &mut HeaderMap) {
+    fields.insert("grpc-status", HeaderValue::from_static(grpc_status(reason)));
+    fields.insert("grpc-message", HeaderValue::from_static(reason.code()));
 }
 
 fn safety(unseen: bool) -> HeaderValue {

@@ -89,6 +89,8 @@ pub struct Scanner {
     names: Vec<u8>,
     /// One of them is not in lower case.
     unusual: bool,
+    /// The last whole head is of HTTP/1.0.
+    old: bool,
 }
 
 /// What was read of a head so far.
@@ -117,6 +119,7 @@ impl Default for Scanner {
             trailer: ([0; MOST_FRAMING], 0),
             names: Vec::new(),
             unusual: false,
+            old: false,
         }
     }
 }
@@ -136,6 +139,11 @@ impl Scanner {
     /// Whether the last whole head asks to go on in another protocol.
     pub fn asks_upgrade(&self) -> bool {
         self.then == Phase::Upgrade
+    }
+
+    /// Whether the last whole head is of HTTP/1.0.
+    pub fn is_old(&self) -> bool {
+        self.old
     }
 
     /// Takes it that the request for another protocol was answered in this one.
@@ -286,6 +294,7 @@ impl Scanner {
         if head.chunked && (head.old || head.length.is_some()) {
             return Err(Flaw::Malformed("a body with two lengths, or chunks in HTTP/1.0"));
         }
+        self.old = head.old;
         self.then = if head.upgrade && head.asked && !head.old { Phase::Upgrade } else { Phase::Head };
         self.phase = match head.length {
             Some(length) if length > 0 => Phase::Length(length),

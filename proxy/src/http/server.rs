@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,7 +24,8 @@ use super::scan::MOST_HEAD;
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
-use crate::telemetry::{Direction, Metrics};
+use crate::tcp::Abort;
+use crate::telemetry::{Direction, Metrics, Told};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, own_case, restore_case};
 
 /// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
@@ -78,6 +80,8 @@ pub struct Server {
     untaken: usize,
     /// Such an answer is given up after a while.
     patient: bool,
+    /// How old an HTTP/2 connection gets.
+    age: Option<Duration>,
     /// Where refused requests are counted.
     metrics: Option<(Rc<Metrics>, Direction)>,
 }
@@ -86,7 +90,7 @@ impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
         let (streams, resets, head, untaken) = (MOST_STREAMS, MOST_RESETS, MOST_HEAD, MOST_UNTAKEN);
-        Self { drain, streams, resets, head, added: 0, untaken, patient: false, metrics: None }
+        Self { drain, streams, resets, head, added: 0, untaken, patient: false, age: None, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
@@ -100,6 +104,12 @@ impl Server {
         Self { streams, resets, untaken, patient: true, ..Self::new(drain) }
     }
 
+    /// HTTP/2 connections end when they are so old, give or take a tenth: no new requests, and those that are open go on to
+    /// their end.
+    pub fn aging(self, age: Option<Duration>) -> Self {
+        Self { age, ..self }
+    }
+
     /// Counts what is refused.
     pub fn counting(self, metrics: Rc<Metrics>, direction: Direction) -> Self {
         Self { metrics: Some((metrics, direction)), ..self }
@@ -108,7 +118,7 @@ impl Server {
     /// Serves one connection to its end.
     pub async fn serve<I, H, F>(&self, io: I, protocol: Protocol, handler: H)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
@@ -125,7 +135,7 @@ impl Server {
     /// As [`Self::serve`], for HTTP/2 that has not begun yet: whoever does not begin it is not waited for without an end.
     pub async fn serve_peer<I, H, F>(&self, mut io: I, handler: H)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
@@ -138,12 +148,12 @@ impl Server {
 
     async fn http1<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
         let io = Guard::new(io);
-        let (requests, server) = (io.requests(), self.clone());
+        let (requests, last, server) = (io.requests(), io.requests(), self.clone());
         // Not an async block, which would hold the handler's future twice. And boxed: it is some kilobytes, and everything that
         // passes it on would move them.
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -159,6 +169,7 @@ impl Server {
             let waiting = upgrade.then(|| requests.clone());
             Either::Right(Box::pin(handler(request)).map(move |response| Ok(finish(response, waiting.as_ref()))))
         });
+        // Half-closing is the guard's: hyper would not look any more whether the client is there.
         // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer an
         // answer that the client does not read without a bound.
         let connection = http1::Builder::new()
@@ -170,19 +181,21 @@ impl Server {
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
+        // Looked at whenever the connection was, which is what changes it.
+        let over = poll_fn(|_| if last.is_over() { Poll::Ready(()) } else { Poll::Pending });
         tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
-            () = self.drain.signaled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            ended = connection.as_mut() => return ended,
+            () = self.drain.signaled() => {}
+            () = over => {}
         }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     async fn http2<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
@@ -232,19 +245,18 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
-            () = self.drain.signaled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            ended = connection.as_mut() => return ended,
+            () = self.drain.signaled() => {}
+            () = aged(self.age) => {}
         }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     fn refuse(&self, reason: Reason, request: &Request<Incoming>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         if let Some((metrics, direction)) = &self.metrics {
-            metrics.failed(*direction, reason);
+            metrics.failed(*direction, reason, Told::default());
         }
-        tracing::debug!(reason = reason.code(), "refused a request");
         let mut response = respond::error(reason, headers::is_grpc(request.headers()));
         if let Some((_, direction)) = &self.metrics {
             respond::at_hop(response.headers_mut(), *direction);
@@ -254,6 +266,14 @@ impl Server {
             return ready(Ok(finish(response, None)));
         }
         ready(Ok(response))
+    }
+}
+
+/// Comes back once a connection that began now is old. Not all at the same time, so that clients do not come back all at once.
+async fn aged(age: Option<Duration>) {
+    match age {
+        Some(age) => tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -324,6 +344,46 @@ mod tests {
                 assert_eq!(got.matches("HTTP/1.1 ").count(), answers, "{bad:?} {got:?}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_ended_its_way_is_answered_and_asked_once_when_that_takes_long() {
+        for (version, takes, asked) in [("1.1", 4, 0), ("1.1", 8, 1), ("1.1", 60, 1), ("1.0", 60, 0)] {
+            let (_drain, watch) = drain::channel();
+            let (mut client, io) = tokio::io::duplex(64 * 1024);
+            let server = Server::new(watch);
+            let handler = move |_| async move {
+                tokio::time::sleep(Duration::from_secs(takes)).await;
+                Response::new(ResponseBody::full("late".into()))
+            };
+            let served = server.serve(io, Protocol::Http1, handler);
+            let waits = async {
+                client.write_all(format!("GET / HTTP/{version}\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+                client.shutdown().await.unwrap();
+                let mut got = String::new();
+                client.read_to_string(&mut got).await.unwrap();
+                got
+            };
+            let ((), got) = tokio::join!(served, waits);
+            assert_eq!(got.matches("HTTP/1.1 100 Continue\r\n\r\n").count(), asked, "{version} {takes} s: {got}");
+            assert!(got.contains(" 200 OK\r\n") && got.ends_with("late"), "{version} {takes} s: {got}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_do_not_grow_old_at_the_same_moment_and_where_nothing_is_said_they_do_not() {
+        let start = tokio::time::Instant::now();
+        let age = Duration::from_secs(100);
+        let mut ends = Vec::new();
+        for _ in 0..20 {
+            aged(Some(age)).await;
+            ends.push(start.elapsed() - ends.iter().sum::<Duration>());
+        }
+        let least = ends.iter().min().unwrap();
+        let most = ends.iter().max().unwrap();
+        assert!(*least >= age.mul_f64(0.9) && *most <= age.mul_f64(1.1) + Duration::from_millis(20), "{ends:?}");
+        assert!(*most - *least > Duration::from_secs(2), "{ends:?}");
+        assert!(tokio::time::timeout(age * 1000, aged(None)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, header, request};
 
 use super::session::{self, Token};
 use crate::error::Reason;
-use crate::model::{HashKey, Policy, SessionPersistence, hash, hash_all};
-use crate::routing::{LocalPort, Split};
+use crate::model::{HashKey, Policy, SessionPersistence, hash, hash_all, hash_ip};
+use crate::routing::Split;
 use crate::upstream::{Choice, LocalCluster};
 
 /// Where a request goes.
@@ -43,14 +43,9 @@ struct Session {
 }
 
 /// Draws a backend, and finds out what picks the endpoint.
-pub(super) fn tie<'a>(
-    port: &LocalPort,
-    split: &'a Split,
-    parts: &request::Parts,
-    source: Option<IpAddr>,
-) -> Result<Tie<'a>, Reason> {
+pub(super) fn tie<'a>(split: &'a Split, parts: &request::Parts, source: Option<IpAddr>) -> Result<Tie<'a>, Reason> {
     let session = split.rule.as_deref().and_then(|rule| rule.session.as_ref());
-    if port.sticky.is_none() && session.is_none() {
+    if split.sticky.is_none() && session.is_none() {
         let (index, cluster) = split.draw()?;
         if !cluster.hashes() {
             return Ok(Tie { index, cluster, choice: Choice::default(), promise: None });
@@ -59,12 +54,11 @@ pub(super) fn tie<'a>(
         let choice = Choice { key: key(&cluster.policy(), parts, source, &mut made), pin: None };
         return Ok(Tie { index, cluster, choice, promise: made.promise() });
     }
-    tied(port, split, session, parts, source)
+    tied(split, session, parts, source)
 }
 
 /// The same for a request that may have a session, or whose hash decides among the backends.
 fn tied<'a>(
-    port: &LocalPort,
     split: &'a Split,
     session: Option<&Arc<SessionPersistence>>,
     parts: &request::Parts,
@@ -74,7 +68,7 @@ fn tied<'a>(
     let token = session.and_then(|rule| session::read(rule, &parts.headers)?.valid(rule, now));
     let mut made = Made::default();
     let held = token.as_ref().and_then(|token| split.backend(token.backend));
-    let (index, cluster) = match (held, &port.sticky) {
+    let (index, cluster) = match (held, &split.sticky) {
         (Some(held), _) => held,
         (None, Some(sticky)) => match key(sticky, parts, source, &mut made) {
             Some(key) => split.draw_by(key)?,
@@ -116,10 +110,7 @@ impl Made {
 /// The hash of what the policy says. None: the request has no such thing, and is balanced as if nothing had been said.
 fn key(policy: &Policy, parts: &request::Parts, source: Option<IpAddr>, made: &mut Made) -> Option<u64> {
     match policy.balancing.hash_key.as_ref()? {
-        HashKey::SourceIp => source.map(|ip| match ip {
-            IpAddr::V4(ip) => hash(&ip.octets()),
-            IpAddr::V6(ip) => hash(&ip.octets()),
-        }),
+        HashKey::SourceIp => source.map(hash_ip),
         HashKey::Header(name) => {
             let mut values = parts.headers.get_all(name).iter().peekable();
             values.peek()?;

@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use super::forward::Forwarder;
 use super::local::ProxyListener;
 use crate::error::Reason;
-use crate::http::{Authorizer, Caller};
+use crate::http::{Authorizer, Caller, Inbound};
 use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
 use crate::tcp::{self, Abort};
-use crate::telemetry::{Direction, Metrics, ServiceMetrics};
+use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::upstream::set_options;
 
 /// For a connection out of the mesh, or to the local app.
@@ -104,6 +104,8 @@ pub struct InboundListener {
     pub router: Rc<Router>,
     /// Never let in.
     pub own: OwnPorts,
+    /// Says whether there is not too much of it.
+    pub gate: Rc<Inbound>,
     /// Counts what is refused.
     pub metrics: Rc<Metrics>,
     /// Counts what is let in.
@@ -117,9 +119,12 @@ impl InboundListener {
     pub async fn serve(self, stream: TcpStream, from: SocketAddr) {
         let to = original(&stream);
         if let Err(reason) = self.admit(stream, to).await {
-            self.metrics.failed(Direction::Inbound, reason);
-            tracing::warn!(%from, to = ?to, reason = reason.code(), "refused a connection that did not come through the mesh");
+            self.failed(reason, &format_args!("{from} to {to:?}, not through the mesh"));
         }
+    }
+
+    fn failed(&self, reason: Reason, connection: &dyn std::fmt::Debug) {
+        self.metrics.failed(Direction::Inbound, reason, Told { connection: Some(connection), ..Told::default() });
     }
 
     async fn admit(&self, stream: TcpStream, to: Option<SocketAddr>) -> Result<(), Reason> {
@@ -134,6 +139,8 @@ impl InboundListener {
         }
         let (caller, port) = (Caller::unknown(), to.port());
         self.authorizer.connection(&caller, port).await.inspect_err(|_| stream.abort())?;
+        // Nothing of it is read, so it is one request to the limits of the app's services.
+        self.gate.open_plaintext().inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
         tcp::copy_until(stream, app, &self.app, self.authorizer.until_denied(&caller, port)).await;

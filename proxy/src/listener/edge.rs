@@ -75,7 +75,7 @@ impl GatewayListener {
             Family::Tls => Box::pin(self.tls(&port, stream, from)).await,
             Family::Tcp => {
                 let route = port.listener("").and_then(|listener| counted(listener).opaque(""));
-                self.opaque(route, &self.forwarder.dialer, Prefixed::new(read, stream)).await
+                self.opaque(route, from, &self.forwarder.dialer, Prefixed::new(read, stream)).await
             }
         }
     }
@@ -105,7 +105,7 @@ impl GatewayListener {
                     self.metrics.edge_handshake("unknown_server_name");
                     unrecognized(io).await
                 }
-                route => self.opaque(route, &self.passing, io).await,
+                route => self.opaque(route, from, &self.passing, io).await,
             },
             _ => self.terminate(listener, hello.server_name, io, from).await,
         }
@@ -132,7 +132,7 @@ impl GatewayListener {
         counted(listener);
         if listener.protocol == ListenerProtocol::Terminate {
             let route = listener.opaque(server_name.as_deref().unwrap_or_default());
-            return self.opaque(route, &self.forwarder.dialer, stream).await;
+            return self.opaque(route, from, &self.forwarder.dialer, stream).await;
         }
         wants_its_answers(stream.get_ref().0.get_ref());
         // Whoever says nothing behind its handshake is not waited for any longer than whoever makes none.
@@ -153,12 +153,18 @@ impl GatewayListener {
     }
 
     /// Carries a connection whose bytes are none of ours. Without a route it is broken off.
-    async fn opaque<I>(&self, route: Option<&Rc<LocalPort>>, dialer: &SharedDialer, io: I) -> Result<(), Reason>
+    async fn opaque<I>(
+        &self,
+        route: Option<&Rc<LocalPort>>,
+        from: SocketAddr,
+        dialer: &SharedDialer,
+        io: I,
+    ) -> Result<(), Reason>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Abort + Unpin,
     {
         let reached = match route {
-            Some(route) => tcp::dial(route, dialer).await,
+            Some(route) => tcp::dial(route, Some(from.ip().to_canonical()), dialer).await,
             None => Err(Reason::NoRoute),
         };
         let reached = reached.inspect_err(|_| io.abort())?;

@@ -16,7 +16,7 @@ use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::AppProtocol;
 use crate::routing::{LocalPort, ServiceAddress};
 use crate::tcp::{self, Abort, Reached};
-use crate::telemetry::{Direction, Found, Metrics};
+use crate::telemetry::{Direction, Found, Metrics, Told};
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
@@ -103,25 +103,24 @@ impl Forwarder {
 
     /// Notes a connection that failed.
     pub fn failed(&self, reason: Reason, to: &dyn std::fmt::Debug) {
-        self.metrics.failed(Direction::Outbound, reason);
-        tracing::debug!(reason = reason.code(), ?to, "connection failed");
+        self.metrics.failed(Direction::Outbound, reason, Told { connection: Some(to), ..Told::default() });
     }
 
     /// Serves the requests of a connection through the HTTP proxy port.
     pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(&io);
+        let source = source(io.get_ref());
         self.serve(Via::Proxy, source, detected, io).await;
     }
 
     async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(&io);
+        let source = source(io.get_ref());
         self.serve(Via::Upstream(address.clone()), source, detected, io).await;
     }
 
     /// Serves the requests of a connection.
     pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     {
         let outbound = self.outbound.clone();
         let handler = move |request| {
@@ -133,7 +132,7 @@ impl Forwarder {
 
     async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
         // Whoever is refused here must not take it for an empty answer.
-        let reached = tcp::dial(port, &self.dialer).await.inspect_err(|_| io.abort())?;
+        let reached = tcp::dial(port, source(io.get_ref()), &self.dialer).await.inspect_err(|_| io.abort())?;
         copy(io, BytesMut::new(), reached).await;
         Ok(())
     }
@@ -166,7 +165,7 @@ impl Forwarder {
         mut stream: TcpStream,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
-        let mut dialling = pin!(tcp::dial(port, &self.dialer));
+        let mut dialling = pin!(tcp::dial(port, source(&stream), &self.dialer));
         let first = tokio::select! {
             biased;
             detected = detect::read(&mut stream, &mut read) => First::Client(detected),
@@ -243,8 +242,8 @@ impl Found {
     }
 }
 
-fn source(io: &Prefixed<TcpStream>) -> Option<IpAddr> {
-    io.get_ref().peer_addr().ok().map(|from| from.ip().to_canonical())
+fn source(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|from| from.ip().to_canonical())
 }
 
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use crate::error::Reason;
 use crate::http::{AppPort, AppPorts, Caller, Inbound, Server};
 use crate::tcp::{self, Abort};
-use crate::telemetry::{Direction, Metrics};
+use crate::telemetry::{Direction, Metrics, Told};
 use crate::tls::port_name::{self, AppHttp};
 use crate::tls::{ALPN_TCP, MeshTls, opaque};
 
@@ -116,7 +116,11 @@ impl MeshListener {
             }
             Ok((_, app)) => app.abort(),
             Err(reason) => {
-                self.metrics.failed(Direction::Inbound, reason);
+                self.metrics.failed(
+                    Direction::Inbound,
+                    reason,
+                    Told { connection: Some(&caller.id()), ..Told::default() },
+                );
                 // In good order, so that the byte arrives; the caller's sidecar sends nothing more.
                 let _ = stream.shutdown().await;
             }

@@ -1,6 +1,8 @@
 //! The hash by which requests and endpoints are told apart. It is the same in every sidecar and every release: a user must meet
 //! the same endpoint whichever sidecar carries the request. It is no secret and resists nobody.
 
+use std::net::IpAddr;
+
 /// Of bytes: FNV-1a, and a final mix, since its low bits alone are poor.
 pub fn hash(bytes: &[u8]) -> u64 {
     hash_all([bytes])
@@ -18,6 +20,14 @@ pub fn hash_all<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
         state = (state ^ 0x100).wrapping_mul(PRIME);
     }
     mix(state)
+}
+
+/// Of an address.
+pub fn hash_ip(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => hash(&ip.octets()),
+        IpAddr::V6(ip) => hash(&ip.octets()),
+    }
 }
 
 /// Spreads a number over all bits (the finaliser of SplitMix64).

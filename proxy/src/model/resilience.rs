@@ -1,5 +1,6 @@
 //! How requests are kept safe: retries, hedging, faults and limits, of a whole service or of one rule.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -229,6 +230,15 @@ pub struct InboundPolicy {
     pub rules: Vec<(RouteKind, HttpMatch, Arc<Vec<RateLimit>>)>,
     /// None: no limit.
     pub adaptive: Option<AdaptiveConcurrency>,
+}
+
+impl InboundPolicy {
+    /// Whether it is for a workload: one that was started for the service, or that the service selects.
+    pub fn is_for(&self, service: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selector = &self.said.selector;
+        let selected = || !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+        self.said.service == service || selected()
+    }
 }
 
 impl PartialEq for InboundPolicy {

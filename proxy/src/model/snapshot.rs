@@ -204,6 +204,16 @@ pub struct Backend {
     pub filters: Filters,
 }
 
+impl Backend {
+    /// The policy of its Service.
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        match &self.target {
+            Target::Cluster(cluster) => Some(&cluster.policy),
+            Target::Invalid(_) => None,
+        }
+    }
+}
+
 /// What a reference to a backend leads to.
 #[derive(Debug, Clone)]
 pub enum Target {

@@ -141,6 +141,16 @@ impl<B> Replay<B> {
     }
 }
 
+impl<B: Body<Data = Bytes>> Replay<B> {
+    /// The body for an attempt that is made beside the latest one. None: not all of it is here, so two readers would each miss
+    /// what the other one took; or it was too long to be kept.
+    pub fn beside(&self) -> Option<Attempt<B>> {
+        let kept = self.0.borrow();
+        let whole = (kept.ended || kept.source.is_end_stream()) && !kept.lost;
+        whole.then(|| Attempt { kept: self.0.clone(), number: kept.latest, next: 0 })
+    }
+}
+
 /// What a body gives next.
 type Read<E> = Option<Result<Frame<Bytes>, BodyError<E>>>;
 
@@ -335,6 +345,23 @@ mod tests {
             first.await.unwrap()
         });
         assert!(matches!(first.await, Some(Err(BodyError::Superseded))));
+    }
+
+    #[tokio::test]
+    async fn two_attempts_beside_each_other_send_the_same_once_all_of_it_is_here() {
+        let frames = vec![Frame::data(Bytes::from("ab")), Frame::data(Bytes::from("c"))];
+        let replay = Replay::new(source(frames), Counter::default());
+        let mut first = replay.attempt();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        assert!(replay.beside().is_none(), "there is more to come");
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "c");
+        assert!(first.frame().await.is_none());
+        // The first one is not told to end: what it still sends is the same.
+        assert_eq!(replay.beside().unwrap().collect().await.unwrap().to_bytes(), "abc");
+        assert!(first.frame().await.is_none());
+        let long = Replay::new(source(vec![Frame::data(Bytes::from(vec![7; MOST_KEPT + 1]))]), Counter::default());
+        long.attempt().collect().await.unwrap();
+        assert!(long.beside().is_none(), "it was not kept");
     }
 
     #[tokio::test]

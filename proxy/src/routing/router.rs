@@ -76,10 +76,9 @@ pub struct LocalPort {
     pub number: u16,
     /// What the app speaks, unless a route leads elsewhere.
     pub protocol: AppProtocol,
-    /// The budget of all requests to it.
-    pub budget: Rc<RetryBudget>,
-    /// Set where a request's hash decides among weighted backends: by what it is hashed.
-    pub sticky: Option<Arc<Policy>>,
+    /// The budget of all requests to it. None at a Gateway, which is no Service: each request goes by that of the Service it
+    /// is for.
+    budget: Option<Rc<RetryBudget>>,
     /// What its connections have shown, where nobody said what the app speaks.
     pub learned: Rc<Learned>,
     routed: bool,
@@ -102,6 +101,8 @@ pub struct Split {
     pub rule: Option<Arc<HttpRule>>,
     backends: Vec<(u32, LocalTarget)>,
     total: u32,
+    /// Set where a request's hash decides among the backends: by what it is hashed.
+    pub sticky: Option<Arc<Policy>>,
     /// What its filters mirror to.
     mirrors: Vec<MirrorTarget>,
 }
@@ -259,28 +260,27 @@ impl Router {
             (None, Some(any)) => Cow::Owned(any.port(address.port.unwrap_or(HTTP))),
             (None, None) => return None,
         };
+        let sticky = Some(&port.own.policy).filter(|policy| policy.balancing.sticky_splits).cloned();
         let mut rules: HashMap<*const HttpRule, Rc<Split>> = HashMap::new();
         let mut candidates = Vec::with_capacity(port.candidates.len());
         for candidate in &port.candidates {
-            let split = rules
-                .entry(Arc::as_ptr(&candidate.rule))
-                .or_insert_with(|| Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends)));
+            let split = rules.entry(Arc::as_ptr(&candidate.rule)).or_insert_with(|| {
+                Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends, &sticky))
+            });
             candidates.push((candidate.clone(), split.clone()));
         }
         let own = self.own(&port.own);
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
-        let sticky = port.own.policy.balancing.sticky_splits.then(|| port.own.policy.clone());
         Some(Rc::new(LocalPort {
-            sticky,
             number: port.number,
             protocol: port.protocol,
-            budget,
+            budget: Some(budget),
             learned,
             routed: port.routed,
             matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
             less_specific: None,
-            tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
+            tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends, &sticky))),
             own,
             used,
         }))
@@ -290,10 +290,9 @@ impl Router {
         let own = self.own(cluster);
         let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
-            sticky: None,
             number: cluster.port,
             protocol: cluster.protocol,
-            budget,
+            budget: Some(budget),
             learned,
             routed: false,
             matches_host: false,
@@ -307,10 +306,11 @@ impl Router {
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
         let target = LocalTarget::Cluster(self.clusters.local(cluster));
-        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1, mirrors: Vec::new() })
+        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1, sticky: None, mirrors: Vec::new() })
     }
 
-    fn split(&self, rule: Option<Arc<HttpRule>>, backends: &[Backend]) -> Split {
+    /// `sticky` is the policy of the Service that the routes are of, where that says so.
+    fn split(&self, rule: Option<Arc<HttpRule>>, backends: &[Backend], sticky: &Option<Arc<Policy>>) -> Split {
         let backends: Vec<_> = backends
             .iter()
             .map(|backend| match &backend.target {
@@ -320,7 +320,7 @@ impl Router {
             .collect();
         let total = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
         let mirrors = rule.iter().flat_map(|rule| self.mirrors(rule)).collect();
-        Split { rule, backends, total, mirrors }
+        Split { rule, backends, total, sticky: sticky.clone(), mirrors }
     }
 
     fn mirrors(&self, rule: &HttpRule) -> Vec<MirrorTarget> {
@@ -413,6 +413,11 @@ impl LocalPort {
 }
 
 impl LocalPort {
+    /// The budget of what is for this cluster.
+    pub fn budget(&self, cluster: &LocalCluster) -> Rc<RetryBudget> {
+        self.budget.clone().unwrap_or_else(|| cluster.budget())
+    }
+
     /// What is counted of requests that no backend answers.
     pub fn metrics(&self) -> Option<&Rc<ServiceMetrics>> {
         self.own.backends.iter().find_map(|(_, target)| match target {

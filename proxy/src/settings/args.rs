@@ -117,6 +117,11 @@ pub struct Args {
     /// Threads that carry traffic.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Process")]
     pub workers: usize,
+    /// How old an HTTP/2 connection of the app or of a Gateway's client gets, give or take a tenth, before it is asked to come
+    /// anew (GOAWAY; open requests and streams go on to their end), so that clients spread over workers and over the sidecars
+    /// of a Gateway; 0s: any age.
+    #[arg(long, value_name = "DURATION", default_value = "1h", help_heading = "Process")]
+    pub max_connection_age: String,
     /// How long open requests may take to end after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", help_heading = "Process")]
     pub drain_timeout: String,

@@ -87,10 +87,22 @@ impl TryFrom<Args> for Settings {
             state_dir: args.state_dir,
             workers: p.take("--workers", workers(args.workers)),
             output: p.take("--output", args.output.parse::<Output>().map_err(|why| why.to_string())),
+            max_connection_age: p.take("--max-connection-age", connection_age(&args.max_connection_age)),
             drain_timeout: p.take("--drain-timeout", parse_duration(&args.drain_timeout)),
             join_timeout: p.take("--join-timeout", parse_duration(&args.join_timeout)),
         };
         problems.or(settings)
+    }
+}
+
+/// Connections that end sooner than this cost more than they spread.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
+fn connection_age(text: &str) -> Result<Option<Duration>, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Ok(None),
+        age if age < LEAST_AGE => Err(format!("{text:?} is too short: at least {LEAST_AGE:?}, or 0s for any age")),
+        age => Ok(Some(age)),
     }
 }
 

@@ -221,3 +221,12 @@ fn subcommands_take_none_of_the_sidecars_flags() {
     assert!(parse(&[]).is_err());
     assert!(parse(&["intercept", "--control-plane", "127.0.0.1:1"]).is_err());
 }
+
+#[test]
+fn a_connection_may_be_any_age_or_a_second_at_least() {
+    let age = |text| settings(&["--max-connection-age", text]).map(|settings| settings.max_connection_age);
+    assert_eq!(settings(&[]).unwrap().max_connection_age, Some(Duration::from_secs(3600)));
+    assert_eq!(age("0s").unwrap(), None);
+    assert_eq!(age("1s").unwrap(), Some(Duration::from_secs(1)));
+    assert!(age("999ms").unwrap_err().to_string().contains("--max-connection-age"));
+}

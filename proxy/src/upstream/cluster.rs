@@ -19,6 +19,7 @@ use super::LocalEndpoint;
 use crate::balance;
 use crate::model::{Cluster, Endpoint, Locality, Peer, Policy, hash_all};
 use crate::resilience::breaker::Breaker;
+use crate::resilience::budget::RetryBudget;
 use crate::telemetry::{Direction, ServiceMetrics};
 
 /// What ties a request to an endpoint.
@@ -54,6 +55,9 @@ pub struct LocalCluster {
     judged: Cell<Instant>,
     /// What is open at it.
     pub breaker: Breaker,
+    /// Of requests that come to it by no Service's port; made for the first of them.
+    budget: RefCell<Option<Rc<RetryBudget>>>,
+    workers: u32,
     /// What is counted for the service.
     pub metrics: Rc<ServiceMetrics>,
 }
@@ -81,6 +85,8 @@ impl LocalCluster {
             hashes: Cell::new(false),
             judged: Cell::new(Instant::now()),
             breaker: Breaker::new(workers, metrics.clone()),
+            budget: RefCell::default(),
+            workers,
             metrics,
         };
         made.look(&made.endpoints.borrow());
@@ -101,6 +107,9 @@ impl LocalCluster {
         if older.endpoints == newer.endpoints && older.policy == newer.policy {
             return;
         }
+        // A change of anything else grants no fresh budget.
+        let (percent, per_second) = (newer.policy.retry_percent, self.per_second(&newer.policy));
+        drop(self.budget.borrow_mut().take_if(|budget| !budget.is(percent, per_second)));
         let mut known: HashMap<Place, Rc<LocalEndpoint>> =
             self.endpoints.take().into_iter().map(|local| (place(&local.endpoint), local)).collect();
         let (now, slow_start) = (Instant::now(), newer.policy.balancing.slow_start);
@@ -215,6 +224,20 @@ impl LocalCluster {
             self.release(over);
         }
         self.look(endpoints);
+    }
+
+    /// A worker has its share of what is granted by the second.
+    fn per_second(&self, policy: &Policy) -> f64 {
+        f64::from(policy.retries_per_second) / f64::from(self.workers.max(1))
+    }
+
+    /// The budget of its own, by its Service's policy.
+    pub fn budget(&self) -> Rc<RetryBudget> {
+        let made = || {
+            let policy = self.policy();
+            Rc::new(RetryBudget::new(policy.retry_percent, self.per_second(&policy), Instant::now()))
+        };
+        self.budget.borrow_mut().get_or_insert_with(made).clone()
     }
 
     /// Whether endpoints are picked by a request's hash.

@@ -306,3 +306,37 @@ async fn grpc_is_routed_by_its_methods() {
     let told = peers::run_ok("python3", &[script, "call", &at, "greeter.example.com"]).await;
     assert_eq!(told.trim(), "all right");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_ended_its_way_gets_its_answer_in_the_clear_and_over_tls() {
+    let (mesh, ca) = (Mesh::start().await, Ca::new());
+    let [app] = apps(&mesh, ["web"]).await;
+    let listeners = [
+        "{name: http, port: 80, protocol: HTTP}",
+        "{name: https, port: 443, protocol: HTTPS, hostname: web.test, tls: {certificateRefs: [{name: own}]}}",
+    ];
+    let yaml =
+        ca.pair(&["web.test"]).secret("own") + &gateway(&listeners, "") + &route("web", "", &["web.test"], "", "web");
+    mesh.apply(&yaml).await;
+    let edge = edge(&mesh, &[80, 443]).await;
+    answers(edge.gateway(80), "web.test", "/", 200).await;
+    let tls = Tls::new(&ca);
+    tls.answers(edge.gateway(443), "web.test", "/", 200).await;
+    app.set(leno_tests::Behaviour::Delay(std::time::Duration::from_millis(700)));
+    let asked = b"GET / HTTP/1.1\r\nhost: web.test\r\n\r\n";
+    for secure in [false, true] {
+        let mut got = String::new();
+        if secure {
+            let mut stream = tls.connect(edge.gateway(443), "web.test").await.unwrap();
+            stream.write_all(asked).await.unwrap();
+            stream.shutdown().await.unwrap();
+            within(stream.read_to_string(&mut got)).await.unwrap();
+        } else {
+            let mut stream = TcpStream::connect(edge.gateway(80)).await.unwrap();
+            stream.write_all(asked).await.unwrap();
+            stream.shutdown().await.unwrap();
+            within(stream.read_to_string(&mut got)).await.unwrap();
+        }
+        assert!(got.starts_with("HTTP/1.1 200") && got.ends_with("web"), "TLS {secure}: {got}");
+    }
+}

@@ -73,6 +73,31 @@ impl Call {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_longer_than_its_route_allows_ends_with_a_status() {
+    let place = Place::start().await;
+    for pair in [false, true] {
+        let host = host(Speaks::Two, pair);
+        let route = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {host}, namespace: default}}\nspec:\n  \
+             parentRefs: [{{kind: Service, group: \"\", name: {host}, port: 80}}]\n  rules:\n  \
+             - timeouts: {{request: 2s}}\n    backendRefs: [{{name: {host}, port: 80}}]\n---\n"
+        );
+        place.mesh.apply(&route).await;
+        let mut call = Call::start(&place, &host).await;
+        call.echo_first().await;
+        call.echo("in time").await;
+        // It says nothing more and is not ended.
+        let rest = tokio::time::timeout(PATIENCE, call.answer.into_body().collect()).await.expect("an end").unwrap();
+        let trailers = rest.trailers().cloned().unwrap_or_default();
+        assert_eq!(
+            (&trailers["grpc-status"], &trailers["grpc-message"]),
+            (&"4".parse().unwrap(), &"timeout".parse().unwrap())
+        );
+        drop(call.messages);
+    }
+}
+
 fn message(text: &str) -> Frame<Bytes> {
     let length = u32::try_from(text.len()).unwrap().to_be_bytes();
     Frame::data(Bytes::from([&[0][..], &length, text.as_bytes()].concat()))

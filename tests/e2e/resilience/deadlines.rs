@@ -1,10 +1,21 @@
 //! The time that is left travels with the request.
 
-use http::Method;
-use leno_tests::raw::{RawApp, Step, answer};
-use leno_tests::wait;
+use std::sync::Arc;
 
-use super::{Web, field, route};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use leno_certs::tls;
+use leno_tests::raw::{RawApp, Step, answer};
+use leno_tests::{light, wait};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Web, field, policy, route};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_app_is_told_how_much_of_the_time_is_left() {
@@ -58,4 +69,98 @@ async fn a_callers_own_deadline_ends_the_work_everywhere_and_is_not_held_against
     let reply = web.send(Method::GET, "/said/stall", &[("leno-timeout-ms", "60000")]).await;
     assert_eq!((reply.status, reply.reason()), (504, Some("timeout")));
     assert_eq!(web.get("/fine").await.status, 200);
+}
+
+/// A peer with a certificate of the mesh, which does not look at deadlines itself.
+async fn peer(web: &Web) -> http2::SendRequest<Full<Bytes>> {
+    let token = web.mesh.control_plane.api().token("default", "peer", 60).await.unwrap();
+    let peer = light::join(web.mesh.control_plane.xds(), "cluster.local", "peer", &token).await.unwrap();
+    let config = tls::mesh_client(&peer.identity, &peer.bundle, &[b"h2"]).unwrap();
+    let stream = TcpStream::connect(web.instances[0].mesh()).await.unwrap();
+    let name = ServerName::try_from("http.h1.leno.internal").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_too_late_uses_nothing_of_a_limit_up() {
+    let app = RawApp::start(|_, _| answer(200, "", "done")).await;
+    let web = Web::start(&[&app], "").await;
+    let mut peer = peer(&web).await;
+    web.mesh.apply(&policy("  rateLimits: [{requests: 2, per: 1h}]")).await;
+    let mut send = async |left: &str| {
+        let request = Request::get("http://web/late").header("leno-timeout-ms", left).body(Full::default()).unwrap();
+        let response = peer.send_request(request).await.unwrap();
+        (
+            response.status().as_u16(),
+            response.headers().get("leno-reason").map(|code| code.to_str().unwrap().to_owned()),
+        )
+    };
+    for _ in 0..5 {
+        assert_eq!(send("0").await, (504, Some("deadline_expired".to_owned())));
+    }
+    assert_eq!(send("20000").await.0, 200);
+    assert_eq!(send("20000").await.0, 200);
+    assert_eq!(send("20000").await, (429, Some("rate_limited".to_owned())));
+    assert_eq!(app.seen_of("/late").len(), 2);
+}
+
+/// `length` and `chunked` stall in the body of their answer.
+async fn stalling() -> RawApp {
+    RawApp::start(|_, seen| {
+        let stalls = |head: &str| vec![Step::Send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n4\r\npart")), Step::Stall];
+        match seen.path.rsplit('/').next() {
+            Some("length") => stalls("content-length: 100"),
+            Some("chunked") => stalls("transfer-encoding: chunked"),
+            _ => answer(200, "", "done"),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stalls_in_its_body_breaks_off_when_the_time_of_the_route_is_over() {
+    for timeouts in ["request: 1s", "request: 20s, backendRequest: 1s"] {
+        let app = stalling().await;
+        let web = Web::start(&[&app], &route(&format!("    timeouts: {{{timeouts}}}\n"))).await;
+        for path in ["/said/length", "/said/chunked"] {
+            let mut caller = TcpStream::connect(web.frontend.http_proxy()).await.unwrap();
+            caller.write_all(format!("GET {path} HTTP/1.1\r\nhost: web\r\n\r\n").as_bytes()).await.unwrap();
+            let mut got = Vec::new();
+            let read = tokio::time::timeout(wait::DEADLINE, caller.read_to_end(&mut got)).await;
+            let got = String::from_utf8_lossy(&got);
+            assert!(read.is_ok(), "{timeouts} {path}: it is still waited for: {got}");
+            assert!(got.starts_with("HTTP/1.1 200") && got.contains("part"), "{timeouts} {path}: {got}");
+            assert!(!got.ends_with("0\r\n\r\n"), "{timeouts} {path}: it must not look whole: {got}");
+        }
+        wait::until("the app is left alone", wait::DEADLINE, || app.broken_off() == 2).await;
+        // Over HTTP/2 the one stream is reset, and the others go on.
+        let stream = TcpStream::connect(web.frontend.http_proxy()).await.unwrap();
+        let (mut sender, connection) =
+            http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let get = |path: &str| Request::get(format!("http://web{path}")).body(Full::default()).unwrap();
+        web.mesh.apply(&h1()).await;
+        let stalled = sender.send_request(get("/said/length")).await.unwrap();
+        assert_eq!(stalled.status(), 200);
+        let broken = stalled.into_body().collect().await.unwrap_err();
+        assert!(format!("{broken:?}").contains("CANCEL"), "{broken:?}");
+        assert_eq!(sender.send_request(get("/said/fine")).await.unwrap().status(), 200);
+        let metrics = web.frontend.metrics().await;
+        assert_eq!(metrics.sum("leno_failures_total", &[("reason", "timeout")]), 3.0, "{timeouts}");
+        // What has no limit may take its time.
+        let mut caller = TcpStream::connect(web.frontend.http_proxy()).await.unwrap();
+        caller.write_all(b"GET /other/length HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
+        let mut got = Vec::new();
+        let two_seconds = std::time::Duration::from_secs(2);
+        assert!(tokio::time::timeout(two_seconds, caller.read_to_end(&mut got)).await.is_err());
+    }
+}
+
+/// The app speaks HTTP/1.1 whatever its callers speak.
+fn h1() -> String {
+    leno_tests::mesh::service("web", "app: web", 80, "http")
+        .replace("targetPort: http", "targetPort: http, appProtocol: http")
 }

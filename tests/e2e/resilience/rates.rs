@@ -67,3 +67,25 @@ async fn an_upgraded_connection_is_one_request_to_the_limit_of_its_service() {
     }
     assert_eq!(app.seen_of("/ws").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_every_service_that_selects_an_instance_hold_for_it() {
+    let app = RawApp::start(|_, _| answer(200, "", "done")).await;
+    let web = Web::start(&[&app], "").await;
+    let front = leno_tests::mesh::service("front", "app: web", 80, "http");
+    let other = leno_tests::mesh::service("other", "app: other", 80, "http");
+    web.mesh.apply(&(front + &other)).await;
+    web.mesh.reachable(&web.frontend, "http://front/ready").await;
+    let limits = |of: &str, requests: u32| {
+        let limit = format!("  rateLimits: [{{name: {of}, requests: {requests}, per: 1h, by: Caller}}]");
+        policy(&limit).replace("name: web", &format!("name: {of}"))
+    };
+    web.mesh.apply(&(limits("front", 3) + &limits("other", 1))).await;
+    let mut said = Vec::new();
+    for uri in ["http://front/a", "http://web/a", "http://front/a", "http://front/a", "http://web/a"] {
+        let reply = web.frontend.get(uri).await.unwrap();
+        said.push((reply.status, field(&reply, "ratelimit-policy").map(str::to_owned)));
+    }
+    let policy_of = || Some("\"front\";q=3;w=3600".to_owned());
+    assert_eq!(said, [200, 200, 200, 429, 429].map(|status| (status, policy_of())));
+}

@@ -250,3 +250,31 @@ async fn no_port_of_the_sidecar_is_a_way_in_from_outside() {
     assert_eq!(Greeted::open(&parts.server, loopback).await.unwrap().greeting, "inside");
     assert!(!parts.server_sidecar.log().contains("panicked"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_in_plaintext_counts_for_the_rate_limit_of_the_service() {
+    require_netns!();
+    let parts = start().await;
+    parts.policy("mtls: PERMISSIVE").await;
+    let get = async || {
+        let stream = netns::connect(&parts.outside, at(&parts.server, HTTP)).await?;
+        client::get_over(stream, "/").await
+    };
+    eventually("plaintext is let in", SOON, async || get().await.ok()).await;
+    let limited = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: server, namespace: default}}\nspec:\n  selector: {{app: server}}\n  \
+         ports: [{{name: http, port: {HTTP}}}]\n---\napiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\n\
+         metadata: {{name: server, namespace: default}}\nspec:\n  targetRefs: [{{group: \"\", kind: Service, name: server}}]\n  \
+         rateLimits: [{{requests: 2, per: 1h, by: Caller}}]\n"
+    );
+    parts.mesh.apply(&limited).await;
+    for _ in 0..2 {
+        assert_eq!(get().await.unwrap().status, 200);
+    }
+    assert!(get().await.is_err(), "the third is broken off");
+    let metrics = parts.server_sidecar.metrics().await;
+    assert_eq!(metrics.sum("leno_failures_total", &[("reason", "rate_limited"), ("direction", "inbound")]), 1.0);
+    // Who comes through the mesh has a limit of his own.
+    let stream = netns::connect(&parts.client, at(&parts.server, HTTP)).await.unwrap();
+    assert_eq!(client::get_over(stream, "/").await.unwrap().status, 200);
+}

@@ -69,18 +69,19 @@ fn destination_port(
         number: port.number,
         protocol: port.protocol,
         routed: !routes.is_empty(),
-        candidates: candidates(held, &routes, &service.policy, clusters, &mut Rules::default())?,
+        candidates: candidates(held, &routes, Some(&service.policy), clusters, &mut Rules::default())?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
 }
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first
-/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes.
+/// with their rules in order, so ties fall as specified. GRPCRoutes come before HTTPRoutes. `policy` is that of the Service that
+/// the routes are of; None: they are a Gateway's.
 pub(super) fn candidates(
     held: &Resources,
     routes: &[&HttpRoute],
-    policy: &Policy,
+    policy: Option<&Policy>,
     clusters: &mut Clusters,
     rules: &mut Rules,
 ) -> Result<Vec<Candidate>, Missing> {
@@ -106,14 +107,19 @@ fn http_rule(
     held: &Resources,
     route: &HttpRoute,
     raw: &RawRule,
-    policy: &Policy,
+    policy: Option<&Policy>,
     clusters: &mut Clusters,
 ) -> Result<HttpRule, Missing> {
+    let backends = backends(held, &raw.backends, clusters)?;
+    let default = Policy::default();
+    // A Gateway has none of its own: what holds for the requests of a rule is said of the Service that they go to.
+    let policy =
+        policy.or_else(|| backends.iter().find_map(Backend::policy).map(|policy| &**policy)).unwrap_or(&default);
     let (retry, resilience) = raw.resilience.over(&policy.resilience, raw.retry.as_ref(), &policy.retry);
     Ok(HttpRule {
         route: route.label.clone(),
         name: raw.name.clone(),
-        backends: backends(held, &raw.backends, clusters)?,
+        backends,
         request_timeout: raw.request_timeout,
         backend_request_timeout: raw.backend_request_timeout,
         session: raw.session.clone(),

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::assemble::{self, Clusters, Missing, Rules};
 use super::{Resources, Wanted};
 use crate::model::gateway::{Gateway, GatewayPort, Listener, RawGateway, RawListener};
-use crate::model::{Backend, BackendTls, Candidate, Hostname, Policy};
+use crate::model::{Backend, BackendTls, Candidate, Hostname};
 
 impl Resources {
     /// What has to be subscribed for a Gateway.
@@ -118,7 +118,7 @@ fn http(
         .into_iter()
         .map(|hostname| {
             let said: Vec<_> = routes.iter().copied().filter(|route| route.hostnames.contains(hostname)).collect();
-            Ok((hostname.clone(), assemble::candidates(held, &said, &Policy::default(), clusters, rules)?))
+            Ok((hostname.clone(), assemble::candidates(held, &said, None, clusters, rules)?))
         })
         .collect()
 }

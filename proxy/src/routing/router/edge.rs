@@ -9,7 +9,7 @@ use leno_certs::tls::edge::EdgeClients;
 use super::{LocalPort, Router, Split};
 use crate::error::Reason;
 use crate::model::{
-    AppProtocol, Backend, Candidate, Demand, Family, Gateway, GatewayPort, HostMap, Hostname, HttpRule, Listener,
+    AppProtocol, Backend, Candidate, Family, Gateway, GatewayPort, HostMap, Hostname, HttpRule, Listener,
     ListenerProtocol, ListenerTls, Policy,
 };
 use crate::telemetry::ListenerMetrics;
@@ -99,8 +99,7 @@ impl Router {
     }
 
     fn made(&self, gateway: &Gateway, port: &GatewayPort, number: u16) -> EdgePort {
-        let demand = Demand::Gateway(gateway.name.clone());
-        let mut parts = Parts { router: self, demand, number, rules: HashMap::new() };
+        let mut parts = Parts { router: self, number, rules: HashMap::new() };
         let mut by_host = HostMap::default();
         for listener in &port.listeners {
             by_host.insert(&listener.hostname, Rc::new(parts.listener(listener, &gateway.name)));
@@ -127,7 +126,6 @@ impl Shown {
 /// What the listeners of one port are made with.
 struct Parts<'a> {
     router: &'a Router,
-    demand: Demand,
     number: u16,
     /// Splits that were made already.
     rules: HashMap<*const HttpRule, Rc<Split>>,
@@ -164,18 +162,22 @@ impl Parts<'_> {
         for (hostname, candidates) in ordered {
             let less_specific = map.less_specific(hostname).cloned();
             let candidates = candidates.iter().map(|candidate| {
-                let made = || Rc::new(self.router.split(Some(candidate.rule.clone()), &candidate.rule.backends));
+                let backends = &candidate.rule.backends;
+                let made = || Rc::new(self.router.split(Some(candidate.rule.clone()), backends, &sticky(backends)));
                 let split = self.rules.entry(Arc::as_ptr(&candidate.rule)).or_insert_with(made);
                 (candidate.clone(), split.clone())
             });
             let candidates = candidates.collect();
-            map.insert(hostname, Rc::new(self.port(candidates, Rc::new(self.router.split(None, &[])), less_specific)));
+            map.insert(
+                hostname,
+                Rc::new(self.port(candidates, Rc::new(self.router.split(None, &[], &None)), less_specific)),
+            );
         }
         map
     }
 
     fn opaque(&self, backends: &[Backend]) -> LocalPort {
-        self.port(Vec::new(), Rc::new(self.router.split(None, backends)), None)
+        self.port(Vec::new(), Rc::new(self.router.split(None, backends, &sticky(backends))), None)
     }
 
     fn port(
@@ -184,13 +186,11 @@ impl Parts<'_> {
         own: Rc<Split>,
         less_specific: Option<Rc<LocalPort>>,
     ) -> LocalPort {
-        let kept = self.router.kept(&self.demand, self.number, &Policy::default());
         LocalPort {
-            sticky: None,
             number: self.number,
             protocol: AppProtocol::Detect,
-            budget: kept.budget,
-            learned: kept.learned,
+            budget: None,
+            learned: Rc::default(),
             routed: true,
             matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host())
                 || less_specific.as_ref().is_some_and(|port| port.matches_host),
@@ -201,4 +201,9 @@ impl Parts<'_> {
             used: None,
         }
     }
+}
+
+/// A Gateway has no policy of its own: of a rule's backends the first whose Service asks for it makes the split sticky.
+fn sticky(backends: &[Backend]) -> Option<Arc<Policy>> {
+    backends.iter().filter_map(Backend::policy).find(|policy| policy.balancing.sticky_splits).cloned()
 }
