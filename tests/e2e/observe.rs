@@ -1,7 +1,6 @@
 //! The numbers that a mesh shows are those that happened, and nothing secret is among what it shows.
 
-use leno_tests::mesh::Trio;
-use leno_tests::mesh::service;
+use leno_tests::mesh::{Trio, service};
 use leno_tests::metrics::Metrics;
 use leno_tests::{Behaviour, HttpApp, Load, Mesh, Sidecar, TcpEcho, client, wait};
 use serde_json::Value;
