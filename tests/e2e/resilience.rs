@@ -5,6 +5,7 @@ mod breaker;
 mod deadlines;
 mod faults;
 mod hedging;
+mod hops;
 mod overload;
 mod rates;
 mod retries;
