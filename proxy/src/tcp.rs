@@ -17,7 +17,7 @@ use crate::resilience::breaker::Permit;
 use crate::resilience::budget::RetryBudget;
 use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
-use crate::routing::LocalPort;
+use crate::routing::Split;
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
 
@@ -44,9 +44,9 @@ pub struct Held(pub InFlight, pub Permit);
 ///
 /// # Errors
 /// Why the last one could not be reached.
-pub async fn dial(port: &LocalPort, dialer: &SharedDialer) -> Result<Reached, Reason> {
-    let (_, cluster) = port.tcp.draw()?;
-    dial_cluster(&port.budget, cluster, &Choice::default(), dialer).await
+pub async fn dial(budget: &RetryBudget, split: &Split, dialer: &SharedDialer) -> Result<Reached, Reason> {
+    let (_, cluster) = split.draw()?;
+    dial_cluster(budget, cluster, &Choice::default(), dialer).await
 }
 
 /// As [`dial`], for a cluster that was drawn already.

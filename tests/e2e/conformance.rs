@@ -7,6 +7,7 @@ mod redirects;
 mod rewrites;
 mod services;
 mod timeouts;
+mod tls;
 
 use bytes::Bytes;
 use http::Method;

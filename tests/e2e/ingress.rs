@@ -1,8 +1,9 @@
 //! A Gateway: `leno-proxy --gateway` serves clients that know nothing of the mesh, as the Gateway API says.
 
 mod backend_tls;
+mod grpc;
 mod http;
 mod life;
 mod opaque;
-mod support;
+pub mod support;
 mod tls;

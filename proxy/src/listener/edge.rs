@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use leno_certs::tls::refusal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::forward::Forwarder;
-use crate::detect::client_hello::{self, ClientHello, Progress};
+use super::hello::{hello, unrecognized};
 use crate::detect::{self, Detected, Prefixed};
 use crate::error::Reason;
 use crate::http::{Edge, Via};
@@ -28,8 +27,6 @@ const FIRST: Duration = Duration::from_secs(10);
 /// Handshakes of one port and worker at once: they are what a stranger can make us compute. Only clients whose hello is whole
 /// have a place, and no longer than [`FIRST`], so those that say nothing keep nobody waiting.
 const MOST_HANDSHAKES: usize = 1024;
-/// A fatal alert, unrecognized_name (RFC 6066, 3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// One port of the Gateway, for one worker.
 #[derive(Debug)]
@@ -37,17 +34,15 @@ pub struct GatewayListener {
     port: u16,
     router: Rc<Router>,
     forwarder: Forwarder,
-    /// Reaches backends of TLS that does not end here: it is theirs already.
-    passing: SharedDialer,
     metrics: Rc<Metrics>,
     handshakes: Semaphore,
 }
 
 impl GatewayListener {
     /// Serves a port by what the Gateway says of it at each moment.
-    pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder, passing: SharedDialer) -> Rc<Self> {
+    pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder) -> Rc<Self> {
         let metrics = forwarder.metrics.clone();
-        Rc::new(Self { port, router, forwarder, passing, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
+        Rc::new(Self { port, router, forwarder, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
     }
 
     /// Serves one connection to its end.
@@ -105,7 +100,7 @@ impl GatewayListener {
                     self.metrics.edge_handshake("unknown_server_name");
                     unrecognized(io).await
                 }
-                route => self.opaque(route, &self.passing, io).await,
+                route => self.opaque(route, &self.forwarder.passing, io).await,
             },
             _ => self.terminate(listener, hello.server_name, io, from).await,
         }
@@ -156,7 +151,7 @@ impl GatewayListener {
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Abort + Unpin,
     {
         let reached = match route {
-            Some(route) => tcp::dial(route, dialer).await,
+            Some(route) => tcp::dial(&route.budget, &route.tcp, dialer).await,
             None => Err(Reason::NoRoute),
         };
         let reached = reached.inspect_err(|_| io.abort())?;
@@ -170,26 +165,4 @@ impl GatewayListener {
 fn counted(listener: &EdgeListener) -> &EdgeListener {
     listener.metrics.connections.inc();
     listener
-}
-
-/// What the client says first. None: it is not TLS, or not to be read.
-async fn hello(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Option<ClientHello>> {
-    loop {
-        if stream.read_buf(read).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match client_hello::read(read) {
-            Progress::Done(hello) => return Ok(Some(*hello)),
-            Progress::Not => return Ok(None),
-            Progress::More => {}
-        }
-    }
-}
-
-/// Says that nobody of that name is here, and closes.
-async fn unrecognized<I: AsyncWriteExt + Unpin>(mut io: I) -> Result<(), Reason> {
-    // Best effort: whoever is gone needs no alert.
-    let _ = io.write_all(&UNRECOGNIZED_NAME).await;
-    let _ = io.shutdown().await;
-    Err(Reason::NoRoute)
 }

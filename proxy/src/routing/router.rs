@@ -20,8 +20,8 @@ use crate::balance::arms;
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
-    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
-    Snapshot, Target, mix,
+    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HostMap, Hostname, HttpRule, Place,
+    Policy, Posture, Snapshot, Target, mix,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
@@ -92,6 +92,8 @@ pub struct LocalPort {
     own: Rc<Split>,
     /// Where opaque connections go.
     pub tcp: Rc<Split>,
+    /// Where connections go by the server that their TLS names; set where TLSRoutes say that.
+    pub tls: Option<Box<HostMap<Rc<Split>>>>,
     used: Option<Arc<LastUsed>>,
 }
 
@@ -267,7 +269,8 @@ impl Router {
                 .or_insert_with(|| Rc::new(self.split(Some(candidate.rule.clone()), &candidate.rule.backends)));
             candidates.push((candidate.clone(), split.clone()));
         }
-        let own = self.own(&port.own);
+        // What a TCPRoute says holds for requests, too.
+        let own = port.tcp.as_ref().map_or_else(|| self.own(&port.own), |to| Rc::new(self.split(None, to)));
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         let sticky = port.own.policy.balancing.sticky_splits.then(|| port.own.policy.clone());
         Some(Rc::new(LocalPort {
@@ -276,11 +279,13 @@ impl Router {
             protocol: port.protocol,
             budget,
             learned,
-            routed: port.routed,
+            // Whoever says where TLS goes says that nothing else does.
+            routed: port.routed || !port.tls.is_empty(),
             matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
             less_specific: None,
-            tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends))),
+            tls: self.by_server_name(&port.tls),
+            tcp: own.clone(),
             own,
             used,
         }))
@@ -299,10 +304,19 @@ impl Router {
             matches_host: false,
             candidates: Vec::new(),
             less_specific: None,
+            tls: None,
             tcp: own.clone(),
             own,
             used,
         })
+    }
+
+    fn by_server_name(&self, routes: &[(Hostname, Arc<Vec<Backend>>)]) -> Option<Box<HostMap<Rc<Split>>>> {
+        let mut map = HostMap::default();
+        for (hostname, backends) in routes {
+            map.insert(hostname, Rc::new(self.split(None, backends)));
+        }
+        (!routes.is_empty()).then(|| Box::new(map))
     }
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
