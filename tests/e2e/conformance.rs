@@ -2,6 +2,7 @@
 //! name a Service, and HTTPRoutes and GRPCRoutes that are attached to it.
 
 mod grpc;
+mod invalid;
 mod matching;
 mod redirects;
 mod rewrites;
