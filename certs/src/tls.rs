@@ -13,15 +13,19 @@ pub use refusal::refusal;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, NamedGroup, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
 use crate::{CertError, Identity, TrustBundle};
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
+/// The hybrid of X25519 and ML-KEM-768 goes first: what somebody records today is not read by a quantum computer later. A client of a
+/// Gateway that does not know it gets X25519.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
+    Arc::new(provider)
 }
 
 fn roots(bundle: &TrustBundle) -> Result<RootCertStore, CertError> {

@@ -55,6 +55,9 @@ fn handshake(client: ClientConfig, server: ServerConfig) -> (Result<(), rustls::
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let group = client.negotiated_key_exchange_group().map(|group| group.name());
+    assert_eq!(group, Some(rustls::NamedGroup::X25519MLKEM768), "what is recorded today is read by nobody later");
+    assert_eq!(client.handshake_kind(), Some(rustls::HandshakeKind::Full), "and costs no second round");
     client.writer().write_all(b"hello").unwrap();
     let mut wire = Vec::new();
     client.write_tls(&mut wire).unwrap();

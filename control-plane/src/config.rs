@@ -25,6 +25,7 @@ pub use own::{
     Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, OutlierDetection, RateLimit, RetryBudget,
     RetryRules, TargetRef, TrafficPolicySpec, WorkloadSpec,
 };
+pub use own::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch};
 pub use own::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
 pub use problem::{Problem, Severity};
 pub use watch::{FolderWatch, watch};

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod attach;
+mod authorization;
 mod backend_tls;
 mod backends;
 mod balancing;

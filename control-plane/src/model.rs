@@ -1,5 +1,6 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
+mod authorization;
 mod backend_tls;
 mod balancing;
 mod diff;
@@ -14,6 +15,9 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+pub use authorization::{
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch,
+};
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
@@ -46,6 +50,7 @@ pub struct Mesh {
     pub grpc_routes: BTreeMap<Name, HttpRoute>,
     pub tcp_routes: BTreeMap<Name, TcpRoute>,
     pub traffic_policies: BTreeMap<Name, TrafficPolicy>,
+    pub authorization_policies: BTreeMap<Name, AuthorizationPolicy>,
     pub reference_grants: BTreeMap<Name, ReferenceGrant>,
     /// Labels of the Namespaces that are written down.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,

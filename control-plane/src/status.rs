@@ -27,10 +27,12 @@ pub struct Inputs<'a> {
 /// Whether objects of a kind have a status.
 pub fn is_judged(kind: Kind) -> bool {
     use Kind::{
-        BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, TcpRoute, TlsRoute, TrafficPolicy,
+        AuthorizationPolicy, BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, TcpRoute,
+        TlsRoute, TrafficPolicy,
     };
     let routes = matches!(kind, HttpRoute | GrpcRoute | TcpRoute | TlsRoute);
-    routes || matches!(kind, GatewayClass | Gateway | ListenerSet | BackendTlsPolicy | TrafficPolicy)
+    routes
+        || matches!(kind, GatewayClass | Gateway | ListenerSet | BackendTlsPolicy | TrafficPolicy | AuthorizationPolicy)
 }
 
 /// The status of one object at its present generation; None: its kind has none, or it is another controller's.
@@ -44,6 +46,7 @@ pub fn of(inputs: Inputs<'_>, key: &ObjectKey, generation: u64) -> Option<Value>
         }
         Kind::BackendTlsPolicy => policy::backend_tls(inputs, &key.name),
         Kind::TrafficPolicy => policy::traffic(inputs, &key.name),
+        Kind::AuthorizationPolicy => policy::authorization(inputs, &key.name),
         _ => None,
     };
     status.map(|mut status| {

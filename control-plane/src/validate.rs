@@ -2,6 +2,7 @@
 //!
 //! A [`Valid`] object is the only way into the store, and only this module makes one.
 
+mod authorization_policy;
 mod backend_tls_policy;
 mod balancing;
 mod check;
@@ -56,6 +57,7 @@ enum Entity {
     Secret(model::Secret),
     ConfigMap(model::ConfigMap),
     EndpointSlice(model::EndpointSlice),
+    AuthorizationPolicy(model::AuthorizationPolicy),
 }
 
 /// An object that has passed every check.
@@ -124,6 +126,7 @@ impl Valid {
             Entity::Secret(secret) => drop(mesh.secrets.insert(name, secret)),
             Entity::ConfigMap(map) => drop(mesh.config_maps.insert(name, map)),
             Entity::EndpointSlice(slice) => drop(mesh.endpoint_slices.insert(name, slice)),
+            Entity::AuthorizationPolicy(policy) => drop(mesh.authorization_policies.insert(name, policy)),
         }
     }
 }
@@ -147,6 +150,7 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::Secret => drop(mesh.secrets.remove(&key.name)),
         Kind::ConfigMap => drop(mesh.config_maps.remove(&key.name)),
         Kind::EndpointSlice => drop(mesh.endpoint_slices.remove(&key.name)),
+        Kind::AuthorizationPolicy => drop(mesh.authorization_policies.remove(&key.name)),
     }
 }
 
@@ -165,6 +169,9 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
             Spec::TcpRoute(spec) => Some(Entity::TcpRoute(tcp_route::check(&mut check, name, spec))),
             Spec::ReferenceGrant(spec) => Some(Entity::ReferenceGrant(reference_grant::check(&mut check, name, spec))),
             Spec::TrafficPolicy(spec) => Some(Entity::TrafficPolicy(Box::new(traffic_policy::check(&mut check, spec)))),
+            Spec::AuthorizationPolicy(spec) => {
+                Some(Entity::AuthorizationPolicy(authorization_policy::check(&mut check, spec)))
+            }
             other => Some(gateway_api(&mut check, name, metadata, other)),
         }
     });

@@ -146,6 +146,12 @@ reasons! {
     CorsDenied = "cors_denied", FORBIDDEN, Downstream, unseen: true;
     /// Plaintext from outside the mesh, and the namespace takes none (STRICT).
     PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
+    /// An AuthorizationPolicy denies it, or there are policies that allow and none allows this.
+    Denied = "denied", FORBIDDEN, Downstream, unseen: true;
+    /// An AuthorizationPolicy looks at paths, and this one can be read in two ways (`//`, `..`, `;`, `%2f` and the like).
+    UnclearPath = "unclear_path", BAD_REQUEST, Downstream, unseen: true;
+    /// The control plane has not yet said who may call the app.
+    PolicyUnknown = "policy_unknown", SERVICE_UNAVAILABLE, Mesh, unseen: true;
     /// Neither the client nor the server said anything for ten minutes.
     Silent = "silent", REQUEST_TIMEOUT, Downstream, unseen: true;
     /// The time that the caller gave had passed when the request came.
@@ -173,7 +179,10 @@ impl Reason {
             | Self::UnknownPort
             | Self::PlaintextRefused
             | Self::AppOverloaded
-            | Self::RateLimited => Hop::App,
+            | Self::RateLimited
+            | Self::Denied
+            | Self::UnclearPath
+            | Self::PolicyUnknown => Hop::App,
             Self::BadAuthority
             | Self::BadRequest
             | Self::MalformedRequest

@@ -2,6 +2,7 @@
 //! two orders of layers, each in one place.
 
 mod attempt;
+mod authorizer;
 mod body;
 mod edge;
 mod exchange;
@@ -20,6 +21,7 @@ mod session;
 mod tie;
 mod upgrade;
 
+pub use authorizer::{Authorizer, Caller};
 pub use body::ResponseBody;
 pub use edge::Edge;
 pub use gate::Gate;

@@ -13,6 +13,7 @@ pub mod http;
 pub mod intercept;
 pub mod listener;
 pub mod model;
+pub mod policy;
 pub mod probes;
 pub mod resilience;
 pub mod routing;

@@ -1,6 +1,7 @@
 //! The domain of the sidecar, pure data: what is known of services, routes and endpoints, and how a request is matched.
 //! [`convert`] is the one place that reads the wire.
 
+mod authorization;
 mod backend_tls;
 mod balancing;
 mod convert;
@@ -19,6 +20,10 @@ mod service;
 mod session;
 mod snapshot;
 
+pub use authorization::{
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Pattern,
+    RequestMatch,
+};
 pub use backend_tls::BackendTls;
 pub use balancing::{BalancePolicy, Balancing, HashKey};
 pub use convert::{InvalidResource, host, posture};

@@ -68,8 +68,8 @@ pub async fn dial_cluster(
         let in_flight = endpoint.begin();
         let began = cluster.clock();
         let dialled = dialer.tcp(&endpoint.endpoint, cluster.policy().connect_timeout).await;
-        // What the caller has used up is not held against the endpoint.
-        if !matches!(dialled, Err(Reason::RateLimited)) {
+        // What the caller has used up or may not have is not held against the endpoint.
+        if !matches!(dialled, Err(Reason::RateLimited | Reason::Denied)) {
             let verdict = if dialled.is_ok() { Verdict::Good } else { Verdict::Gateway };
             cluster.record(&endpoint, verdict, began);
         }
@@ -100,14 +100,27 @@ fn again(budget: &RetryBudget, cluster: &LocalCluster, policy: &Retry, tried: us
 
 /// Copies both ways until both have ended. A half that ends is passed on as such, so that protocols which close one way first
 /// work unchanged; and so is a connection that breaks: what was cut must not look whole to the other end.
-pub async fn copy<A, B>(mut caller: A, mut app: B, metrics: &ServiceMetrics)
+pub async fn copy<A, B>(caller: A, app: B, metrics: &ServiceMetrics)
+where
+    A: AsyncRead + AsyncWrite + Abort + Unpin,
+    B: AsyncRead + AsyncWrite + Abort + Unpin,
+{
+    copy_until(caller, app, metrics, std::future::pending()).await;
+}
+
+/// As [`copy`], and breaks both off when `denied` comes back.
+pub async fn copy_until<A, B>(mut caller: A, mut app: B, metrics: &ServiceMetrics, denied: impl Future<Output = ()>)
 where
     A: AsyncRead + AsyncWrite + Abort + Unpin,
     B: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     metrics.tcp_connections.inc();
     let mut counted = Counted { io: &mut caller, metrics };
-    if let Err(error) = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER).await {
+    let copied = tokio::select! {
+        copied = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER) => copied,
+        () = denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a policy denies it now")),
+    };
+    if let Err(error) = copied {
         tracing::debug!(%error, "opaque connection broke");
         caller.abort();
         app.abort();

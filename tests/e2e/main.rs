@@ -3,6 +3,7 @@
 
 mod abuse;
 mod attack;
+mod authorization;
 mod bad_config;
 mod balancing;
 mod cli;

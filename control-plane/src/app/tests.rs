@@ -39,7 +39,9 @@ async fn it_serves_the_configuration_of_its_folder_and_ends_when_told_so() {
     assert!(state.path().join("admin.yaml").exists());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(bound.run(async move { drop(stopped.await) }));
-    assert!(get(admin, "/ready").await.starts_with("HTTP/1.1 200"));
+    // The port is open before what serves is ready.
+    let ready = async { while !get(admin, "/ready").await.starts_with("HTTP/1.1 200") {} };
+    tokio::time::timeout(Duration::from_secs(10), ready).await.expect("it is ready");
     let dump = get(admin, "/config_dump").await;
     assert!(dump.contains(r#""Service": 1"#), "{dump}");
     let metrics = get(admin, "/metrics").await;

@@ -20,7 +20,7 @@ use super::decode::{self, Misfit};
 use super::field::FieldPath;
 use super::kinds;
 use super::node::{Content, Node, Place};
-use super::own::{TrafficPolicySpec, WorkloadSpec};
+use super::own::{AuthorizationPolicySpec, TrafficPolicySpec, WorkloadSpec};
 use super::problem::{Problem, Severity, clip};
 use super::{MOST_FILE_BYTES, whole, yaml};
 use crate::model::{Kind, ObjectKey};
@@ -63,6 +63,7 @@ pub enum Spec {
     Secret(Box<Secret>),
     ConfigMap(Box<ConfigMap>),
     EndpointSlice(Box<EndpointSlice>),
+    AuthorizationPolicy(Box<AuthorizationPolicySpec>),
 }
 
 /// What a file holds.
@@ -292,6 +293,7 @@ impl Object {
             Kind::Secret => self.whole(value).map(|secret| Spec::Secret(Box::new(secret))),
             Kind::ConfigMap => self.whole(value).map(|map| Spec::ConfigMap(Box::new(map))),
             Kind::EndpointSlice => self.whole(value).map(|slice| Spec::EndpointSlice(Box::new(slice))),
+            Kind::AuthorizationPolicy => self.part(value, "spec").map(|spec| Spec::AuthorizationPolicy(Box::new(spec))),
         };
         Some((metadata?, spec?))
     }

@@ -1,6 +1,7 @@
 //! The specs of our own kinds, `leno.dev/v1alpha1`. An unknown field is refused by `decode` for these as for every
 //! kind.
 
+mod authorization;
 mod balancing;
 mod resilience;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use authorization::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch};
 pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
 pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
 

@@ -305,6 +305,7 @@ impl Engine {
         let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
         let checks = super::health_checks::of(&self.services, &self.attachments);
         let mut inputs = Inputs::of(&self.mesh, namespaces.into_iter(), checks);
+        inputs.authorization = super::authorization::of(&self.mesh, &self.services, &globals.trust_domain);
         for service in self.services.values() {
             if let Some(policy) = inbound::policy(&self.mesh, &self.attachments, service) {
                 inputs.inbound.entry(service.name.namespace.clone()).or_default().push(policy);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use leno_proto::v1;
 
+use super::authorization;
 use super::health_checks::Checks;
 use super::{Globals, Resource};
 use crate::model::{EgressMode, Mesh, MtlsMode};
@@ -19,6 +20,7 @@ pub(super) struct Inputs {
     checks: Checks,
     /// By namespace, in the order of the services.
     pub(super) inbound: BTreeMap<String, Vec<v1::InboundPolicy>>,
+    pub(super) authorization: authorization::Policies,
 }
 
 impl Inputs {
@@ -38,6 +40,7 @@ impl Inputs {
             policies: said.into_iter().map(|(namespace, said)| (namespace.to_owned(), modes(said))).collect(),
             checks,
             inbound: BTreeMap::new(),
+            authorization: authorization::Policies::new(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Inputs {
     pub(super) fn resources(&self, globals: &Globals) -> (Resource, HashMap<String, Resource>) {
         let config = |(mtls, egress): (MtlsMode, EgressMode), namespace: Option<&String>| {
             let inbound = namespace.and_then(|namespace| self.inbound.get(namespace));
+            let authorization = namespace.and_then(|namespace| self.authorization.get(namespace));
             let checks = namespace.and_then(|namespace| self.checks.get(namespace));
             Resource::encode(&v1::SidecarConfig {
                 renew_generation: globals.renew_generation,
@@ -53,10 +57,12 @@ impl Inputs {
                 namespaces: self.namespaces.clone(),
                 inbound: inbound.cloned().unwrap_or_default(),
                 health_checks: checks.cloned().unwrap_or_default(),
+                authorization: authorization.cloned().unwrap_or_default(),
             })
         };
+        let (policies, inbound) = (self.policies.keys(), self.inbound.keys());
         let own: BTreeSet<&String> =
-            self.policies.keys().chain(self.inbound.keys()).chain(self.checks.keys()).collect();
+            policies.chain(inbound).chain(self.checks.keys()).chain(self.authorization.keys()).collect();
         let own = own.into_iter().map(|namespace| {
             let modes = self.policies.get(namespace).copied().unwrap_or_default();
             (namespace.clone(), config(modes, Some(namespace)))

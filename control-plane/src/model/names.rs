@@ -43,11 +43,12 @@ pub enum Kind {
     Secret,
     ConfigMap,
     EndpointSlice,
+    AuthorizationPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -64,6 +65,7 @@ impl Kind {
         Self::Secret,
         Self::ConfigMap,
         Self::EndpointSlice,
+        Self::AuthorizationPolicy,
     ];
 
     /// The kind as the user writes it.
@@ -85,6 +87,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
         }
     }
 

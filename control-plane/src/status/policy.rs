@@ -63,12 +63,30 @@ pub(super) fn traffic(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
         ancestors.push(entry);
     }
     if policy.of_namespace {
-        let conditions = conditions(None, &|other| other.of_namespace);
-        let reference = json!({"group": "", "kind": "Namespace", "name": name.namespace});
-        ancestors.push(json!({"ancestorRef": reference, "controllerName": CONTROLLER, "conditions": conditions}));
+        ancestors.push(of_namespace(name, conditions(None, &|other| other.of_namespace)));
     }
     ancestors.truncate(MOST);
     Some(json!({"ancestors": ancestors}))
+}
+
+pub(super) fn authorization(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
+    let policy = inputs.mesh.authorization_policies.get(name)?;
+    let accepted = |missing: Option<Problem>| vec![judged("Accepted", "Accepted", missing.as_ref())];
+    let mut ancestors: Vec<Value> = Vec::new();
+    for target in policy.targets.iter().take(MOST) {
+        let service = Name::new(&name.namespace, target);
+        let missing = (inputs.has_port)(&service, 0).is_none().then(|| not_found("Service", &service));
+        ancestors.push(ancestor("", "Service", &service, accepted(missing)));
+    }
+    if policy.of_namespace {
+        ancestors.push(of_namespace(name, accepted(None)));
+    }
+    Some(json!({"ancestors": ancestors}))
+}
+
+fn of_namespace(name: &Name, conditions: Vec<Value>) -> Value {
+    let reference = json!({"group": "", "kind": "Namespace", "name": name.namespace});
+    json!({"ancestorRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
 }
 
 fn not_found(kind: &str, target: &Name) -> Problem {

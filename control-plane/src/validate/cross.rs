@@ -42,18 +42,25 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
             }
             Entity::TrafficPolicy(policy) => {
                 policy_routes(mesh, &object.key.name.namespace, &policy.routes, &mut warn);
-                for (n, target) in policy.targets.iter().enumerate() {
-                    let name = Name::new(object.key.name.namespace.as_str(), target.as_str());
-                    if !mesh.services.contains_key(&name) {
-                        let message = format!("the Service {name} does not exist");
-                        warn(format!("spec.targetRefs[{n}]"), message, "create it, or correct the name");
-                    }
-                }
+                policy_services(mesh, &object.key.name.namespace, &policy.targets, &mut warn);
+            }
+            Entity::AuthorizationPolicy(policy) => {
+                policy_services(mesh, &object.key.name.namespace, &policy.targets, &mut warn);
             }
             _ => {}
         }
     }
     found
+}
+
+fn policy_services(mesh: &Mesh, namespace: &str, targets: &[String], warn: &mut Warn<'_>) {
+    for (n, target) in targets.iter().enumerate() {
+        let name = Name::new(namespace, target.as_str());
+        if !mesh.services.contains_key(&name) {
+            let message = format!("the Service {name} does not exist");
+            warn(format!("spec.targetRefs[{n}]"), message, "create it, or correct the name");
+        }
+    }
 }
 
 /// A policy of a route or rule that is not there holds for nothing.

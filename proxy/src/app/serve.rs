@@ -7,7 +7,7 @@ use leno_runtime::drain::{self, DrainWatch};
 
 use super::gateway::Serving;
 use super::workers::Worker;
-use crate::http::{AppPort, AppPorts, Gate, Inbound, Outbound, Server};
+use crate::http::{AppPort, AppPorts, Authorizer, Gate, Inbound, Outbound, Server};
 use crate::listener::{
     CaptureListener, Forwarder, InboundListener, LocalListener, MeshListener, ProxyListener, accept_loop,
 };
@@ -46,7 +46,9 @@ impl Worker {
         });
 
         let gate = Gate::new(self.service.clone(), self.reader.clone(), self.rates.clone(), self.workers);
-        let inbound = Rc::new(Inbound::new(metrics.clone(), gate));
+        let authorizer = Authorizer::new(self.reader.clone(), self.labels.clone(), registry.clone());
+        let authorizer = Rc::new(authorizer);
+        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer.clone(), gate));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound, peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
@@ -66,7 +68,7 @@ impl Worker {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
-                let inbound = InboundListener { router, own, metrics, app };
+                let inbound = InboundListener { router, own, metrics, app, authorizer };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
         }

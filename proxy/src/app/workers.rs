@@ -1,6 +1,7 @@
 //! The threads that carry traffic: one `current_thread` runtime each, with listeners of its own. Nothing of a request is
 //! shared between them.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     /// NAMESPACE/NAME of the service that the local app is an instance of.
     pub(super) service: String,
     pub(super) ports: Vec<PortSpec>,
+    /// Of the workload.
+    pub(super) labels: BTreeMap<String, String>,
     /// Where this sidecar stands.
     pub(super) locality: Locality,
     pub(super) mesh: TcpListener,
@@ -111,6 +114,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         namespace: settings.namespace.clone(),
         service: format!("{}/{}", settings.namespace, settings.service),
         ports: settings.ports.clone(),
+        labels: settings.labels.clone(),
         locality: Locality::of(&settings.labels),
         mesh,
         http_proxy,

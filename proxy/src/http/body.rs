@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::authorizer::UnderWay;
 use crate::resilience::adaptive::Admitted;
 use crate::resilience::breaker::Permit;
 use crate::telemetry::ServiceMetrics;
@@ -45,6 +46,8 @@ pub(super) struct Booking {
     pub(super) _open: Option<Permit>,
     /// Likewise: a place at the app.
     pub(super) _admitted: Option<Admitted>,
+    /// Likewise: what a peer's connection has under way.
+    pub(super) _under_way: Option<UnderWay>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
+use super::authorizer::{Authorizer, Caller};
 use super::body::{Booking, GIVEN_UP, ResponseBody};
 use super::gate::{Gate, Pass};
 use super::{headers, respond};
@@ -155,20 +156,20 @@ async fn connect(host: &str, number: u16) -> Result<TcpStream, Reason> {
 #[derive(Debug)]
 pub struct Inbound {
     metrics: Rc<Metrics>,
+    authorizer: Rc<Authorizer>,
     gate: Gate,
 }
 
 impl Inbound {
-    /// Counts in these metrics, and lets in what the gate does.
-    pub fn new(metrics: Rc<Metrics>, gate: Gate) -> Self {
-        Self { metrics, gate }
+    /// Counts in these metrics, and lets in what the authorizer and the gate do.
+    pub fn new(metrics: Rc<Metrics>, authorizer: Rc<Authorizer>, gate: Gate) -> Self {
+        Self { metrics, authorizer, gate }
     }
 
-    /// Answers a request, whatever happens. `caller` is the identity that the peer has proven; `port` is what it asked for when it
-    /// connected, none: there is no such port.
+    /// Answers a request, whatever happens. `port` is what the caller asked for when it connected, none: there is no such port.
     pub async fn handle(
         &self,
-        caller: &str,
+        caller: &Rc<Caller>,
         port: Option<&Rc<AppPort>>,
         app: AppHttp,
         request: Request<Incoming>,
@@ -185,10 +186,13 @@ impl Inbound {
             _in_flight: None,
             _open: None,
             _admitted: None,
+            _under_way: Some(caller.begin()),
             connection: None,
         };
         let left = deadline::left(request.headers(), grpc);
-        let (entered, pass) = match self.gate.enter(caller, &request, grpc) {
+        let authorized = self.authorizer.request(caller, port.number, &request).await;
+        let entered = authorized.map_err(|reason| (reason, Pass::default()));
+        let (entered, pass) = match entered.and_then(|()| self.gate.enter(caller.id(), &request, grpc)) {
             _ if left.is_some_and(|left| left.is_zero()) => (Err(Reason::DeadlineExpired), Pass::default()),
             Ok(pass) => (Ok(()), pass),
             Err((reason, pass)) => (Err(reason), pass),
@@ -227,12 +231,23 @@ impl Inbound {
         response
     }
 
-    /// Lets in an opaque connection, which is one request to the rate limits of the service.
+    /// Lets in an opaque connection to a port, which is one request to the rate limits of the service.
     ///
     /// # Errors
-    /// The caller has used its limit up.
-    pub fn open(&self, caller: &str) -> Result<(), Reason> {
-        self.gate.open(caller)
+    /// The caller may not have it, or has used its limit up.
+    pub async fn open(&self, caller: &Caller, port: &AppPort) -> Result<(), Reason> {
+        self.authorizer.connection(caller, port.number).await?;
+        self.gate.open(caller.id())
+    }
+
+    /// Comes back when an opaque connection that was let in no longer would be.
+    pub async fn until_denied(&self, caller: &Caller, port: &AppPort) {
+        self.authorizer.until_denied(caller, port.number).await;
+    }
+
+    /// Comes back when no request of the caller would be let in any more and some are under way.
+    pub async fn until_shut_out(&self, caller: &Caller) {
+        self.authorizer.until_shut_out(caller).await;
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {

@@ -409,7 +409,16 @@ pub(super) fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -
 
 /// Until there is an answer it says that the caller gave up, as nginx and others write it.
 fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
-    Booking { metrics, code: GIVEN_UP, start, _in_flight: None, _open: None, _admitted: None, connection: None }
+    Booking {
+        metrics,
+        code: GIVEN_UP,
+        start,
+        _in_flight: None,
+        _open: None,
+        _admitted: None,
+        _under_way: None,
+        connection: None,
+    }
 }
 
 fn booked(answer: Answer, in_flight: InFlight, mut booking: Booking) -> Response<ResponseBody> {

@@ -71,6 +71,7 @@ pub(super) fn abort(abort: Abort, grpc: bool) -> Response<ResponseBody> {
 /// The gRPC status of a reason (google.rpc.Code).
 fn grpc_status(reason: Reason) -> &'static str {
     const CANCELLED: &str = "1";
+    const PERMISSION_DENIED: &str = "7";
     const RESOURCE_EXHAUSTED: &str = "8";
     const DEADLINE_EXCEEDED: &str = "4";
     const UNIMPLEMENTED: &str = "12";
@@ -80,6 +81,7 @@ fn grpc_status(reason: Reason) -> &'static str {
         (_, StatusCode::GATEWAY_TIMEOUT) => DEADLINE_EXCEEDED,
         (_, StatusCode::TOO_MANY_REQUESTS) => RESOURCE_EXHAUSTED,
         (Reason::DownstreamReset, _) => CANCELLED,
+        (Reason::Denied, _) => PERMISSION_DENIED,
         (_, StatusCode::NOT_FOUND) => UNIMPLEMENTED,
         (_, StatusCode::BAD_REQUEST) => INTERNAL,
         _ => UNAVAILABLE,

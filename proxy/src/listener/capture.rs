@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::forward::Forwarder;
 use super::local::ProxyListener;
 use crate::error::Reason;
+use crate::http::{Authorizer, Caller};
 use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
@@ -107,6 +108,8 @@ pub struct InboundListener {
     pub metrics: Rc<Metrics>,
     /// Counts what is let in.
     pub app: Rc<ServiceMetrics>,
+    /// Says whether somebody without an identity may have it.
+    pub authorizer: Rc<Authorizer>,
 }
 
 impl InboundListener {
@@ -129,9 +132,11 @@ impl InboundListener {
             stream.abort();
             return Err(Reason::PlaintextRefused);
         }
+        let (caller, port) = (Caller::unknown(), to.port());
+        self.authorizer.connection(&caller, port).await.inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
-        tcp::copy(stream, app, &self.app).await;
+        tcp::copy_until(stream, app, &self.app, self.authorizer.until_denied(&caller, port)).await;
         Ok(())
     }
 }

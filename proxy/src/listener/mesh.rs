@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
-use crate::http::{AppPort, AppPorts, Inbound, Server};
+use crate::http::{AppPort, AppPorts, Caller, Inbound, Server};
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics};
 use crate::tls::port_name::{self, AppHttp};
@@ -71,16 +71,23 @@ impl MeshListener {
         let (name, app) = asked.unwrap_or(("", AppHttp::H1));
         let port = at.and_then(|at| self.ports.get(name, at));
         tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
+        let caller = Rc::new(Caller::proven(peer.as_str().into()));
         if opaque {
-            self.tcp(peer.as_str(), port, stream).await;
+            self.tcp(&caller, port, stream).await;
         } else {
             let inbound = self.inbound.clone();
-            let peer: Rc<str> = peer.as_str().into();
-            let handler = move |request| {
-                let (inbound, port, peer) = (inbound.clone(), port.clone(), peer.clone());
-                async move { inbound.handle(&peer, port.as_ref(), app, request).await }
+            let handler = {
+                let caller = caller.clone();
+                move |request| {
+                    let (inbound, port, caller) = (inbound.clone(), port.clone(), caller.clone());
+                    async move { inbound.handle(&caller, port.as_ref(), app, request).await }
+                }
             };
-            self.server.serve_peer(stream, handler).await;
+            tokio::select! {
+                () = self.server.serve_peer(stream, handler) => {}
+                // What is under way is broken off with the connection.
+                () = self.inbound.until_shut_out(&caller) => tracing::info!(%peer, "closed a connection: a policy shuts the peer out"),
+            }
         }
     }
 
@@ -92,11 +99,13 @@ impl MeshListener {
         tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn tcp(&self, peer: &str, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
-        let connected = match (&port, self.inbound.open(peer)) {
-            (None, _) => Err(Reason::UnknownPort),
-            (_, Err(reason)) => Err(reason),
-            (Some(port), Ok(())) => port.connect().await.map(|app| (port, app)),
+    async fn tcp(&self, caller: &Caller, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
+        let connected = match &port {
+            None => Err(Reason::UnknownPort),
+            Some(port) => match self.inbound.open(caller, port).await {
+                Ok(()) => port.connect().await.map(|app| (port, app)),
+                Err(reason) => Err(reason),
+            },
         };
         let byte = opaque::encode(connected.as_ref().map(|_| ()).map_err(|reason| *reason));
         let tell = async {
@@ -105,7 +114,10 @@ impl MeshListener {
         };
         let told = tell.await;
         match connected {
-            Ok((port, app)) if told.is_ok() => tcp::copy(stream, app, &port.metrics).await,
+            Ok((port, app)) if told.is_ok() => {
+                let denied = self.inbound.until_denied(caller, port);
+                tcp::copy_until(stream, app, &port.metrics, denied).await;
+            }
             Ok((_, app)) => app.abort(),
             Err(reason) => {
                 self.metrics.failed(Direction::Inbound, reason);

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use leno_proto::v1;
 
 use super::{
-    AppProtocol, BackendTls, Endpoint, Filters, Gateway, HealthCheck, Hostname, HttpMatch, InboundPolicy, Policy,
-    Resilience, Retry, RouteKind, SessionPersistence, convert,
+    AppProtocol, AuthorizationPolicy, BackendTls, Endpoint, Filters, Gateway, HealthCheck, Hostname, HttpMatch,
+    InboundPolicy, Policy, Resilience, Retry, RouteKind, SessionPersistence, convert,
 };
 
 /// One state of everything that was asked for.
@@ -41,6 +41,8 @@ pub struct Posture {
     pub health_checks: Vec<HealthCheck>,
     /// What the sidecars of the namespace's services enforce, by NAMESPACE/NAME.
     pub inbound: BTreeMap<String, Arc<InboundPolicy>>,
+    /// Who may call the namespace's apps. None: not known yet, so nobody is let in.
+    pub authorization: Option<Arc<[AuthorizationPolicy]>>,
 }
 
 /// Whether an address is of the blocks that services' virtual addresses are taken from, 240.240.0.0/16 and

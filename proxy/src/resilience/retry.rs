@@ -99,13 +99,13 @@ pub fn retryable(policy: &Retry, repeatable: bool, nested: bool, outcome: Outcom
 /// own does not get better by trying again.
 fn condition(reason: Reason) -> Option<Conditions> {
     use Reason::{
-        AppConnectFailed, AppOverloaded, BackendTlsFailed, ConnectFailed, ConnectTimeout, Refused, TlsFailed,
-        UnknownPort, WrongIdentity,
+        AppConnectFailed, AppOverloaded, BackendTlsFailed, ConnectFailed, ConnectTimeout, PolicyUnknown, Refused,
+        TlsFailed, UnknownPort, WrongIdentity,
     };
     match reason {
         ConnectFailed | ConnectTimeout | TlsFailed | BackendTlsFailed | WrongIdentity | AppConnectFailed
         | UnknownPort => Some(Conditions::CONNECT_FAILURE),
-        Refused | AppOverloaded => Some(Conditions::REFUSED_STREAM),
+        Refused | AppOverloaded | PolicyUnknown => Some(Conditions::REFUSED_STREAM),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ const REACHED: u8 = 0;
 const APP_CONNECT_FAILED: u8 = 1;
 const UNKNOWN_PORT: u8 = 2;
 const RATE_LIMITED: u8 = 3;
+const DENIED: u8 = 4;
 
 /// The byte for how reaching the app went.
 pub fn encode(reached: Result<(), Reason>) -> u8 {
@@ -15,6 +16,7 @@ pub fn encode(reached: Result<(), Reason>) -> u8 {
         Ok(()) => REACHED,
         Err(Reason::UnknownPort) => UNKNOWN_PORT,
         Err(Reason::RateLimited) => RATE_LIMITED,
+        Err(Reason::Denied) => DENIED,
         Err(_) => APP_CONNECT_FAILED,
     }
 }
@@ -29,6 +31,7 @@ pub fn decode(byte: u8) -> Result<(), Reason> {
         APP_CONNECT_FAILED => Err(Reason::AppConnectFailed),
         UNKNOWN_PORT => Err(Reason::UnknownPort),
         RATE_LIMITED => Err(Reason::RateLimited),
+        DENIED => Err(Reason::Denied),
         // Of a newer sidecar: whatever it is, the app has seen nothing.
         _ => Err(Reason::ConnectFailed),
     }
@@ -40,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_byte_says_whether_and_why_not() {
-        let failed = [Reason::AppConnectFailed, Reason::UnknownPort, Reason::RateLimited];
+        let failed = [Reason::AppConnectFailed, Reason::UnknownPort, Reason::RateLimited, Reason::Denied];
         for reached in failed.map(Err).into_iter().chain([Ok(())]) {
             assert_eq!(decode(encode(reached)), reached);
         }

@@ -47,7 +47,9 @@ fn columns(kind: &str) -> &'static [(&'static str, Cell)] {
             &[("HOSTNAMES", hostnames), ("PARENTS", parents), ("BACKENDS", backends), ("STATUS", route_status)]
         }
         "TCPRoute" => &[("PARENTS", parents), ("BACKENDS", backends), ("STATUS", route_status)],
-        "TrafficPolicy" | "BackendTLSPolicy" => &[("TARGETS", targets), ("STATUS", policy_status)],
+        "TrafficPolicy" | "AuthorizationPolicy" | "BackendTLSPolicy" => {
+            &[("TARGETS", targets), ("STATUS", policy_status)]
+        }
         "GatewayClass" => &[("CONTROLLER", |o| text(o, "/spec/controllerName")), ("STATUS", conditions)],
         "Gateway" => &[
             ("CLASS", |o| text(o, "/spec/gatewayClassName")),

@@ -1,0 +1,262 @@
+//! `leno.dev/v1alpha1` AuthorizationPolicy. What could be taken in two ways is refused here, so that nobody believes in a rule
+//! that means something else.
+
+use leno_certs::SpiffeId;
+
+use super::check::Check;
+use crate::config::{
+    AuthorizationPolicySpec, AuthorizationRule as WrittenRule, CallerMatch as WrittenCaller, FieldPath,
+    HeaderCondition as WrittenHeader, RequestMatch as WrittenRequest,
+};
+use crate::model::{
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch,
+};
+
+/// Most targets of a policy, as the Gateway API's own policies have.
+const MOST_TARGETS: usize = 16;
+/// Most rules of a policy.
+const MOST_RULES: usize = 1000;
+/// Most entries of every other list.
+const MOST_ENTRIES: usize = 64;
+/// Most bytes of a value.
+const MOST_BYTES: usize = 1024;
+
+const ACTIONS: [(&str, AuthorizationAction); 3] =
+    [("ALLOW", AuthorizationAction::Allow), ("DENY", AuthorizationAction::Deny), ("AUDIT", AuthorizationAction::Audit)];
+
+pub(super) fn check(check: &mut Check<'_>, spec: &AuthorizationPolicySpec) -> AuthorizationPolicy {
+    let path = FieldPath::of("spec");
+    let action = ACTIONS.iter().find(|(word, _)| *word == spec.action).map(|(_, action)| *action);
+    if action.is_none() {
+        check.error(&path.key("action"), format!("{:?} is no action", spec.action), "write ALLOW, DENY or AUDIT");
+    }
+    let (targets, of_namespace) = targets(check, &path.key("targetRefs"), spec);
+    let written = spec.rules.as_deref().unwrap_or_default();
+    let at = path.key("rules");
+    check.most(&at, written.len(), MOST_RULES);
+    let rules = written.iter().take(MOST_RULES).enumerate().map(|(n, written)| rule(check, &at.index(n), n, written));
+    let rules: Vec<AuthorizationRule> = rules.collect();
+    let action = action.unwrap_or(AuthorizationAction::Deny);
+    if rules.is_empty() && action != AuthorizationAction::Allow {
+        check.warn(&at, format!("a policy with action {} and no rule does nothing", spec.action), "add a rule");
+    }
+    AuthorizationPolicy { action, targets, of_namespace, rules }
+}
+
+fn targets(check: &mut Check<'_>, path: &FieldPath, spec: &AuthorizationPolicySpec) -> (Vec<String>, bool) {
+    let (mut services, mut of_namespace) = (Vec::new(), false);
+    if spec.target_refs.is_empty() {
+        check.error(path, "a policy is attached to something", "write `targetRefs: [{kind: Service, name: web}]`");
+    }
+    check.most(path, spec.target_refs.len(), MOST_TARGETS);
+    for (n, target) in spec.target_refs.iter().take(MOST_TARGETS).enumerate() {
+        let at = path.index(n);
+        if target.section_name.is_some() {
+            check.error(
+                &at.key("sectionName"),
+                "a policy is for all ports of a workload",
+                "write `to: [{ports: [8080]}]` in the rules",
+            );
+        }
+        match (target.group.as_str(), target.kind.as_str()) {
+            ("", "Service") => {
+                check.dns_label(&at.key("name"), &target.name);
+                services.push(target.name.clone());
+            }
+            ("", "Namespace") => {
+                let own = check.key().name.namespace.clone();
+                if target.name != own {
+                    let message = format!("a policy in {own} cannot be attached to the namespace {:?}", target.name);
+                    check.error(&at.key("name"), message, format!("write `name: {own}`, or move the policy there"));
+                }
+                of_namespace = true;
+            }
+            (group, kind) => {
+                let message = format!("an AuthorizationPolicy of {kind} {group:?} is not supported");
+                check.error(&at, message, "write `group: \"\", kind: Service` or `kind: Namespace`");
+            }
+        }
+    }
+    (services, of_namespace)
+}
+
+fn rule(check: &mut Check<'_>, path: &FieldPath, number: usize, written: &WrittenRule) -> AuthorizationRule {
+    let name = match &written.name {
+        Some(name) => {
+            check.dns_label(&path.key("name"), name);
+            name.clone()
+        }
+        None => number.to_string(),
+    };
+    let from = entries(check, &path.key("from"), written.from.as_deref(), caller);
+    let to = entries(check, &path.key("to"), written.to.as_deref(), request);
+    AuthorizationRule { name, from, to }
+}
+
+/// A list that is there and empty could mean 'everything' or 'nothing', so it is refused.
+fn entries<W, T>(
+    check: &mut Check<'_>,
+    path: &FieldPath,
+    written: Option<&[W]>,
+    mut read: impl FnMut(&mut Check<'_>, &FieldPath, &W) -> T,
+) -> Vec<T> {
+    let Some(written) = written else { return Vec::new() };
+    if written.is_empty() {
+        check.error(path, "an empty list could mean everything or nothing", "remove the field, or write an entry");
+    }
+    check.most(path, written.len(), MOST_ENTRIES);
+    written.iter().take(MOST_ENTRIES).enumerate().map(|(n, entry)| read(check, &path.index(n), entry)).collect()
+}
+
+type Written<'a> = (Option<&'a [String]>, Option<&'a [String]>);
+
+/// A field and the one that begins with `not`.
+fn among(
+    check: &mut Check<'_>,
+    path: &FieldPath,
+    fields: (&str, &str),
+    written: Written<'_>,
+    read: fn(&mut Check<'_>, &FieldPath, &str) -> String,
+) -> Among<String> {
+    let mut read = |check: &mut Check<'_>, path: &FieldPath, text: &String| read(check, path, text);
+    Among {
+        one_of: entries(check, &path.key(fields.0), written.0, &mut read),
+        none_of: entries(check, &path.key(fields.1), written.1, &mut read),
+    }
+}
+
+fn caller(check: &mut Check<'_>, path: &FieldPath, w: &WrittenCaller) -> CallerMatch {
+    if *w == WrittenCaller::default() {
+        check.error(path, "an empty entry could mean everyone or nobody", "remove `from`, or write a field");
+    }
+    let identities = (w.identities.as_deref(), w.not_identities.as_deref());
+    let accounts = (w.service_accounts.as_deref(), w.not_service_accounts.as_deref());
+    let namespaces = (w.namespaces.as_deref(), w.not_namespaces.as_deref());
+    let domains = (w.trust_domains.as_deref(), w.not_trust_domains.as_deref());
+    CallerMatch {
+        identities: among(check, path, ("identities", "notIdentities"), identities, identity),
+        service_accounts: among(check, path, ("serviceAccounts", "notServiceAccounts"), accounts, account),
+        namespaces: among(check, path, ("namespaces", "notNamespaces"), namespaces, label),
+        trust_domains: among(check, path, ("trustDomains", "notTrustDomains"), domains, domain),
+    }
+}
+
+/// A SPIFFE ID. A `*` stands for whole segments only: `…/ns/shop*` would be `shop-of-somebody-else`, too.
+fn identity(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    let whole = text.strip_suffix("/*").map_or(text.to_owned(), |start| format!("{start}/x"));
+    let root = text.strip_suffix("/*").is_some_and(|start| start.matches('/').count() < 3);
+    if SpiffeId::parse(&whole).is_err() || root {
+        let hint = "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME; the last segment may be `*`";
+        check.error(path, format!("{text:?} is no SPIFFE ID"), hint);
+    }
+    text.to_owned()
+}
+
+fn account(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    let own = check.key().name.namespace.clone();
+    let (namespace, name) = text.split_once('/').unwrap_or((&own, text));
+    check.dns_label(path, namespace);
+    check.dns_subdomain(path, name);
+    format!("{namespace}/{name}")
+}
+
+fn label(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    check.dns_label(path, text);
+    text.to_owned()
+}
+
+fn domain(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    if SpiffeId::parse(&format!("spiffe://{text}/x")).is_err() {
+        check.error(path, format!("{text:?} is no trust domain"), "write it as in spiffe://TRUST-DOMAIN/…");
+    }
+    text.to_owned()
+}
+
+fn request(check: &mut Check<'_>, path: &FieldPath, w: &WrittenRequest) -> RequestMatch {
+    if *w == WrittenRequest::default() {
+        check.error(path, "an empty entry could mean every request or none", "remove `to`, or write a field");
+    }
+    let methods = (w.methods.as_deref(), w.not_methods.as_deref());
+    let paths = (w.paths.as_deref(), w.not_paths.as_deref());
+    let hosts = (w.hosts.as_deref(), w.not_hosts.as_deref());
+    RequestMatch {
+        methods: among(check, path, ("methods", "notMethods"), methods, method),
+        paths: among(check, path, ("paths", "notPaths"), paths, http_path),
+        hosts: among(check, path, ("hosts", "notHosts"), hosts, host),
+        ports: Among {
+            one_of: entries(check, &path.key("ports"), w.ports.as_deref(), port),
+            none_of: entries(check, &path.key("notPorts"), w.not_ports.as_deref(), port),
+        },
+        headers: entries(check, &path.key("headers"), w.headers.as_deref(), header),
+    }
+}
+
+fn port(check: &mut Check<'_>, path: &FieldPath, number: &i64) -> u16 {
+    check.port(path, *number).unwrap_or_default()
+}
+
+fn method(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    if http::Method::from_bytes(text.as_bytes()).is_err() || text.bytes().any(|b| b.is_ascii_lowercase()) {
+        check.error(path, format!("{text:?} is no method"), "write it in capitals, as GET");
+    }
+    text.to_owned()
+}
+
+/// As a request's path is compared: decoded, with one reading.
+fn http_path(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    let plain = text.strip_suffix("/*").unwrap_or(text);
+    let wrong = if !text.starts_with('/') {
+        Some("begins with /")
+    } else if plain.contains('*') {
+        Some("has a `*` only as its whole last segment")
+    } else if plain.contains(['%', '\\', ';', '?', '#']) || plain.chars().any(char::is_control) {
+        Some("has none of % \\ ; ? # and no control character: it is compared with the decoded path of a request")
+    } else if plain.contains("//") || plain.split('/').any(|segment| segment == "." || segment == "..") {
+        Some("has no empty segment and none of . and ..")
+    } else {
+        None
+    };
+    if let Some(wrong) = wrong {
+        check.error(path, format!("a path {wrong}"), "write /a/b, or /a/* for /a and all below");
+    }
+    short(check, path, text);
+    text.to_owned()
+}
+
+fn host(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    check.dns_subdomain(path, text.strip_prefix("*.").unwrap_or(text));
+    text.to_owned()
+}
+
+fn header(check: &mut Check<'_>, path: &FieldPath, w: &WrittenHeader) -> HeaderCondition {
+    let name = http::HeaderName::try_from(w.name.as_str());
+    let at = path.key("name");
+    match &name {
+        Err(_) => check.error(&at, format!("{:?} is no name of a header", w.name), "correct it"),
+        Ok(name) if *name == http::header::HOST => {
+            check.error(&at, "the host is no header everywhere", "write `hosts`");
+        }
+        Ok(_) => {}
+    }
+    let values = (w.values.as_deref(), w.not_values.as_deref());
+    HeaderCondition {
+        name: name.map(|name| name.to_string()).unwrap_or_default(),
+        values: among(check, path, ("values", "notValues"), values, value),
+    }
+}
+
+fn value(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    let plain = text.strip_suffix('*').unwrap_or(text);
+    if plain.contains('*') || http::HeaderValue::from_str(plain).is_err() || plain.trim() != plain {
+        let hint = "write visible characters; a `*` may stand at the end";
+        check.error(path, format!("{text:?} is no value of a header"), hint);
+    }
+    short(check, path, text);
+    text.to_owned()
+}
+
+fn short(check: &mut Check<'_>, path: &FieldPath, text: &str) {
+    if text.len() > MOST_BYTES {
+        check.error(path, format!("has {} bytes; at most {MOST_BYTES} are taken", text.len()), "shorten it");
+    }
+}

@@ -1,0 +1,233 @@
+//! Asks, before the app sees a byte, whether a caller may have what it asks for. What decides is in `policy`; here it is kept up to
+//! date, for each connection once, and what it decides is counted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, header};
+use leno_runtime::metrics::{Counter, Registry};
+
+use crate::error::Reason;
+use crate::model::{AuthorizationPolicy, AuthorizationRule};
+use crate::policy::{Asked, AskedHttp, Decision, Rules};
+use crate::state::Reader;
+
+/// How long a request waits for the control plane to say who may call, right after the sidecar's first start.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// Rules that are counted apart; what more of them decide counts under `policy="other"`.
+const MOST_COUNTERS: usize = 1000;
+
+/// Who calls: the peer of one connection.
+#[derive(Debug)]
+pub struct Caller {
+    /// The SPIFFE ID that it has proven; None: plaintext.
+    id: Option<Rc<str>>,
+    /// The rules that matter for it, and of which generation they are.
+    rules: RefCell<(u64, Rc<Rules>)>,
+    /// Requests whose answers are not whole.
+    under_way: Cell<usize>,
+}
+
+/// A request of a caller, from its beginning to the end of its answer.
+#[derive(Debug)]
+pub(super) struct UnderWay(Rc<Caller>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
+}
+
+impl Caller {
+    /// A peer that has proven who it is.
+    pub fn proven(id: Rc<str>) -> Self {
+        Self { id: Some(id), rules: RefCell::default(), under_way: Cell::default() }
+    }
+
+    /// Somebody who has not.
+    pub fn unknown() -> Self {
+        Self { id: None, rules: RefCell::default(), under_way: Cell::default() }
+    }
+
+    /// Begins a request.
+    pub(super) fn begin(self: &Rc<Self>) -> UnderWay {
+        self.under_way.set(self.under_way.get() + 1);
+        UnderWay(self.clone())
+    }
+
+    /// Its SPIFFE ID, or nothing.
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+}
+
+/// Decides for one worker.
+#[derive(Debug)]
+pub struct Authorizer {
+    reader: Reader,
+    /// Of the workload.
+    labels: BTreeMap<String, String>,
+    registry: Registry,
+    version: Cell<u64>,
+    said: RefCell<Option<Arc<[AuthorizationPolicy]>>>,
+    /// Grows when what was said changes; 0: nothing was yet.
+    generation: Cell<u64>,
+    rules: RefCell<Rc<Rules>>,
+    counters: RefCell<HashMap<(String, String, &'static str), Counter>>,
+}
+
+impl Authorizer {
+    /// For the app of a workload with these labels.
+    pub fn new(reader: Reader, labels: BTreeMap<String, String>, registry: Registry) -> Self {
+        Self {
+            reader,
+            labels,
+            registry,
+            // No snapshot has this version, so the first request looks.
+            version: Cell::new(u64::MAX),
+            said: RefCell::default(),
+            generation: Cell::new(0),
+            rules: RefCell::default(),
+            counters: RefCell::default(),
+        }
+    }
+
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn request<B>(&self, caller: &Caller, port: u16, request: &Request<B>) -> Result<(), Reason> {
+        if !self.known() {
+            Box::pin(self.first_word()).await?;
+        }
+        if self.rules.borrow().is_open() {
+            return Ok(());
+        }
+        let uri = request.uri();
+        let of_field = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let http = AskedHttp {
+            method: request.method(),
+            path: uri.path(),
+            host: uri.authority().map(|authority| authority.as_str()).or_else(of_field),
+            headers: request.headers(),
+        };
+        self.decide(caller, &Asked { port, http: Some(http) })
+    }
+
+    /// Lets in a connection of which nobody reads the bytes.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn connection(&self, caller: &Caller, port: u16) -> Result<(), Reason> {
+        if !self.known() {
+            self.first_word().await?;
+        }
+        self.decide(caller, &Asked { port, http: None })
+    }
+
+    /// Comes back when a connection that was let in no longer would be.
+    pub async fn until_denied(&self, caller: &Caller, port: u16) {
+        loop {
+            let seen = self.reader.version();
+            if self.known() && self.verdict(&self.rules_for(caller), &Asked { port, http: None }).is_err() {
+                return;
+            }
+            self.reader.changed(seen).await;
+        }
+    }
+
+    /// Comes back when nothing that the caller could ask for would be let in any more while it has requests under way.
+    /// Without any, its connection stays: the next request is told why it is refused.
+    pub(super) async fn until_shut_out(&self, caller: &Caller) {
+        // What was let in before counts, not who comes.
+        let mut before = true;
+        loop {
+            let seen = self.reader.version();
+            let shut_out = self.known() && self.rules_for(caller).shut_out();
+            if shut_out && !before && caller.under_way.get() > 0 {
+                return;
+            }
+            before = shut_out;
+            self.reader.changed(seen).await;
+        }
+    }
+
+    /// Takes up what was said last; false: nothing was yet.
+    fn known(&self) -> bool {
+        if self.version.get() != self.reader.version() {
+            self.version.set(self.reader.version());
+            let newer = self.reader.current().posture.authorization.clone();
+            if *self.said.borrow() != newer {
+                let rules = Rules::of(newer.as_deref().unwrap_or_default(), &self.labels);
+                *self.rules.borrow_mut() = Rc::new(rules);
+                *self.said.borrow_mut() = newer;
+                self.generation.set(self.generation.get() + 1);
+            }
+        }
+        self.generation.get() != 0
+    }
+
+    async fn first_word(&self) -> Result<(), Reason> {
+        let word = async {
+            while !self.known() {
+                self.reader.changed(self.version.get()).await;
+            }
+        };
+        tokio::time::timeout(FIRST_WORD, word).await.map_err(|_| Reason::PolicyUnknown)
+    }
+
+    fn rules_for(&self, caller: &Caller) -> Rc<Rules> {
+        let mut known = caller.rules.borrow_mut();
+        if known.0 != self.generation.get() {
+            let rules = self.rules.borrow().for_caller(caller.id.as_deref());
+            *known = (self.generation.get(), Rc::new(rules));
+        }
+        known.1.clone()
+    }
+
+    fn decide(&self, caller: &Caller, asked: &Asked<'_>) -> Result<(), Reason> {
+        let rules = self.rules_for(caller);
+        for rule in rules.audited(asked) {
+            self.count(Some(rule), "audited");
+        }
+        self.verdict(&rules, asked).map_err(|(reason, rule)| {
+            self.count(rule, "denied");
+            tracing::debug!(
+                caller = caller.id(),
+                port = asked.port,
+                policy = rule.map_or("", |rule| &rule.policy),
+                rule = rule.map_or("", |rule| &rule.name),
+                reason = reason.code(),
+                "not authorized"
+            );
+            reason
+        })
+    }
+
+    fn verdict<'a>(&self, rules: &'a Rules, asked: &Asked<'_>) -> Result<(), (Reason, Option<&'a AuthorizationRule>)> {
+        match rules.decide(asked) {
+            Decision::Allowed => Ok(()),
+            Decision::DeniedBy(rule) => Err((Reason::Denied, Some(rule))),
+            Decision::NotAllowed => Err((Reason::Denied, None)),
+            Decision::UnclearPath => Err((Reason::UnclearPath, None)),
+        }
+    }
+
+    /// The series is made when a rule first decides something.
+    fn count(&self, rule: Option<&AuthorizationRule>, decision: &'static str) {
+        let (policy, name) = rule.map_or(("none", ""), |rule| (rule.policy.as_str(), rule.name.as_str()));
+        let mut counters = self.counters.borrow_mut();
+        let key = (policy.to_owned(), name.to_owned(), decision);
+        let (policy, name) =
+            if counters.len() < MOST_COUNTERS || counters.contains_key(&key) { (policy, name) } else { ("other", "") };
+        let counter = counters.entry((policy.to_owned(), name.to_owned(), decision)).or_insert_with(|| {
+            let labels = &[("policy", policy), ("rule", name), ("decision", decision)];
+            let help = "What AuthorizationPolicies denied or would have denied, by the rule; policy=\"none\": no ALLOW matched.";
+            self.registry.counter("leno_authorization_decisions_total", help, labels)
+        });
+        counter.inc();
+    }
+}
