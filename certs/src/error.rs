@@ -19,6 +19,8 @@ pub enum CertError {
     BadSignature,
     /// A leaf that would be its own authority.
     AuthorityLeaf,
+    /// A certificate whose key may not be used for what it was used for.
+    KeyUsage(&'static str),
     /// The peer belongs to another trust domain.
     WrongTrustDomain { theirs: String, ours: String },
 }
@@ -31,6 +33,7 @@ impl fmt::Display for CertError {
             Self::Id(why) => write!(f, "its URI name is no SPIFFE ID of this mesh: {why}"),
             Self::WrongIdentity { asked, proven } => write!(f, "asks for {asked}, but {proven} was proven"),
             Self::BadSignature => write!(f, "the request is not signed by its own key"),
+            Self::KeyUsage(what) => write!(f, "{what} (SPIFFE X.509-SVID, section 4.3)"),
             Self::AuthorityLeaf => write!(f, "the leaf certificate is a certificate authority"),
             Self::WrongTrustDomain { theirs, ours } => {
                 write!(f, "belongs to the trust domain {theirs}, this mesh is {ours}")

@@ -56,15 +56,38 @@ pub(crate) fn uri_name(der: &[u8]) -> Result<String, CertError> {
 }
 
 /// The identity that a leaf certificate carries: exactly one URI name, a SPIFFE ID (SPIFFE X.509-SVID, section 2), on a
-/// certificate that is no authority (section 5.2). The chain must have been verified already.
+/// certificate that is no authority and whose key signs handshakes and nothing else (section 5.2). The chain must have been
+/// verified already.
 ///
 /// # Errors
 /// Anything else.
 pub fn peer_id(leaf_der: &[u8]) -> Result<SpiffeId, CertError> {
-    if parse(leaf_der)?.is_ca() {
+    let leaf = parse(leaf_der)?;
+    if leaf.is_ca() {
         return Err(CertError::AuthorityLeaf);
     }
-    Ok(SpiffeId::parse(&uri_name(leaf_der)?)?)
+    let id = SpiffeId::parse(&uri_name(leaf_der)?)?;
+    let usage = leaf.key_usage().map_err(|e| CertError::Malformed(e.to_string()))?.map(|usage| usage.value);
+    if usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()) {
+        return Err(CertError::KeyUsage("the leaf's key may sign certificates or revocations"));
+    }
+    if !usage.is_some_and(|usage| usage.digital_signature()) {
+        return Err(CertError::KeyUsage("the leaf's key may not sign handshakes"));
+    }
+    Ok(id)
+}
+
+/// That a certificate between leaf and root may sign certificates, which webpki takes from its basic constraints alone.
+///
+/// # Errors
+/// It may not, or is unreadable.
+pub(crate) fn may_sign(authority_der: &[u8]) -> Result<(), CertError> {
+    let authority = parse(authority_der)?;
+    let usage = authority.key_usage().map_err(|e| CertError::Malformed(e.to_string()))?;
+    match usage.is_none_or(|usage| usage.value.key_cert_sign()) {
+        true => Ok(()),
+        false => Err(CertError::KeyUsage("an intermediate's key may not sign certificates")),
+    }
 }
 
 /// When a certificate expires.

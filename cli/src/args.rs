@@ -65,6 +65,7 @@ pub enum Command {
     Delete(commands::delete::Args),
     Get(commands::get::Args),
     Validate(commands::validate::Args),
+    Policy(commands::policy::Args),
     Status(commands::status::Args),
     History(commands::history::Args),
     Rollback(commands::rollback::Args),

@@ -14,6 +14,7 @@ pub mod token;
 pub mod uninject;
 pub mod validate;
 
+pub mod policy;
 mod report;
 
 use crate::args::{Cli, Command, Global};
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => block_on(delete::run(args, &global)),
         Command::Get(args) => block_on(get::run(args, &global)),
         Command::Validate(args) => validate::run(args, &global),
+        Command::Policy(args) => block_on(policy::run(args, &global)),
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),
         Command::Rollback(args) => block_on(rollback::run(args, &global)),

@@ -24,6 +24,7 @@ mod virtual_addresses;
 mod world;
 mod written_endpoints;
 
+pub use authorization::told as authorization_told;
 pub use engine::Engine;
 pub use gateways::version as gateway_version;
 pub use resource::{Resource, ResourceType, Version};

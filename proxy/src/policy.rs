@@ -43,8 +43,8 @@ pub struct AskedHttp<'a> {
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// It may pass.
-    Allowed,
+    /// It may pass: an ALLOW's rule matches it, or there is no ALLOW.
+    Allowed(Option<&'a AuthorizationRule>),
     /// A DENY's rule matches it.
     DeniedBy(&'a AuthorizationRule),
     /// There are ALLOWs, and none matches it.
@@ -113,10 +113,9 @@ impl Rules {
         if let Some(rule) = self.deny.iter().find(|rule| matches(rule, &read, true)) {
             return Decision::DeniedBy(rule);
         }
-        match &self.allow {
-            Some(rules) if !rules.iter().any(|rule| matches(rule, &read, false)) => Decision::NotAllowed,
-            _ => Decision::Allowed,
-        }
+        let Some(allow) = &self.allow else { return Decision::Allowed(None) };
+        let rule = allow.iter().find(|rule| matches(rule, &read, false));
+        rule.map_or(Decision::NotAllowed, |rule| Decision::Allowed(Some(rule)))
     }
 
     /// Whether the caller these rules are for is denied whatever it asks for.

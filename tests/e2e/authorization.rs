@@ -69,6 +69,16 @@ async fn only_who_is_allowed_reaches_the_app_and_a_denial_is_counted_by_its_rule
     let unclear = get(&scene.friend, "http://web/open/%2e%2e/closed").await;
     assert_eq!(unclear, (400, Some("unclear_path".to_owned())));
     assert_eq!(scene.app.count(), 1, "the app has seen what was allowed and nothing else");
+    for (from, path, said) in [
+        ("friend", "/open/a", "allowed: an ALLOW matches: rule friends of AuthorizationPolicy default/who"),
+        ("friend", "/closed", "denied: no rule of the ALLOWs"),
+        ("stranger", "/open/a", "denied: no rule of the ALLOWs"),
+        ("friend", "/open/%2e%2e/closed", "denied: rules look at paths"),
+    ] {
+        let output = scene.mesh.leno(&["policy", "test", "--from", from, "--to", "web", "--path", path]).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.starts_with(said), "{from} {path}: {output:?}");
+    }
 
     let none = [("policy", "none"), ("decision", "denied")];
     assert_eq!(scene.web.metrics().await.sum("leno_authorization_decisions_total", &none), 4.0);

@@ -16,8 +16,13 @@ pub(super) fn refused(why: CertError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
-/// Checks that a verified leaf is an SVID of the trust domain.
-pub(super) fn check_svid(leaf: &CertificateDer<'_>, trust_domain: &str) -> Result<(), Error> {
+/// Checks that a verified leaf is an SVID of the trust domain, and that who is shown between it and the root may sign.
+pub(super) fn check_svid(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    trust_domain: &str,
+) -> Result<(), Error> {
+    intermediates.iter().try_for_each(|shown| verify::may_sign(shown)).map_err(refused)?;
     let id = verify::peer_id(leaf).map_err(refused)?;
     if id.trust_domain() != trust_domain {
         return Err(refused(CertError::WrongTrustDomain {
@@ -117,7 +122,7 @@ impl ServerCertVerifier for SvidVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         chain(leaf, &self.roots, intermediates, now, &self.provider)?;
-        check_svid(leaf, &self.trust_domain)?;
+        check_svid(leaf, intermediates, &self.trust_domain)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -30,10 +30,38 @@ fn certificate_refusal(error: &CertificateError) -> &'static str {
         CertificateError::UnknownIssuer
         | CertificateError::BadSignature
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. } => "certificate_untrusted",
-        CertificateError::Other(other) => match other.0.downcast_ref::<CertError>() {
-            Some(CertError::WrongTrustDomain { .. }) => "wrong_trust_domain",
-            _ => "certificate_identity",
-        },
+        CertificateError::BadEncoding => "certificate_malformed",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "wrong_purpose",
+        CertificateError::UnhandledCriticalExtension => "unknown_extension",
+        CertificateError::Other(other) => {
+            let own = other.0.downcast_ref::<CertError>().map(identity_refusal);
+            own.or_else(|| other.0.downcast_ref::<webpki::Error>().map(path_refusal)).unwrap_or("certificate_invalid")
+        }
+        _ => "certificate_invalid",
+    }
+}
+
+fn identity_refusal(error: &CertError) -> &'static str {
+    match error {
+        CertError::WrongTrustDomain { .. } => "wrong_trust_domain",
+        CertError::UriNames(0) => "no_identity",
+        CertError::UriNames(_) => "several_identities",
+        CertError::Id(_) => "malformed_identity",
+        CertError::AuthorityLeaf => "authority_leaf",
+        CertError::KeyUsage(_) => "wrong_key_usage",
+        CertError::Malformed(_) => "certificate_malformed",
+        CertError::WrongIdentity { .. } | CertError::BadSignature => "certificate_identity",
+    }
+}
+
+fn path_refusal(error: &webpki::Error) -> &'static str {
+    match error {
+        webpki::Error::CaUsedAsEndEntity => "authority_leaf",
+        webpki::Error::EndEntityUsedAsCa => "not_an_authority",
+        webpki::Error::PathLenConstraintViolated | webpki::Error::MaximumPathDepthExceeded => "path_too_long",
+        webpki::Error::NameConstraintViolation => "name_constraint",
+        webpki::Error::UnsupportedCriticalExtension => "unknown_extension",
+        webpki::Error::TrailingData(_) | webpki::Error::BadDer => "certificate_malformed",
         _ => "certificate_invalid",
     }
 }

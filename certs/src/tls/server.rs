@@ -60,7 +60,7 @@ impl ClientCertVerifier for SvidVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
-        check_svid(leaf, &self.trust_domain)?;
+        check_svid(leaf, intermediates, &self.trust_domain)?;
         Ok(verified)
     }
 

@@ -13,6 +13,11 @@ use crate::model::{
 /// By namespace, in the order of their names.
 pub(super) type Policies = BTreeMap<String, Vec<v1::AuthorizationPolicy>>;
 
+/// The policies of one namespace, as its sidecars are told them.
+pub fn told(mesh: &Mesh, namespace: &str, trust_domain: &str) -> Vec<v1::AuthorizationPolicy> {
+    of(mesh, &mesh.services, trust_domain).remove(namespace).unwrap_or_default()
+}
+
 pub(super) fn of(mesh: &Mesh, services: &BTreeMap<Name, Service>, trust_domain: &str) -> Policies {
     let mut policies = Policies::new();
     for (name, policy) in &mesh.authorization_policies {

@@ -143,10 +143,17 @@ fn caller(check: &mut Check<'_>, path: &FieldPath, w: &WrittenCaller) -> CallerM
 
 /// A SPIFFE ID. A `*` stands for whole segments only: `…/ns/shop*` would be `shop-of-somebody-else`, too.
 fn identity(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
-    let whole = text.strip_suffix("/*").map_or(text.to_owned(), |start| format!("{start}/x"));
-    let root = text.strip_suffix("/*").is_some_and(|start| start.matches('/').count() < 3);
-    if SpiffeId::parse(&whole).is_err() || root {
-        let hint = "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME; the last segment may be `*`";
+    let whole = match text.strip_suffix("/*") {
+        None => text.to_owned(),
+        // The rest that makes it an ID, by the segments that there are: `spiffe:`, nothing, the trust domain …
+        Some(start) => match start.split('/').count() {
+            3 => format!("{start}/ns/x/sa/x"),
+            5 => format!("{start}/sa/x"),
+            _ => format!("{start}/x"),
+        },
+    };
+    if SpiffeId::parse(&whole).is_err() {
+        let hint = "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, or its beginning and `/*`";
         check.error(path, format!("{text:?} is no SPIFFE ID"), hint);
     }
     text.to_owned()
@@ -166,7 +173,7 @@ fn label(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
 }
 
 fn domain(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
-    if SpiffeId::parse(&format!("spiffe://{text}/x")).is_err() {
+    if SpiffeId::new(text, "x", "x").is_err() {
         check.error(path, format!("{text:?} is no trust domain"), "write it as in spiffe://TRUST-DOMAIN/…");
     }
     text.to_owned()
@@ -258,5 +265,42 @@ fn value(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
 fn short(check: &mut Check<'_>, path: &FieldPath, text: &str) {
     if text.len() > MOST_BYTES {
         check.error(path, format!("has {} bytes; at most {MOST_BYTES} are taken", text.len()), "shorten it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+    use crate::validate;
+
+    fn problems(yaml: &str) -> Vec<String> {
+        let checked = validate::batch(config::parse("a.yaml", yaml.as_bytes()).objects);
+        checked.problems.into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn the_policy_of_the_documentation_is_one() {
+        let page = include_str!("../../../docs/authorization.md");
+        let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(problems(yaml), [""; 0]);
+    }
+
+    #[test]
+    fn a_star_in_an_identity_stands_for_whole_segments() {
+        let policy = |identity: &str| {
+            problems(&format!(
+                "{{apiVersion: leno.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {{name: p}}, spec: {{action: DENY, \
+                 targetRefs: [{{kind: Service, name: web}}], rules: [{{from: [{{identities: ['{identity}']}}]}}]}}}}"
+            ))
+        };
+        for good in ["t/*", "t/ns/a/*", "t/ns/a/sa/*", "t/ns/a/sa/b"] {
+            assert_eq!(policy(&format!("spiffe://{good}")), [""; 0], "{good}");
+        }
+        for bad in ["*", "/*", "t*", "t/ns/*", "t/ns/a*", "t/ns/a/sa/b/*", "t/ns/a/sa/b*", "t/*/a", "t", "T/*", "t//*"]
+        {
+            assert_eq!(policy(&format!("spiffe://{bad}")).len(), 1, "{bad}");
+        }
+        assert_eq!(policy("*").len(), 1);
+        assert_eq!(policy("https://t/*").len(), 1);
     }
 }

@@ -209,7 +209,7 @@ impl Authorizer {
 
     fn verdict<'a>(&self, rules: &'a Rules, asked: &Asked<'_>) -> Result<(), (Reason, Option<&'a AuthorizationRule>)> {
         match rules.decide(asked) {
-            Decision::Allowed => Ok(()),
+            Decision::Allowed(_) => Ok(()),
             Decision::DeniedBy(rule) => Err((Reason::Denied, Some(rule))),
             Decision::NotAllowed => Err((Reason::Denied, None)),
             Decision::UnclearPath => Err((Reason::UnclearPath, None)),

@@ -52,7 +52,7 @@ fn ask(rules: &Rules, who: Option<&str>, path: &str, headers: &[(&str, &str)]) -
 
 fn word(decision: Decision<'_>) -> &'static str {
     match decision {
-        Decision::Allowed => "allowed",
+        Decision::Allowed(_) => "allowed",
         Decision::DeniedBy(_) | Decision::NotAllowed => "denied",
         Decision::UnclearPath => "unclear",
     }
