@@ -7,6 +7,7 @@ mod client;
 pub mod edge;
 mod refusal;
 mod server;
+mod signatures;
 
 pub use refusal::refusal;
 
@@ -28,13 +29,13 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-fn roots(bundle: &TrustBundle) -> Result<RootCertStore, CertError> {
+fn roots<R: AsRef<[u8]>>(der: &[R]) -> Result<RootCertStore, CertError> {
     let mut store = RootCertStore::empty();
-    for root in &bundle.roots {
-        store.add(CertificateDer::from(root.as_slice()))?;
+    for root in der {
+        store.add(CertificateDer::from(root.as_ref()))?;
     }
     if store.is_empty() {
-        return Err(CertError::Malformed("the trust bundle holds no root".to_owned()));
+        return Err(CertError::Malformed("no root certificate was given".to_owned()));
     }
     Ok(store)
 }
@@ -49,7 +50,7 @@ fn alpn_list(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
 /// # Errors
 /// The bundle or the identity is unusable.
 pub fn mesh_client(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
-    let verifier = client::SvidVerifier::new(roots(bundle)?, &bundle.trust_domain, provider());
+    let verifier = client::SvidVerifier::new(roots(&bundle.roots)?, &bundle.trust_domain, provider());
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
         .dangerous()
@@ -65,7 +66,11 @@ pub fn mesh_client(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) ->
 /// # Errors
 /// The bundle or the identity is unusable.
 pub fn mesh_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ServerConfig, CertError> {
-    server_config(identity, server::SvidVerifier::required(roots(bundle)?, &bundle.trust_domain, provider())?, alpn)
+    server_config(
+        identity,
+        server::SvidVerifier::required(roots(&bundle.roots)?, &bundle.trust_domain, provider())?,
+        alpn,
+    )
 }
 
 /// As [`mesh_server`], but a client may come without a certificate, since it has yet to get its first one. A certificate that
@@ -78,7 +83,11 @@ pub fn optional_client_server(
     bundle: &TrustBundle,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, CertError> {
-    server_config(identity, server::SvidVerifier::optional(roots(bundle)?, &bundle.trust_domain, provider())?, alpn)
+    server_config(
+        identity,
+        server::SvidVerifier::optional(roots(&bundle.roots)?, &bundle.trust_domain, provider())?,
+        alpn,
+    )
 }
 
 fn server_config(
@@ -121,7 +130,9 @@ pub fn unproven_client(alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(client::UnprovenVerifier::new(provider())))
+        .with_custom_certificate_verifier(Arc::new(client::UnprovenVerifier::new(signatures::Signatures::tls13(
+            provider(),
+        ))))
         .with_no_client_auth();
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = alpn_list(alpn);
@@ -133,13 +144,8 @@ pub fn unproven_client(alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
 /// # Errors
 /// The text holds no certificate.
 pub fn pem_client(roots_pem: &str, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
-    let mut store = RootCertStore::empty();
-    for block in pem::parse_many(roots_pem).map_err(|e| CertError::Malformed(e.to_string()))? {
-        store.add(CertificateDer::from(block.into_contents()))?;
-    }
-    if store.is_empty() {
-        return Err(CertError::Malformed("no root certificate was given".to_owned()));
-    }
+    let blocks = pem::parse_many(roots_pem).map_err(|e| CertError::Malformed(e.to_string()))?;
+    let store = roots(&blocks.into_iter().map(pem::Pem::into_contents).collect::<Vec<_>>())?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
         .with_root_certificates(store)

@@ -23,8 +23,8 @@ pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, S
 pub use diff::{Action, Change};
 pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{
-    AllowedFrom, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener, ListenerSet,
-    ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
+    AllowedFrom, BoundPorts, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener,
+    ListenerSet, ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
@@ -62,6 +62,8 @@ pub struct Mesh {
     pub config_maps: BTreeMap<Name, ConfigMap>,
     pub backend_tls_policies: BTreeMap<Name, BackendTlsPolicy>,
     pub endpoint_slices: BTreeMap<Name, EndpointSlice>,
+    /// What Endpoints objects say, a slice a subset.
+    pub endpoints: BTreeMap<Name, Vec<EndpointSlice>>,
 }
 
 impl Mesh {

@@ -2,16 +2,19 @@
 //! the sidecars have in force are inputs. Times are put in by whoever remembers them.
 
 mod condition;
+mod features;
 mod gateway;
 mod policy;
 mod route;
-
-use std::net::IpAddr;
+mod serving;
 
 use serde_json::Value;
 
 use crate::model::{Kind, Mesh, Name, ObjectKey};
 use crate::resolve::Resolved;
+
+pub use features::FEATURES;
+pub use serving::Serving;
 
 /// What a status is made of.
 #[derive(Clone, Copy)]
@@ -20,8 +23,8 @@ pub struct Inputs<'a> {
     pub resolved: &'a Resolved,
     /// Whether a Service has a port; None: there is no such Service.
     pub has_port: &'a dyn Fn(&Name, u16) -> Option<bool>,
-    /// The addresses of the sidecars that serve a Gateway as it is now; None: no sidecar does.
-    pub serving: &'a dyn Fn(&Name) -> Option<Vec<IpAddr>>,
+    /// The sidecars that serve a Gateway as it is now; None: no sidecar does.
+    pub serving: &'a dyn Fn(&Name) -> Option<Serving>,
 }
 
 /// Whether objects of a kind have a status.

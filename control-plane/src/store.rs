@@ -14,6 +14,7 @@ mod open;
 mod revision;
 mod seal;
 mod tables;
+mod times;
 mod tokens;
 
 use std::path::Path;

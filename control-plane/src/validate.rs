@@ -8,6 +8,7 @@ mod balancing;
 mod check;
 mod cross;
 mod endpoint_slice;
+mod endpoints;
 mod filter;
 mod gateway;
 mod grpc_route;
@@ -57,6 +58,7 @@ enum Entity {
     Secret(model::Secret),
     ConfigMap(model::ConfigMap),
     EndpointSlice(model::EndpointSlice),
+    Endpoints(Vec<model::EndpointSlice>),
     AuthorizationPolicy(model::AuthorizationPolicy),
 }
 
@@ -126,6 +128,7 @@ impl Valid {
             Entity::Secret(secret) => drop(mesh.secrets.insert(name, secret)),
             Entity::ConfigMap(map) => drop(mesh.config_maps.insert(name, map)),
             Entity::EndpointSlice(slice) => drop(mesh.endpoint_slices.insert(name, slice)),
+            Entity::Endpoints(slices) => drop(mesh.endpoints.insert(name, slices)),
             Entity::AuthorizationPolicy(policy) => drop(mesh.authorization_policies.insert(name, policy)),
         }
     }
@@ -150,6 +153,7 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::Secret => drop(mesh.secrets.remove(&key.name)),
         Kind::ConfigMap => drop(mesh.config_maps.remove(&key.name)),
         Kind::EndpointSlice => drop(mesh.endpoint_slices.remove(&key.name)),
+        Kind::Endpoints => drop(mesh.endpoints.remove(&key.name)),
         Kind::AuthorizationPolicy => drop(mesh.authorization_policies.remove(&key.name)),
     }
 }
@@ -199,6 +203,7 @@ fn gateway_api(check: &mut Check<'_>, name: Name, metadata: &ObjectMeta, spec: &
         Spec::Secret(secret) => Entity::Secret(secret::secret(check, secret)),
         Spec::ConfigMap(map) => Entity::ConfigMap(secret::config_map(check, map)),
         Spec::EndpointSlice(slice) => Entity::EndpointSlice(endpoint_slice::check(check, name, metadata, slice)),
+        Spec::Endpoints(written) => Entity::Endpoints(endpoints::check(check, &name, written)),
         // Every other kind was taken above.
         _ => Entity::Namespace(BTreeMap::new()),
     }
@@ -255,6 +260,8 @@ fn duplicate(object: &Object, places: &[Problem]) -> Problem {
     here
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

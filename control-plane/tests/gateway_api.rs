@@ -2,8 +2,9 @@
 //!
 //! `gateway_api/support.txt` says it; this program holds it against the types themselves, against the objects of
 //! `gateway_api/*.yaml`, which must be taken and must have every supported field, and against one object for each field that
-//! is refused, which must be refused by name. `LENO_BLESS=1` adds rows that are missing, as supported, removes those that no
-//! type has any more, and writes the page.
+//! is refused, which must be refused by name. A feature that is supported names an end-to-end test that shows it, and is what a
+//! GatewayClass's status says. `LENO_BLESS=1` adds rows that are missing, as supported, removes those that no type has any more,
+//! and writes the page and the features of the status.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use leno_control_plane::config::{self, Problem};
-use leno_control_plane::validate;
+use leno_control_plane::{status, validate};
 use serde_json::Value;
 
 use fields::{KINDS, Kind};
@@ -141,5 +142,43 @@ fn every_refused_kind_is_refused_by_name() {
         });
         let errors = errors(&object);
         assert!(errors.iter().any(|p| p.to_string().contains(kind.name)), "{}: {errors:#?}", kind.name);
+    }
+}
+
+/// `ingress::tls::clients_are_asked`: whether that test is there.
+fn is_a_test(path: &str) -> bool {
+    let Some((modules, name)) = path.rsplit_once("::") else { return false };
+    let file = here("../../../tests/e2e").join(modules.replace("::", "/")).with_extension("rs");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim).skip_while(|line| !line.contains(&format!("fn {name}(")));
+    let before = text.lines().take_while(|line| !line.contains(&format!("fn {name}("))).last().unwrap_or_default();
+    lines.next().is_some() && before.trim().starts_with("#[tokio::test")
+}
+
+#[test]
+fn every_supported_feature_names_a_test_that_is_there() {
+    let support = support();
+    for (name, row) in support.features.iter().filter(|(_, row)| row.supported) {
+        let tests: Vec<&str> = row.note.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains("::")).collect();
+        assert!(!tests.is_empty(), "{name} names no test: write `| e2e \u{60}module::test\u{60}`");
+        for test in tests {
+            assert!(is_a_test(test), "{name}: there is no test {test} in tests/e2e");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_class_says_the_features_that_are_supported() {
+    let support = support();
+    let of_gateways = |(name, row): &(&String, &Row)| row.supported && !name.starts_with("Mesh");
+    let names: Vec<&str> = support.features.iter().filter(of_gateways).map(|(name, _)| name.as_str()).collect();
+    if blessed() {
+        let file = here("../../src/status/features.rs");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (head, _) = text.split_once("= &[").unwrap();
+        let list: String = names.iter().map(|name| format!("    {name:?},\n")).collect();
+        std::fs::write(&file, format!("{head}= &[\n{list}];\n")).unwrap();
+    } else {
+        assert_eq!(status::FEATURES, names, "LENO_BLESS=1 mends src/status/features.rs");
     }
 }

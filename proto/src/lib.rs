@@ -5,7 +5,9 @@
 mod registration;
 pub mod resource;
 
-pub use registration::{InvalidRegistration, Registration, WorkloadState};
+pub use registration::{
+    GatewayPort, GatewayPorts, InvalidRegistration, MOST_GATEWAY_PORTS, Registration, WorkloadState,
+};
 
 mod envoy {
     pub mod config {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use prost_types::{Struct, Value, value::Kind};
 
@@ -10,6 +11,10 @@ use crate::discovery::Node;
 
 /// Most labels, most ports, and most further addresses, of one workload.
 const MOST: usize = 64;
+/// Most ports of a Gateway that one sidecar serves.
+pub const MOST_GATEWAY_PORTS: usize = 256;
+/// Longest reason why a port is not bound.
+const MOST_REASON: usize = 253;
 
 /// One workload as its own sidecar describes it. The identity is not part of it: the certificate proves that.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +36,45 @@ pub struct Registration {
     pub state: WorkloadState,
     /// Version of the sidecar.
     pub version: String,
+    /// What became of the ports of the Gateway that it serves. None: it serves none, or does not say.
+    pub gateway_ports: Option<GatewayPorts>,
+}
+
+/// By their numbers as the Gateway says them.
+pub type GatewayPorts = BTreeMap<u16, GatewayPort>;
+
+/// What became of a port of a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GatewayPort {
+    /// It is open at this address of the machine; the unspecified one stands for all.
+    Bound(IpAddr),
+    /// It could not be bound, and why.
+    Failed(String),
+}
+
+impl GatewayPort {
+    /// A reason of any length, cut to what travels.
+    pub fn failed(why: &str) -> Self {
+        let end = (0..=MOST_REASON.min(why.len())).rev().find(|end| why.is_char_boundary(*end)).unwrap_or_default();
+        Self::Failed(why[..end].to_owned())
+    }
+
+    fn to_value(&self) -> Value {
+        let (field, said) = match self {
+            Self::Bound(address) => ("address", address.to_string()),
+            Self::Failed(why) => ("error", why.clone()),
+        };
+        Value { kind: Some(Kind::StructValue(Struct { fields: [(field.to_owned(), text(said))].into() })) }
+    }
+
+    fn from_value(value: &Value) -> Option<Self> {
+        let Some(Kind::StructValue(fields)) = &value.kind else { return None };
+        match (fields.fields.get("address"), fields.fields.get("error")) {
+            (Some(address), None) => as_text(address)?.parse().ok().map(Self::Bound),
+            (None, Some(why)) => as_text(why).map(Self::Failed),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the workload wants requests.
@@ -42,6 +86,21 @@ pub enum WorkloadState {
     Draining,
     /// Its app fails its health check.
     Unhealthy,
+}
+
+impl Registration {
+    /// One that is ready and says nothing more of itself, of a sidecar of this version on this machine.
+    pub fn local(name: &str, namespace: &str, service_account: &str, mesh_port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            service_account: service_account.to_owned(),
+            address: "127.0.0.1".to_owned(),
+            mesh_port,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 impl WorkloadState {
@@ -100,10 +159,17 @@ impl Registration {
             ("anyPort", Value { kind: Some(Kind::BoolValue(self.any_port)) }),
             ("state", text(self.state.as_str())),
         ];
+        let ports = self.gateway_ports.as_ref().map(|ports| {
+            let ports = ports.iter().take(MOST_GATEWAY_PORTS);
+            let fields = ports.map(|(port, became)| (port.to_string(), became.to_value())).collect();
+            ("gatewayPorts", Value { kind: Some(Kind::StructValue(Struct { fields })) })
+        });
         Node {
             id: format!("{}/{}", self.namespace, self.name),
             cluster: self.namespace.clone(),
-            metadata: Some(Struct { fields: fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect() }),
+            metadata: Some(Struct {
+                fields: fields.into_iter().chain(ports).map(|(k, v)| (k.to_owned(), v)).collect(),
+            }),
             user_agent_name: "leno-proxy".to_owned(),
             user_agent_version: self.version.clone(),
         }
@@ -130,8 +196,20 @@ impl Registration {
             any_port: field(metadata, "anyPort", as_bool)?,
             state,
             version: node.user_agent_version.chars().take(64).collect(),
+            gateway_ports: metadata.fields.contains_key("gatewayPorts").then(|| gateway_ports(metadata)).transpose()?,
         })
     }
+}
+
+fn gateway_ports(metadata: &Struct) -> Result<GatewayPorts, InvalidRegistration> {
+    field(metadata, "gatewayPorts", |value| {
+        let Some(Kind::StructValue(ports)) = &value.kind else { return None };
+        if ports.fields.len() > MOST_GATEWAY_PORTS {
+            return None;
+        }
+        let ports = ports.fields.iter();
+        ports.map(|(port, became)| Some((port.parse().ok()?, GatewayPort::from_value(became)?))).collect()
+    })
 }
 
 fn as_text(value: &Value) -> Option<String> {
@@ -213,12 +291,35 @@ mod tests {
             ports: [("http".to_owned(), 8080)].into(),
             state: WorkloadState::Ready,
             version: "0.1.0".into(),
+            gateway_ports: None,
         }
     }
 
     #[test]
     fn a_registration_survives_the_wire() {
         assert_eq!(Registration::from_node(&example().to_node()), Ok(example()));
+        let ports = [(80, GatewayPort::Bound("::".parse().unwrap())), (443, GatewayPort::failed("permission denied"))];
+        for gateway_ports in [Some(GatewayPorts::new()), Some(ports.into())] {
+            let said = Registration { gateway_ports, ..example() };
+            assert_eq!(Registration::from_node(&said.to_node()), Ok(said));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_gateways_ports_has_a_bound() {
+        let said =
+            Registration { gateway_ports: Some([(80, GatewayPort::failed(&"é".repeat(999)))].into()), ..example() };
+        let read = Registration::from_node(&said.to_node()).unwrap();
+        assert!(matches!(&read.gateway_ports.unwrap()[&80], GatewayPort::Failed(why) if why.len() <= MOST_REASON));
+        let many = (1..2000).map(|port| (port, GatewayPort::failed("no"))).collect();
+        let read = Registration::from_node(&Registration { gateway_ports: Some(many), ..example() }.to_node()).unwrap();
+        assert_eq!(read.gateway_ports.unwrap().len(), MOST_GATEWAY_PORTS);
+        let mut node = example().to_node();
+        let port = |n: usize| (n.to_string(), GatewayPort::failed("no").to_value());
+        let fields = (1..=MOST_GATEWAY_PORTS + 1).map(port).collect();
+        let too_many = Value { kind: Some(Kind::StructValue(Struct { fields })) };
+        node.metadata.as_mut().unwrap().fields.insert("gatewayPorts".into(), too_many);
+        assert!(Registration::from_node(&node).unwrap_err().to_string().contains("gatewayPorts"));
     }
 
     #[test]

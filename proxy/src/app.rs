@@ -145,13 +145,13 @@ impl Bound {
         };
         if let Ok(true) = came_up {
             if let Some(ports) = &mut ports {
-                ports.settle(&reader).await;
+                ports.settle(&reader, &control.handle).await;
                 ready_line.push(("gateway", ports.ready()));
             }
             announce::ready(settings.output, &ready_line);
             let follow = async {
                 match ports {
-                    Some(ports) => ports.follow(reader).await,
+                    Some(ports) => ports.follow(reader, control.handle.clone()).await,
                     None => std::future::pending().await,
                 }
             };

@@ -82,6 +82,18 @@ pub fn preferred(key: u64, ids: &[u64], eligible: impl Fn(usize) -> bool) -> Opt
     (0..ids.len()).filter(|i| eligible(*i)).max_by_key(|i| mix(key ^ ids[*i]))
 }
 
+/// The first eligible one of those that a table has for a key, in their order; the one that it prefers where they are all out.
+fn of_table(
+    mut places: impl Iterator<Item = usize>,
+    key: u64,
+    ids: &[u64],
+    eligible: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    places.find(|index| eligible(*index)).or_else(|| preferred(key, ids, eligible))
+}
+
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests {
     use super::*;

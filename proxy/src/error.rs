@@ -120,7 +120,7 @@ reasons! {
     WrongIdentity = "wrong_identity", SERVICE_UNAVAILABLE, Mesh, unseen: true;
     /// The TLS handshake with a backend that has no sidecar failed: it is not who its BackendTLSPolicy says.
     BackendTlsFailed = "backend_tls_failed", SERVICE_UNAVAILABLE, Upstream, unseen: true;
-    /// The BackendTLSPolicy of the backend cannot be met, and nothing is sent in the clear instead.
+    /// The BackendTLSPolicy of the backend cannot be met, or the Gateway lacks the client certificate that it is to show. Nobody is dialled.
     BackendTlsInvalid = "backend_tls_invalid", SERVICE_UNAVAILABLE, Configuration, unseen: true;
     /// The connection to the gateway was made for another listener than the one that has the request's host.
     Misdirected = "misdirected", MISDIRECTED_REQUEST, Downstream, unseen: true;

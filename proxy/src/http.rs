@@ -14,10 +14,12 @@ mod headers;
 mod inbound;
 mod message;
 mod outbound;
+mod patience;
 mod respond;
 mod scan;
 mod server;
 mod session;
+mod target;
 mod tie;
 mod upgrade;
 
@@ -27,4 +29,5 @@ pub use edge::Edge;
 pub use gate::Gate;
 pub use inbound::{AppPort, AppPorts, Inbound};
 pub use outbound::{Outbound, Via};
+pub use patience::MOST_UNTAKEN;
 pub use server::{Protocol, Server};

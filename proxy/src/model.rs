@@ -5,6 +5,7 @@ mod authorization;
 mod backend_tls;
 mod balancing;
 mod convert;
+mod demand;
 mod endpoint;
 mod filter;
 mod gateway;
@@ -19,6 +20,8 @@ mod route;
 mod service;
 mod session;
 mod snapshot;
+#[cfg(test)]
+pub mod testing;
 
 pub use authorization::{
     Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Pattern,
@@ -27,6 +30,7 @@ pub use authorization::{
 pub use backend_tls::BackendTls;
 pub use balancing::{BalancePolicy, Balancing, HashKey};
 pub use convert::{InvalidResource, host, posture};
+pub use demand::Demand;
 pub use endpoint::{Endpoint, Locality, Peer};
 pub use filter::{Cors, Filters, Listed, Mirror, Origin, PathModifier, Redirect, RequestFilter, Rewrite};
 pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, ListenerTls};
@@ -39,7 +43,7 @@ pub use resilience::{
     Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
     RetrySaid,
 };
-pub use resources::{Assembled, Demand, Resources};
+pub use resources::{Assembled, Resources};
 pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
 pub use session::SessionPersistence;

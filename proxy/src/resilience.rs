@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod budget;
 pub mod deadline;
 pub mod fault;
+mod numbers;
 pub mod outlier;
 pub mod rate_limit;
 pub mod rates;

@@ -7,6 +7,7 @@ pub mod announce;
 pub mod backoff;
 pub mod drain;
 pub mod failure;
+pub mod handshakes;
 pub mod limits;
 pub mod listen;
 pub mod log;

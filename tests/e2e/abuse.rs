@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use leno_tests::mesh::service;
-use leno_tests::{HttpApp, Load, Mesh, Sidecar, TcpEcho, client, tools, wait};
+use leno_tests::mesh::Trio;
+use leno_tests::{Load, Mesh, client, tools, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -93,18 +93,15 @@ async fn round(ports: &[SocketAddr]) {
 }
 
 struct Parts {
-    frontend: Sidecar,
-    web: Sidecar,
-    store: Sidecar,
-    _apps: (HttpApp, TcpEcho),
+    trio: Trio,
     mesh: Mesh,
 }
 
 impl Parts {
     fn ports(&self) -> Vec<SocketAddr> {
         let plane = &self.mesh.control_plane;
-        let mut ports = vec![plane.xds(), plane.api_addr(), plane.admin(), self.frontend.upstream("store:7000")];
-        for sidecar in [&self.frontend, &self.web] {
+        let mut ports = vec![plane.xds(), plane.api_addr(), plane.admin(), self.trio.frontend.upstream("store:7000")];
+        for sidecar in [&self.trio.frontend, &self.trio.web] {
             ports.extend([sidecar.mesh(), sidecar.http_proxy(), sidecar.admin()]);
         }
         ports
@@ -112,29 +109,22 @@ impl Parts {
 
     /// Resident memory and open files of the three programs that are abused.
     fn usage(&mut self) -> [(u64, usize); 3] {
-        [self.mesh.control_plane.process(), self.frontend.process(), self.web.process()]
+        [self.mesh.control_plane.process(), self.trio.frontend.process(), self.trio.web.process()]
             .map(|process| (process.memory(), process.descriptors()))
     }
 }
 
 async fn start() -> Parts {
     let mesh = Mesh::start().await;
-    let store = service("store", "app: store", 7000, "tcp").replace("port: 7000", "port: 7000, appProtocol: tcp");
-    mesh.apply(&(service("web", "app: web", 80, "http") + &store)).await;
-    let (app, echo) = (HttpApp::start("web").await, TcpEcho::start().await);
-    let web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
-    let store = mesh.sidecar("store", "store").await.port("tcp", echo.addr()).start().await;
-    let frontend = mesh.sidecar("frontend", "frontend").await.upstream("store:7000").start().await;
-    mesh.connected(3).await;
-    mesh.reachable(&frontend, "http://web/").await;
-    Parts { mesh, frontend, web, store, _apps: (app, echo) }
+    Parts { trio: Trio::start(&mesh).await, mesh }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_half_open_and_slow_connections_on_every_port_crash_nothing_and_harm_nobody() {
     let mut parts = start().await;
     let ports = parts.ports();
-    let load = Load::new(parts.frontend.http_proxy(), "http://web/").clients(4).pause(Duration::from_millis(5)).start();
+    let load =
+        Load::new(parts.trio.frontend.http_proxy(), "http://web/").clients(4).pause(Duration::from_millis(5)).start();
     // The first round fills caches and pools; from then on nothing may grow.
     round(&ports).await;
     let (usage_before, ports_len) = (parts.usage(), ports.len());
@@ -166,11 +156,16 @@ async fn random_half_open_and_slow_connections_on_every_port_crash_nothing_and_h
             parts.usage()
         );
     }
-    for admin in [parts.mesh.control_plane.admin(), parts.frontend.admin(), parts.web.admin(), parts.store.admin()] {
+    for admin in [
+        parts.mesh.control_plane.admin(),
+        parts.trio.frontend.admin(),
+        parts.trio.web.admin(),
+        parts.trio.store.admin(),
+    ] {
         assert_eq!(client::get_direct(admin, "/live").await.unwrap().status, 200);
         assert_eq!(client::get_direct(admin, "/ready").await.unwrap().status, 200);
     }
-    for log in [parts.mesh.control_plane.log(), parts.frontend.log(), parts.web.log()] {
+    for log in [parts.mesh.control_plane.log(), parts.trio.frontend.log(), parts.trio.web.log()] {
         assert!(!log.contains("panicked"), "{log}");
     }
 }
@@ -178,19 +173,19 @@ async fn random_half_open_and_slow_connections_on_every_port_crash_nothing_and_h
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_does_not_fill_the_memory() {
     let mut parts = start().await;
-    parts.mesh.reachable(&parts.frontend, "http://web/").await;
+    parts.mesh.reachable(&parts.trio.frontend, "http://web/").await;
     let before = parts.usage();
     // Pipelined requests whose answers nobody reads: the sidecar must stop reading, not keep answers.
     let mut held = Vec::new();
     for _ in 0..16 {
-        let mut stream = TcpStream::connect(parts.frontend.http_proxy()).await.unwrap();
+        let mut stream = TcpStream::connect(parts.trio.frontend.http_proxy()).await.unwrap();
         let requests = b"GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n".repeat(20_000);
         let _ = tokio::time::timeout(Duration::from_secs(2), stream.write_all(&requests)).await;
         held.push(stream);
     }
     // An echo whose answers nobody reads.
     for _ in 0..16 {
-        let mut stream = TcpStream::connect(parts.frontend.upstream("store:7000")).await.unwrap();
+        let mut stream = TcpStream::connect(parts.trio.frontend.upstream("store:7000")).await.unwrap();
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&vec![b'x'; 16 << 20])).await;
         held.push(stream);
     }
@@ -198,6 +193,6 @@ async fn a_client_that_never_reads_does_not_fill_the_memory() {
     for ((before, _), (after, _)) in before.iter().zip(&after) {
         assert!(*after < before + (48 << 20), "memory grew from {before} to {after} bytes");
     }
-    let report = Load::new(parts.frontend.http_proxy(), "http://web/").clients(4).limit(200).run().await;
+    let report = Load::new(parts.trio.frontend.http_proxy(), "http://web/").clients(4).limit(200).run().await;
     report.assert_no_failure();
 }

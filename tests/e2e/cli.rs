@@ -3,9 +3,9 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use leno_proto::Registration;
 use leno_proto::resource::Resource;
 use leno_proto::v1::HttpRoute;
-use leno_proto::{Registration, WorkloadState};
 use leno_tests::light;
 use leno_tests::mesh::{split, web_services};
 use leno_tests::{HttpApp, Mesh, Sidecar, wait};
@@ -135,19 +135,7 @@ async fn a_nack_is_printed_with_the_sidecar_and_its_reason_and_stays_in_status()
     let parts = start(100, 0).await;
     let token = parts.mesh.control_plane.api().token("default", "critic", 60).await.unwrap();
     let light = light::join(parts.mesh.control_plane.xds(), "cluster.local", "critic", &token).await.unwrap();
-    let registration = Registration {
-        name: "critic".into(),
-        namespace: "default".into(),
-        service_account: "critic".into(),
-        labels: Default::default(),
-        address: "127.0.0.1".into(),
-        mesh_port: 1,
-        more_addresses: vec![],
-        any_port: false,
-        ports: Default::default(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
-    };
+    let registration = Registration::local("critic", "default", "critic", 1);
     let mut stream = light.stream(&registration).await.unwrap();
     stream.subscribe(HttpRoute::TYPE_URL, &["HTTPRoute/default/web"]).await.unwrap();
     let first = stream.next().await.unwrap();

@@ -219,14 +219,44 @@ async fn of_listener_sets_the_gateways_listeners_and_the_oldest_set_come_first()
     .await;
     let clash = status(&mesh, "listenerset", "clash").await;
     assert_eq!(judged(&clash, "Accepted"), "False/ListenersNotValid");
-    assert_eq!(judged(listener(&clash, "one"), "Accepted"), "False/PortUnavailable");
+    assert_eq!(judged(listener(&clash, "one"), "Accepted"), "False/HostnameConflict");
+    assert_eq!(judged(listener(&clash, "one"), "Programmed"), "False/HostnameConflict");
     assert_eq!(judged(listener(&clash, "one"), "Conflicted"), "True/HostnameConflict");
     assert_eq!(judged(&status(&mesh, "listenerset", "old").await, "Accepted"), "True/Accepted");
     let young = status(&mesh, "listenerset", "young").await;
-    assert_eq!(judged(&young, "Accepted"), "True/Accepted");
+    assert_eq!(judged(&young, "Accepted"), "True/ListenersNotValid", "one that holds is enough, and it is said");
     assert_eq!(judged(listener(&young, "two"), "Conflicted"), "True/HostnameConflict");
     assert_eq!(listener(&young, "three")["attachedRoutes"], 1);
     let edge = status(&mesh, "gateway", "edge").await;
     assert_eq!((&edge["attachedListenerSets"], edge["listeners"].as_array().unwrap().len()), (&2.into(), 1));
     assert_eq!(judged(&status(&mesh, "httproute", "r").await["parents"][0], "Accepted"), "True/Accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_loses_to_another_object_spoils_none_beside_it() {
+    let set = |name: &str, listeners: &str| {
+        object("ListenerSet", name, &format!("parentRef: {{name: edge}}, listeners: [{listeners}]"))
+    };
+    let https = "{name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}";
+    let mesh = started(
+        &(gateway("edge", &format!("{{name: http, port: 80, protocol: HTTP, hostname: a.example.com}}, {https}"))
+            + &certificate("cert", "default")
+            + &set("a", "{name: good, port: 80, protocol: HTTP, hostname: b.example.com}, {name: bytes, port: 80, protocol: TCP}")
+            + &set("b", "{name: tls, port: 8443, protocol: TLS, hostname: b.example.com, tls: {mode: Passthrough}}")),
+    )
+    .await;
+    let edge = status(&mesh, "gateway", "edge").await;
+    assert_eq!((judged(&edge, "Accepted"), &edge["attachedListenerSets"]), ("True/Accepted".into(), &1.into()));
+    let a = status(&mesh, "listenerset", "a").await;
+    assert_eq!(judged(&a, "Accepted"), "True/ListenersNotValid");
+    assert_eq!(judged(listener(&a, "good"), "Accepted"), "True/Accepted");
+    assert_eq!(judged(listener(&a, "good"), "Conflicted"), "False/NoConflicts");
+    let b = status(&mesh, "listenerset", "b").await;
+    for (set, name) in [(&a, "bytes"), (&b, "tls")] {
+        for kind in ["Accepted", "Programmed"] {
+            assert_eq!(judged(listener(set, name), kind), "False/ProtocolConflict", "{name} {kind}");
+        }
+        assert_eq!(judged(listener(set, name), "Conflicted"), "True/ProtocolConflict");
+    }
+    assert_eq!(judged(&b, "Accepted"), "False/ListenersNotValid");
 }

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use leno_certs::{Identity, Key, SpiffeId, TrustBundle, csr};
+use leno_proto::Registration;
 use leno_proto::resource::Resource;
 use leno_proto::v1::Gateway;
-use leno_proto::{Registration, WorkloadState};
 use leno_tests::light::{self, Light, Stream, Token};
 use leno_tests::{Mesh, wait};
 use prost::Message;
@@ -64,19 +64,7 @@ fn condition<'a>(owner: &'a Value, kind: &str) -> &'a Value {
 }
 
 fn registration(name: &str, namespace: &str) -> Registration {
-    Registration {
-        name: name.into(),
-        namespace: namespace.into(),
-        service_account: name.into(),
-        labels: Default::default(),
-        address: "127.0.0.1".into(),
-        mesh_port: 1,
-        more_addresses: vec![],
-        any_port: false,
-        ports: Default::default(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
-    }
+    Registration::local(name, namespace, name, 1)
 }
 
 /// A sidecar of any namespace that carries no traffic.
@@ -210,4 +198,64 @@ async fn a_status_that_a_user_writes_is_ignored() {
     std::fs::write(&file, serde_yaml_ng::to_string(&shown).unwrap()).unwrap();
     let output = mesh.leno(&["apply", "-f", file.to_str().unwrap()]).await;
     assert!(String::from_utf8_lossy(&output.stdout).contains("unchanged"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn since_when_a_condition_holds_outlives_the_control_plane_and_not_the_object() {
+    let mut mesh = Mesh::start().await;
+    let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: leno}\n\
+                 spec: {controllerName: leno.dev/gateway-controller}\n---\n";
+    mesh.apply(&(EDGE.to_owned() + class)).await;
+    async fn since(mesh: &Mesh) -> [Value; 3] {
+        let [gateway, class, route] = [
+            show(mesh, "gateway", "edge").await["status"].take(),
+            show(mesh, "gatewayclass", "leno").await["status"].take(),
+            show(mesh, "httproute", "web").await["status"]["parents"][0].take(),
+        ];
+        [gateway, class, route].map(|owner| condition(&owner, "Accepted")["lastTransitionTime"].clone())
+    }
+    let first = since(&mesh).await;
+    // Times are whole seconds: later ones can be told apart from these.
+    let second = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    mesh.control_plane.stop().await;
+    wait::eventually("the next second", wait::DEADLINE, || async {
+        (std::time::SystemTime::now() > second).then_some(())
+    })
+    .await;
+    mesh.control_plane.start_again().await;
+    assert_eq!(since(&mesh).await, first);
+    // A change that leaves the status as it is is none of a condition.
+    mesh.apply(&EDGE.replace("port: 80, protocol", "port: 8080, protocol")).await;
+    assert_eq!(since(&mesh).await, first);
+    mesh.leno(&["delete", "gateway", "edge"]).await;
+    mesh.apply(EDGE).await;
+    let then = since(&mesh).await;
+    assert!(then[0].as_str() > first[0].as_str(), "another Gateway of that name began later: {then:?} {first:?}");
+    assert_eq!(then[1], first[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_class_says_which_versions_and_features_are_supported() {
+    let mesh = Mesh::start().await;
+    let class = |text: &str, more: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: leno}}\n\
+             spec: {{controllerName: leno.dev/gateway-controller, description: {text}{more}}}\n---\n"
+        )
+    };
+    mesh.apply(&class("old", "")).await;
+    let first = show(&mesh, "gatewayclass", "leno").await;
+    assert_eq!(conditions(&first["status"]), ["Accepted=True/Accepted", "SupportedVersion=True/SupportedVersion"]);
+    let features: Vec<&str> =
+        first["status"]["supportedFeatures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    assert!(features.is_sorted() && features.contains(&"HTTPRoute") && features.contains(&"Gateway"), "{features:?}");
+    assert!(!features.contains(&"HTTPRouteExternalAuth"), "what is refused is not there: {features:?}");
+    mesh.apply(&class("new", "")).await;
+    let second = show(&mesh, "gatewayclass", "leno").await;
+    for kind in ["Accepted", "SupportedVersion"] {
+        assert_eq!(condition(&second["status"], kind)["observedGeneration"], 2, "{kind}");
+    }
+    mesh.apply(&class("new", ", parametersRef: {group: a, kind: B, name: c}")).await;
+    let refused = show(&mesh, "gatewayclass", "leno").await;
+    assert_eq!(conditions(&refused["status"])[0], "Accepted=False/InvalidParameters");
 }

@@ -1,7 +1,8 @@
 //! An app is checked by its own sidecar, and what that finds holds for every client of the mesh.
 
 use leno_tests::mesh::service;
-use leno_tests::{Behaviour, HttpApp, Mesh, Sidecar, wait};
+use leno_tests::peers::Server;
+use leno_tests::{Behaviour, HttpApp, Mesh, Sidecar, tools, wait};
 
 const URI: &str = "http://web/";
 
@@ -101,13 +102,57 @@ async fn an_app_is_checked_as_its_sidecars_command_line_says() {
     let check = format!("http://{}/healthz", app.addr());
     let web = mesh.sidecar("web", "web").await.port("http", app.addr()).args(&["--health-check", &check]).start().await;
     let client = mesh.sidecar("client", "client").await.start().await;
+    out(&client).await;
+    assert_eq!(web.metrics().await.sum("leno_app_healthy", &[]), 0.0);
+    assert!(app.seen().iter().any(|seen| seen.path == "/healthz"));
+    app.set(Behaviour::Answer);
+    mesh.reachable(&client, URI).await;
+}
+
+/// grpcio's server and the check by a TrafficPolicy; what the server says of itself and of one service are two things.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_out_as_long_as_a_grpc_health_server_says_that_it_does_not_serve() {
+    if !tools::python_has("grpc") {
+        return tools::skip("Python has no module grpc");
+    }
+    const SERVING: u8 = 1;
+    const NOT_SERVING: u8 = 2;
+    let mesh = Mesh::start().await;
+    let file = mesh.dir().join("health");
+    let say = |shop: Option<u8>| {
+        let shop = shop.map_or(String::new(), |status| format!("shop.Cart {status}\n"));
+        // In one step, so that the server never reads half of it.
+        let new = file.with_extension("new");
+        std::fs::write(&new, format!("- {NOT_SERVING}\n{shop}")).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+    };
+    say(Some(SERVING));
+    let health = Server::grpc_health(mesh.dir(), &file).await;
+    let ports = "{name: http, port: 80, targetPort: http}, {name: health, port: 81, targetPort: health}";
+    let web = service("web", "app: web", 80, "http").replace("{name: http, port: 80, targetPort: http}", ports);
+    mesh.apply(&(web + &policy("interval: 100ms, port: 81, grpc: {service: shop.Cart}"))).await;
+    let app = HttpApp::start("web").await;
+    let builder = mesh.sidecar("web", "web").await.port("http", app.addr()).port("health", health.addr);
+    let web = builder.start().await;
+    let client = mesh.sidecar("client", "client").await.start().await;
+    mesh.reachable(&client, URI).await;
+    // It says that it does not serve; that it does not know the service; nothing any more.
+    for gone in [Some(NOT_SERVING), None] {
+        say(gone);
+        out(&client).await;
+        assert_eq!(web.metrics().await.sum("leno_app_healthy", &[]), 0.0);
+        say(Some(SERVING));
+        mesh.reachable(&client, URI).await;
+    }
+    drop(health);
+    out(&client).await;
+}
+
+/// Waits until nobody serves.
+async fn out(client: &Sidecar) {
     wait::eventually("nobody is sent there", wait::DEADLINE, async || {
         let reply = client.get(URI).await.ok()?;
         (reply.reason() == Some("no_endpoints")).then_some(())
     })
     .await;
-    assert_eq!(web.metrics().await.sum("leno_app_healthy", &[]), 0.0);
-    assert!(app.seen().iter().any(|seen| seen.path == "/healthz"));
-    app.set(Behaviour::Answer);
-    mesh.reachable(&client, URI).await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::{Authority, Identity, Key, SpiffeId, TrustBundle, csr, tls};
-use leno_proto::{Registration, WorkloadState};
+use leno_proto::Registration;
 use leno_tests::light::{self, Light, Token};
 use leno_tests::mesh::service;
 use leno_tests::{HttpApp, Mesh, Sidecar, wait};
@@ -58,17 +58,8 @@ async fn join(mesh: &Mesh, token: &str, account: &str) -> Result<leno_proto::v1:
 
 fn registration(account: &str) -> Registration {
     Registration {
-        name: account.to_owned(),
-        namespace: "default".into(),
-        service_account: account.to_owned(),
         labels: [("app".to_owned(), account.to_owned())].into(),
-        address: "127.0.0.1".into(),
-        mesh_port: 1,
-        more_addresses: vec![],
-        any_port: false,
-        ports: Default::default(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
+        ..Registration::local(account, "default", account, 1)
     }
 }
 
@@ -258,7 +249,7 @@ async fn strange_and_expired_certificates_are_refused_by_a_sidecars_mesh_port() 
         mesh_port_refuses(&web, &format!("another authority's {trust_domain}"), &untrusted, config).await;
     }
     let words = ["no_certificate", "tls_handshake"];
-    mesh_port_refuses(&web, "a client without a certificate", &words, light::anonymous(H2)).await;
+    mesh_port_refuses(&web, "a client without a certificate", &words, tls::unproven_client(H2).unwrap()).await;
     assert_eq!(app.count(), 0, "a request of somebody refused has reached the app");
 }
 

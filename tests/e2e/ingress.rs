@@ -5,5 +5,6 @@ mod grpc;
 mod http;
 mod life;
 mod opaque;
-pub mod support;
+pub(crate) mod support;
 mod tls;
+mod tools;

@@ -13,6 +13,7 @@ mod control_plane_loss;
 mod demo;
 mod filters;
 mod gateway_cases;
+mod gateway_ports;
 mod gateway_status;
 mod health_checks;
 mod identity;

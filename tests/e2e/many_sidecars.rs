@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use leno_proto::Registration;
 use leno_proto::resource::{Resource, SELF};
 use leno_proto::v1::{Endpoints, HttpRoute, Service, SidecarConfig, TrustBundle};
-use leno_proto::{Registration, WorkloadState};
 use leno_tests::light::{self, Light, Stream};
 use leno_tests::mesh::{split, web_services};
 use leno_tests::stats::percentile;
@@ -24,17 +24,8 @@ struct Acked {
 
 fn registration(n: usize) -> Registration {
     Registration {
-        name: format!("client-{n}"),
-        namespace: "default".into(),
-        service_account: "client".into(),
         labels: [("app".to_owned(), "client".to_owned())].into(),
-        address: "127.0.0.1".into(),
-        mesh_port: 1,
-        more_addresses: vec![],
-        any_port: false,
-        ports: Default::default(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
+        ..Registration::local(&format!("client-{n}"), "default", "client", 1)
     }
 }
 

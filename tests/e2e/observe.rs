@@ -1,6 +1,6 @@
 //! The numbers that a mesh shows are those that happened, and nothing secret is among what it shows.
 
-use leno_tests::mesh::service;
+use leno_tests::mesh::Trio;
 use leno_tests::metrics::Metrics;
 use leno_tests::{Behaviour, HttpApp, Load, Mesh, Sidecar, TcpEcho, client, wait};
 use serde_json::Value;
@@ -17,14 +17,7 @@ struct Parts {
 
 async fn start() -> Parts {
     let mesh = Mesh::start().await;
-    let store = service("store", "app: store", 7000, "tcp").replace("port: 7000", "port: 7000, appProtocol: tcp");
-    mesh.apply(&(service("web", "app: web", 80, "http") + &store)).await;
-    let (app, echo) = (HttpApp::start("web").await, TcpEcho::start().await);
-    let web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
-    let store = mesh.sidecar("store", "store").await.port("tcp", echo.addr()).start().await;
-    let frontend = mesh.sidecar("frontend", "frontend").await.upstream("store:7000").start().await;
-    mesh.connected(3).await;
-    mesh.reachable(&frontend, "http://web/").await;
+    let Trio { frontend, web, store, app, echo } = Trio::start(&mesh).await;
     Parts { frontend, web, app, _store: (store, echo), mesh }
 }
 

@@ -1,5 +1,6 @@
 //! Every protocol of HTTP, from every client to every server, through one sidecar and through a pair: the same suite.
 
+mod events;
 mod grpc;
 mod long;
 mod names;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use leno_tests::mesh::service;
-use leno_tests::{HttpApp, Load, Mesh, Sidecar, TcpEcho, wait};
+use leno_tests::mesh::Trio;
+use leno_tests::{Load, Mesh, Sidecar, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -20,21 +20,14 @@ async fn expiry(sidecar: &Sidecar) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_renew_under_traffic_without_one_failed_request() {
     let mesh = Mesh::start_with(&["--leaf-ttl", "10s"]).await;
-    let store = service("store", "app: store", 7000, "tcp").replace("port: 7000", "port: 7000, appProtocol: tcp");
-    mesh.apply(&(service("web", "app: web", 80, "http") + &store)).await;
-    let (app, echo) = (HttpApp::start("web").await, TcpEcho::start().await);
-    let web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
-    let store = mesh.sidecar("store", "store").await.port("tcp", echo.addr()).start().await;
-    let frontend = mesh.sidecar("frontend", "frontend").await.upstream("store:7000").start().await;
-    mesh.connected(3).await;
-    mesh.reachable(&frontend, "http://web/").await;
+    let Trio { frontend, web, store, .. } = &Trio::start(&mesh).await;
 
     let load = Load::new(frontend.http_proxy(), "http://web/").clients(4).pause(Duration::from_millis(2)).start();
     let stream = TcpStream::connect(frontend.upstream("store:7000")).await.unwrap();
     let talk = tokio::spawn(talk(stream));
 
     let mut seen = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
-    let sidecars = [&web, &store, &frontend];
+    let sidecars = [web, store, frontend];
     wait::eventually("every sidecar has renewed three times", Duration::from_secs(90), async || {
         for (sidecar, seen) in sidecars.into_iter().zip(&mut seen) {
             seen.insert(expiry(sidecar).await);

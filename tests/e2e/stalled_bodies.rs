@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_tests::mesh::service;
+use leno_tests::raw::read_head;
 use leno_tests::wait::eventually;
 use leno_tests::{Mesh, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,11 +33,7 @@ async fn app(sent: Arc<AtomicU64>) -> SocketAddr {
 
 async fn serve(mut stream: TcpStream, sent: Arc<AtomicU64>) -> std::io::Result<()> {
     loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = read_head(&mut stream).await?;
         if head.starts_with("POST /deaf") {
             return std::future::pending().await;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{ControlPlane, Sidecar, SidecarBuilder, binaries, wait};
+use crate::{ControlPlane, HttpApp, Sidecar, SidecarBuilder, TcpEcho, binaries, wait};
 
 /// A control plane, and the folder in which all parts of one test live.
 pub struct Mesh {
@@ -96,6 +96,35 @@ impl Mesh {
             (sum == n as f64).then_some(())
         })
         .await;
+    }
+}
+
+/// A frontend's sidecar that reaches `web`, which speaks HTTP, and at a port of its own `store`, which echoes bytes.
+pub struct Trio {
+    /// The callers' sidecar; its upstream is `store:7000`.
+    pub frontend: Sidecar,
+    /// The web app's.
+    pub web: Sidecar,
+    /// The store's.
+    pub store: Sidecar,
+    /// What answers for `web`.
+    pub app: HttpApp,
+    /// What answers for `store`.
+    pub echo: TcpEcho,
+}
+
+impl Trio {
+    /// Starts them in a mesh, and waits until the frontend can reach `web`.
+    pub async fn start(mesh: &Mesh) -> Self {
+        let store = service("store", "app: store", 7000, "tcp").replace("port: 7000", "port: 7000, appProtocol: tcp");
+        mesh.apply(&(service("web", "app: web", 80, "http") + &store)).await;
+        let (app, echo) = (HttpApp::start("web").await, TcpEcho::start().await);
+        let web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
+        let store = mesh.sidecar("store", "store").await.port("tcp", echo.addr()).start().await;
+        let frontend = mesh.sidecar("frontend", "frontend").await.upstream("store:7000").start().await;
+        mesh.connected(3).await;
+        mesh.reachable(&frontend, "http://web/").await;
+        Self { frontend, web, store, app, echo }
     }
 }
 

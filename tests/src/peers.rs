@@ -73,6 +73,15 @@ impl Server {
         command.arg(grpc_script()).args(["serve", &addr.to_string(), name]);
         Self::spawn(name, &mut command, dir, addr).await
     }
+
+    /// A health server (grpc.health.v1) of the same script: `file` has a line `SERVICE NUMBER` for each service that it knows, `-` for
+    /// itself.
+    pub async fn grpc_health(dir: &Path, file: &Path) -> Self {
+        let addr = free_port();
+        let mut command = Command::new("python3");
+        command.arg(grpc_script()).args(["health", &addr.to_string()]).arg(file);
+        Self::spawn("grpc-health", &mut command, dir, addr).await
+    }
 }
 
 /// The script that is both ends of the gRPC test.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -137,11 +137,7 @@ impl Drop for RawApp {
 async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
-        }
-        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let head = read_head(&mut stream).await?.to_lowercase();
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let seen = RawSeen { at: Instant::now(), head, path };
         let steps = if seen.path == READY {
@@ -196,4 +192,13 @@ async fn read_body(stream: &mut TcpStream, seen: &RawSeen, state: &State) -> std
         }
     }
     Ok(())
+}
+
+/// A message's head as it came, byte by byte, so that nothing behind it is read.
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }

@@ -30,6 +30,14 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Lets this process open as many files as it may, for tests that hold connections in masses.
+pub fn many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it is not allowed, what is there has to do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
 /// Says that the running test is skipped, and why. Panics instead when skipping is forbidden.
 pub fn skip(reason: &str) {
     let thread = std::thread::current();

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::signatures::{Signatures, signatures_by};
 use crate::{CertError, bundle, verify};
 
 /// Wraps one of our errors as rustls carries it.
@@ -50,12 +51,12 @@ fn chain(
 pub(super) struct SvidVerifier {
     roots: RootCertStore,
     trust_domain: String,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl SvidVerifier {
     pub(super) fn new(roots: RootCertStore, trust_domain: &str, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, trust_domain: trust_domain.to_owned(), provider }
+        Self { roots, trust_domain: trust_domain.to_owned(), signatures: Signatures::tls13(provider) }
     }
 }
 
@@ -63,53 +64,25 @@ impl SvidVerifier {
 #[derive(Debug)]
 pub(super) struct PinnedVerifier {
     root_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl PinnedVerifier {
     pub(super) fn new(root_sha256: [u8; 32], provider: Arc<CryptoProvider>) -> Self {
-        Self { root_sha256, provider }
+        Self { root_sha256, signatures: Signatures::tls13(provider) }
     }
 }
 
 /// Takes any server, and says so by its name.
 #[derive(Debug)]
 pub(super) struct UnprovenVerifier {
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl UnprovenVerifier {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { provider }
+    pub(super) fn new(signatures: Signatures) -> Self {
+        Self { signatures }
     }
-}
-
-/// The signature methods are the same for all: TLS 1.3 only, whatever the provider can verify.
-macro_rules! tls13_signatures {
-    () => {
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.provider.signature_verification_algorithms;
-            verify_tls13_signature(message, certificate, signature, algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.provider.signature_verification_algorithms.supported_schemes()
-        }
-    };
 }
 
 impl ServerCertVerifier for SvidVerifier {
@@ -121,12 +94,12 @@ impl ServerCertVerifier for SvidVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        chain(leaf, &self.roots, intermediates, now, &self.provider)?;
+        chain(leaf, &self.roots, intermediates, now, self.signatures.provider())?;
         check_svid(leaf, intermediates, &self.trust_domain)?;
         Ok(ServerCertVerified::assertion())
     }
 
-    tls13_signatures!();
+    signatures_by!(signatures);
 }
 
 impl ServerCertVerifier for PinnedVerifier {
@@ -144,12 +117,12 @@ impl ServerCertVerifier for PinnedVerifier {
         };
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone())?;
-        chain(leaf, &roots, intermediates, now, &self.provider)?;
+        chain(leaf, &roots, intermediates, now, self.signatures.provider())?;
         verify::peer_id(leaf).map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }
 
-    tls13_signatures!();
+    signatures_by!(signatures);
 }
 
 impl ServerCertVerifier for UnprovenVerifier {
@@ -164,5 +137,5 @@ impl ServerCertVerifier for UnprovenVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    tls13_signatures!();
+    signatures_by!(signatures);
 }

@@ -5,19 +5,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys, RootCertStore,
-    ServerConfig, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DistinguishedName, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::{alpn_list, provider};
+use super::client::UnprovenVerifier;
+use super::signatures::{Signatures, signatures_by};
+use super::{alpn_list, provider, roots};
 use crate::{CertError, verify};
 
 /// A certificate with its chain and key. `Debug` shows neither.
@@ -95,21 +94,10 @@ pub fn edge_server(
 }
 
 fn client_verifier(clients: &EdgeClients) -> Result<Arc<dyn ClientCertVerifier>, CertError> {
-    let roots = Arc::new(store(&clients.roots)?);
+    let roots = Arc::new(super::roots(&clients.roots)?);
     let valid = WebPkiClientVerifier::builder_with_provider(roots, provider());
     let valid = valid.build().map_err(|why| CertError::Malformed(why.to_string()))?;
     Ok(if clients.optional { Arc::new(AnyClient { valid }) } else { valid })
-}
-
-fn store(roots: &[Vec<u8>]) -> Result<RootCertStore, CertError> {
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store.add(CertificateDer::from(root.as_slice()))?;
-    }
-    if store.is_empty() {
-        return Err(CertError::Malformed("no root certificate was given".to_owned()));
-    }
-    Ok(store)
 }
 
 /// Asks for a certificate and takes every answer; so nothing may follow from the certificate that was shown.
@@ -136,27 +124,7 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.valid.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.valid.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.valid.supported_verify_schemes()
-    }
+    signatures_by!(valid);
 }
 
 /// Picks the certificate whose name fits and whose kind of key the client takes.
@@ -227,8 +195,12 @@ pub struct Backend<'a> {
 pub fn backend_client(backend: &Backend<'_>, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
     let hostname = ServerName::try_from(backend.hostname.to_owned())
         .map_err(|why| CertError::Malformed(format!("{:?}: {why}", backend.hostname)))?;
-    let verifier =
-        BackendVerifier { roots: store(backend.roots)?, hostname, names: backend.names.to_vec(), provider: provider() };
+    let verifier = BackendVerifier {
+        roots: roots(backend.roots)?,
+        hostname,
+        names: backend.names.to_vec(),
+        signatures: Signatures::any(provider()),
+    };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -247,7 +219,7 @@ struct BackendVerifier {
     roots: RootCertStore,
     hostname: ServerName<'static>,
     names: Vec<BackendName>,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl BackendVerifier {
@@ -281,33 +253,26 @@ impl ServerCertVerifier for BackendVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
+        let algorithms = self.signatures.provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
         self.is_named(leaf, &parsed)?;
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
+    signatures_by!(signatures);
+}
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+/// For checks that ask whether a server is well and not who it is, as kubelet's do: any certificate will do.
+///
+/// # Errors
+/// None in practice; the provider knows its versions.
+pub fn unproven_client() -> Result<ClientConfig, CertError> {
+    let verifier = UnprovenVerifier::new(Signatures::any(provider()));
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
 }
 
 #[cfg(test)]

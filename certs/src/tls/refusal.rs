@@ -8,6 +8,9 @@ use crate::CertError;
 
 /// The code of a failed handshake: `no_certificate`, `certificate_expired`, `certificate_untrusted`, `wrong_trust_domain` …
 pub fn refusal(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return "handshake_timeout";
+    }
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return "connection_lost";
     };
@@ -80,5 +83,6 @@ mod tests {
         let other = CertError::WrongTrustDomain { theirs: "a".into(), ours: "b".into() };
         assert_eq!(code(crate::tls::client::refused(other)), "wrong_trust_domain");
         assert_eq!(refusal(&io::ErrorKind::UnexpectedEof.into()), "connection_lost");
+        assert_eq!(refusal(&io::ErrorKind::TimedOut.into()), "handshake_timeout");
     }
 }

@@ -4,10 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use leno_certs::tls;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,7 +36,8 @@ pub async fn plaintext(mesh: SocketAddr) -> Outcome {
 /// Sends the same request over TLS, without a certificate. It takes any server: an intruder does not care.
 pub async fn without_certificate(mesh: SocketAddr) -> Outcome {
     let attempt = async {
-        let tls = TlsConnector::from(Arc::new(config().map_err(|e| e.to_string())?));
+        let config = tls::unproven_client(&[b"h2", b"http/1.1"]).map_err(|e| e.to_string())?;
+        let tls = TlsConnector::from(Arc::new(config));
         let stream = TcpStream::connect(mesh).await.map_err(|e| e.to_string())?;
         let stream = tls.connect(ServerName::from(mesh.ip()), stream).await.map_err(|e| e.to_string())?;
         ask(stream).await
@@ -68,56 +67,6 @@ fn judge(answer: Option<Result<Vec<u8>, String>>) -> Outcome {
         Some(Ok(bytes)) if bytes.is_empty() => Outcome::Refused("closed without an answer".to_owned()),
         Some(Ok(bytes)) if bytes[0] == 21 && bytes.len() <= 7 => Outcome::Refused("closed with a TLS alert".to_owned()),
         Some(Ok(bytes)) => Outcome::Taken(format!("{} bytes answered", bytes.len())),
-    }
-}
-
-fn config() -> Result<ClientConfig, Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// Takes every certificate. Only the intruder uses it, who sends nothing that anyone may not see.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -54,8 +54,8 @@ pub(super) async fn list(
 ) -> Result<Json<Items>, ApiError> {
     let kind = kind_from_word(&kind)?;
     let (store, namespace) = (shared.parts.store.clone(), selection.namespace.clone());
-    let mut items = blocking(move || Ok(store.objects(kind, namespace.as_deref())?)).await?;
-    status_of::complete(&shared, kind, &mut items, selection.reveal);
+    let items = blocking(move || Ok(store.objects(kind, namespace.as_deref())?)).await?;
+    let mut items = status_of::complete(&shared, kind, items, selection.reveal).await?;
     if kind == Kind::Workload {
         items.iter_mut().for_each(mark_static);
         let wanted = |name: &Name| selection.namespace.as_ref().is_none_or(|namespace| name.namespace == *namespace);
@@ -90,8 +90,8 @@ pub(super) async fn get(
     let key = ObjectKey::new(kind_from_word(&kind)?, namespace, name);
     let (store, wanted) = (shared.parts.store.clone(), key.clone());
     match blocking(move || Ok(store.object(&wanted)?)).await? {
-        Some(mut object) => {
-            status_of::complete(&shared, key.kind, std::slice::from_mut(&mut object), reveal);
+        Some(object) => {
+            let mut object = status_of::complete(&shared, key.kind, vec![object], reveal).await?.swap_remove(0);
             if key.kind == Kind::Workload {
                 mark_static(&mut object);
             }

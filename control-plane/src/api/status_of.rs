@@ -1,21 +1,22 @@
 //! The `status` of the objects that are shown, and the times in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Shared;
+use super::error::{ApiError, blocking};
 use crate::discovery;
 use crate::model::{Kind, Mesh, Name, ObjectKey};
 use crate::resolve::Resolved;
-use crate::status::{self, Inputs};
+use crate::status::{self, Inputs, Serving};
+use crate::store::Store;
 
-/// Most objects whose times are remembered; past that all are forgotten at once. As many as the store takes.
-const MOST_OBJECTS: usize = 50_000;
 /// What stands in place of a value that is not to be seen.
 const HIDDEN: &str = "(hidden)";
 
@@ -23,12 +24,20 @@ const HIDDEN: &str = "(hidden)";
 #[derive(Default)]
 pub(super) struct Memory {
     resolved: Mutex<Option<(Arc<Mesh>, Arc<Resolved>)>>,
-    /// Since when a condition has its status, by object and by place in its status.
-    since: Mutex<HashMap<ObjectKey, HashMap<String, Seen>>>,
+}
+
+/// Since when the conditions of an object have their status, by their place in it.
+type Times = BTreeMap<String, Seen>;
+
+/// What is remembered of an object.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Record {
+    generation: u64,
+    times: Times,
 }
 
 /// A condition as it was last seen.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Seen {
     status: String,
     since: String,
@@ -46,21 +55,66 @@ impl Memory {
             }
         }
     }
+}
 
-    /// Writes into every condition since when it is so. What is no longer there is forgotten.
-    fn stamp(&self, key: &ObjectKey, status: &mut Value, now: &str) {
-        let mut all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MOST_OBJECTS && !all.contains_key(key) {
-            all.clear();
+/// An object's status before its times are in it.
+struct Judged {
+    key: ObjectKey,
+    generation: u64,
+    status: Value,
+}
+
+/// Writes into every condition since when it is so, and remembers it: a restart is no transition. As long as sidecars are
+/// `awaited` that were there before it, what they served counts as served. What cannot be remembered is shown all the same.
+fn remember(store: &Store, statuses: &mut [Judged], awaited: bool, now: &str) {
+    let keys: Vec<ObjectKey> = statuses.iter().map(|judged| judged.key.clone()).collect();
+    let known = store.status_times(&keys).unwrap_or_else(|error| {
+        tracing::error!(%error, "since when conditions hold cannot be read");
+        Vec::new()
+    });
+    let mut changed = Vec::new();
+    for (n, Judged { key, generation, status }) in statuses.iter_mut().enumerate() {
+        let record = known.get(n).and_then(Option::as_deref);
+        let before: Record = record.and_then(|record| serde_json::from_slice(record).ok()).unwrap_or_default();
+        if awaited && before.generation == *generation {
+            await_sidecars(status, "", &before.times);
         }
-        let before = all.remove(key).unwrap_or_default();
-        let mut after = HashMap::new();
-        stamp(status, "", &before, &mut after, now);
-        all.insert(key.clone(), after);
+        let mut after = Record { generation: *generation, times: Times::new() };
+        stamp(status, "", &before.times, &mut after.times, now);
+        if before != after {
+            changed.extend(serde_json::to_vec(&after).ok().map(|record| (key.clone(), record)));
+        }
+    }
+    if !changed.is_empty()
+        && let Err(error) = store.set_status_times(&changed)
+    {
+        tracing::error!(%error, "since when conditions hold cannot be remembered");
     }
 }
 
-fn stamp(value: &mut Value, at: &str, before: &HashMap<String, Seen>, after: &mut HashMap<String, Seen>, now: &str) {
+/// What was programmed, and is only not known to be, stays so.
+fn await_sidecars(value: &mut Value, at: &str, before: &Times) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| {
+            let place = format!("{at}/{}", identity(item));
+            await_sidecars(item, &place, before);
+        }),
+        Value::Object(fields) if fields.contains_key("type") && fields.contains_key("reason") => {
+            let was = before.get(at).is_some_and(|seen| seen.status == "True");
+            if was && fields["reason"] == "Pending" {
+                let kept =
+                    [("status", "True"), ("reason", "Programmed"), ("message", "as before the control plane started")];
+                fields.extend(kept.map(|(field, text)| (field.to_owned(), json!(text))));
+            }
+        }
+        Value::Object(fields) => {
+            fields.iter_mut().for_each(|(name, field)| await_sidecars(field, &format!("{at}.{name}"), before));
+        }
+        _ => {}
+    }
+}
+
+fn stamp(value: &mut Value, at: &str, before: &Times, after: &mut Times, now: &str) {
     match value {
         Value::Array(items) => {
             for item in items {
@@ -95,13 +149,44 @@ fn identity(item: &Value) -> String {
 }
 
 /// Puts the status into objects of one kind as they come from the store, and takes secrets out.
-pub(super) fn complete(shared: &Shared, kind: Kind, objects: &mut [Value], reveal: bool) {
+pub(super) async fn complete(
+    shared: &Shared,
+    kind: Kind,
+    mut objects: Vec<Value>,
+    reveal: bool,
+) -> Result<Vec<Value>, ApiError> {
     if kind == Kind::Secret && !reveal {
         objects.iter_mut().for_each(hide);
     }
     if !status::is_judged(kind) {
-        return;
+        return Ok(objects);
     }
+    let mut statuses = judge(shared, kind, &objects);
+    let (store, awaited) = (shared.parts.store.clone(), shared.parts.sessions.awaited());
+    let statuses = blocking(move || {
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
+        remember(&store, &mut statuses, awaited, &now);
+        Ok(statuses)
+    });
+    let statuses = statuses.await?.into_iter();
+    let mut statuses: HashMap<ObjectKey, Value> = statuses.map(|judged| (judged.key, judged.status)).collect();
+    for object in &mut objects {
+        let status = statuses.remove(&key_of(kind, object));
+        if let (Some(fields), Some(status)) = (object.as_object_mut(), status) {
+            fields.insert("status".to_owned(), status);
+        }
+    }
+    Ok(objects)
+}
+
+fn key_of(kind: Kind, object: &Value) -> ObjectKey {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    ObjectKey::new(kind, text("namespace"), text("name"))
+}
+
+/// The status of each object that has one, without its times.
+fn judge(shared: &Shared, kind: Kind, objects: &[Value]) -> Vec<Judged> {
     let committed = shared.parts.store.committed();
     let mesh = &committed.mesh;
     let resolved = shared.memory.resolved(mesh);
@@ -114,27 +199,24 @@ pub(super) fn complete(shared: &Shared, kind: Kind, objects: &mut [Value], revea
             .any(|w| w.any_port && w.name.namespace == name.namespace && w.labels.get("app") == Some(&name.name))
             .then_some(true),
     };
-    let serving = |name: &Name| -> Option<Vec<IpAddr>> {
+    let serving = |name: &Name| -> Option<Serving> {
         let version = discovery::gateway_version(name, resolved.gateways.get(name)?);
         let sidecars = shared.parts.sessions.serving(name, version);
-        if sidecars.is_empty() {
-            return None;
+        let mut serving = None::<Serving>;
+        for (name, ports) in sidecars {
+            let addresses: Vec<IpAddr> = live.get(&name).iter().flat_map(|workload| workload.ips()).collect();
+            serving.get_or_insert_default().add(&addresses, ports);
         }
-        Some(sidecars.iter().filter_map(|name| live.get(name)).flat_map(|workload| workload.ips()).collect())
+        serving
     };
     let inputs = Inputs { mesh, resolved: &resolved, has_port: &has_port, serving: &serving };
-    let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or_else(|_| OffsetDateTime::now_utc());
-    let now = now.format(&Rfc3339).unwrap_or_default();
-    for object in objects {
-        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-        let key = ObjectKey::new(kind, text("namespace"), text("name"));
+    let judged = objects.iter().filter_map(|object| {
+        let key = key_of(kind, object);
         let generation = object["metadata"]["generation"].as_u64().unwrap_or_default();
-        let Some(mut status) = status::of(inputs, &key, generation) else { continue };
-        shared.memory.stamp(&key, &mut status, &now);
-        if let Some(fields) = object.as_object_mut() {
-            fields.insert("status".to_owned(), status);
-        }
-    }
+        let status = status::of(inputs, &key, generation)?;
+        Some(Judged { key, generation, status })
+    });
+    judged.collect()
 }
 
 /// The names of a Secret's entries are no secret.
@@ -151,13 +233,13 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_its_time_as_long_as_its_status_stays() {
-        let memory = Memory::default();
-        let key = ObjectKey::new(Kind::Gateway, "a", "b");
-        let time = |status: &str, now: &str| {
+        let mut times = Times::new();
+        let mut time = |status: &str, now: &str| {
             let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R"});
             let mut value = json!({"conditions": [condition("Accepted", "True"), condition("Programmed", status)],
                 "listeners": [{"name": "x", "conditions": [condition("Accepted", "True")]}]});
-            memory.stamp(&key, &mut value, now);
+            let before = std::mem::take(&mut times);
+            stamp(&mut value, "", &before, &mut times, now);
             [&value["conditions"][0], &value["conditions"][1], &value["listeners"][0]["conditions"][0]]
                 .map(|c| c["lastTransitionTime"].as_str().unwrap().to_owned())
         };
@@ -168,11 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound() {
-        let memory = Memory::default();
-        for n in 0..=MOST_OBJECTS {
-            memory.stamp(&ObjectKey::new(Kind::Gateway, "a", n.to_string()), &mut json!({}), "1");
-        }
-        assert!(memory.since.lock().unwrap().len() <= MOST_OBJECTS);
+    fn what_was_programmed_stays_so_while_its_sidecars_are_awaited_and_nothing_else() {
+        let seen = |status: &str| Seen { status: status.to_owned(), since: "1".to_owned() };
+        let before =
+            Times::from([(".conditions/A".to_owned(), seen("True")), (".conditions/B".to_owned(), seen("False"))]);
+        let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "False", "reason": reason});
+        let of = |reason: &str| {
+            let conditions = ["A", "B", "C"].map(|kind| condition(kind, reason));
+            let mut value = json!({"conditions": conditions});
+            await_sidecars(&mut value, "", &before);
+            [0, 1, 2].map(|n| value["conditions"][n]["status"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(of("Pending"), ["True", "False", "False"]);
+        assert_eq!(of("Invalid"), ["False"; 3]);
     }
 }

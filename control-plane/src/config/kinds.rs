@@ -15,7 +15,7 @@ struct Written {
 
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 
-const KINDS: [Written; 17] = [
+const KINDS: [Written; 18] = [
     Written { kind: Kind::Namespace, api_versions: &["v1"], words: &["namespaces", "ns"] },
     Written { kind: Kind::Service, api_versions: &["v1"], words: &["services", "svc"] },
     Written { kind: Kind::Workload, api_versions: &["leno.dev/v1alpha1"], words: &["workloads", "wl"] },
@@ -68,6 +68,7 @@ const KINDS: [Written; 17] = [
     Written { kind: Kind::Secret, api_versions: &["v1"], words: &["secrets"] },
     Written { kind: Kind::ConfigMap, api_versions: &["v1"], words: &["configmaps", "cm"] },
     Written { kind: Kind::EndpointSlice, api_versions: &["discovery.k8s.io/v1"], words: &["endpointslices"] },
+    Written { kind: Kind::Endpoints, api_versions: &["v1"], words: &["ep"] },
     Written {
         kind: Kind::AuthorizationPolicy,
         api_versions: &["leno.dev/v1alpha1"],
@@ -76,8 +77,8 @@ const KINDS: [Written; 17] = [
 ];
 
 /// Kinds that belong to the mesh and are refused until they work, since ignoring one would be a lie.
-const NOT_YET: [&str; 8] =
-    ["UDPRoute", "XBackendTrafficPolicy", "XMesh", "Rollout", "RateLimit", "Endpoints", "ServiceAccount", "Ingress"];
+const NOT_YET: [&str; 7] =
+    ["UDPRoute", "XBackendTrafficPolicy", "XMesh", "Rollout", "RateLimit", "ServiceAccount", "Ingress"];
 
 /// Why an object's kind is refused: a message and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use gateway_api::experimental::listenersets::ListenerSetSpec;
 use gateway_api::experimental::tcproutes::TcpRouteSpec;
 use gateway_api::experimental::tlsroutes::TlsRouteSpec;
 use gateway_api::referencegrants::ReferenceGrantSpec;
-use k8s_openapi::api::core::v1::{ConfigMap, NamespaceSpec, Secret, ServiceSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, NamespaceSpec, Secret, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ pub enum Spec {
     Secret(Box<Secret>),
     ConfigMap(Box<ConfigMap>),
     EndpointSlice(Box<EndpointSlice>),
+    Endpoints(Box<Endpoints>),
     AuthorizationPolicy(Box<AuthorizationPolicySpec>),
 }
 
@@ -293,6 +294,7 @@ impl Object {
             Kind::Secret => self.whole(value).map(|secret| Spec::Secret(Box::new(secret))),
             Kind::ConfigMap => self.whole(value).map(|map| Spec::ConfigMap(Box::new(map))),
             Kind::EndpointSlice => self.whole(value).map(|slice| Spec::EndpointSlice(Box::new(slice))),
+            Kind::Endpoints => self.whole(value).map(|endpoints| Spec::Endpoints(Box::new(endpoints))),
             Kind::AuthorizationPolicy => self.part(value, "spec").map(|spec| Spec::AuthorizationPolicy(Box::new(spec))),
         };
         Some((metadata?, spec?))

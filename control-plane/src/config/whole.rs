@@ -1,4 +1,4 @@
-//! Objects of kinds that have their fields beside `metadata` and not in a `spec`: Secret, ConfigMap, EndpointSlice.
+//! Objects of kinds that have their fields beside `metadata` and not in a `spec`: Secret, ConfigMap, EndpointSlice, Endpoints.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::model::Kind;
 
 /// Whether a kind is one of them.
 pub(super) fn is(kind: Kind) -> bool {
-    matches!(kind, Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice)
+    matches!(kind, Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice | Kind::Endpoints)
 }
 
 /// What the type reads: `metadata` is read on its own, and `status` is not ours.

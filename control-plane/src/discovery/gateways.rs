@@ -42,12 +42,16 @@ pub fn version(name: &Name, gateway: &Gateway) -> Version {
 /// A Gateway that is not accepted is there and serves nothing.
 fn convert(name: &Name, gateway: &Gateway) -> v1::Gateway {
     let listeners = gateway.listeners.iter().filter(|listener| gateway.accepted.is_ok() && listener.holds());
-    let certificate = gateway.backend_client_certificate.as_ref().and_then(|found| found.as_ref().ok());
+    let certificate = gateway.backend_client_certificate.as_ref().map(Result::as_ref);
     v1::Gateway {
         namespace: name.namespace.clone(),
         name: name.name.clone(),
         listeners: listeners.map(listener).collect(),
-        backend_client_certificate: certificate.map(|pair| key_pair(pair)),
+        backend_client_certificate: certificate.and_then(Result::ok).map(|pair| key_pair(pair)),
+        backend_client_certificate_invalid: certificate
+            .and_then(Result::err)
+            .map(|problem| problem.reason.to_owned())
+            .unwrap_or_default(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Endpoints that EndpointSlices write down: no sidecar, reached as they are.
+//! Endpoints that EndpointSlices and Endpoints write down: no sidecar, reached as they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ impl Slices {
     /// Takes up a mesh; gives the Services whose endpoints may have changed.
     pub(super) fn update(&mut self, mesh: &Mesh) -> BTreeSet<Name> {
         let mut new: HashMap<Name, Vec<EndpointSlice>> = HashMap::new();
-        for slice in mesh.endpoint_slices.values() {
+        for slice in mesh.endpoint_slices.values().chain(mesh.endpoints.values().flatten()) {
             if let Some(service) = &slice.service {
                 new.entry(Name::new(&slice.name.namespace, service)).or_default().push(slice.clone());
             }

@@ -2,6 +2,7 @@
 //! of it may come and go.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::{Backend, Kind, Name, ParentRef};
 
@@ -136,6 +137,9 @@ pub struct ObjectRef {
     pub kind: String,
     pub name: Name,
 }
+
+/// What became of the ports of a Gateway at one sidecar: where each is open, or why it is not.
+pub type BoundPorts = BTreeMap<u16, Result<IpAddr, String>>;
 
 /// Which client certificates a listener takes (GEP-91).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,12 +43,13 @@ pub enum Kind {
     Secret,
     ConfigMap,
     EndpointSlice,
+    Endpoints,
     AuthorizationPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -65,6 +66,7 @@ impl Kind {
         Self::Secret,
         Self::ConfigMap,
         Self::EndpointSlice,
+        Self::Endpoints,
         Self::AuthorizationPolicy,
     ];
 
@@ -87,6 +89,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
+            Self::Endpoints => "Endpoints",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
         }
     }

@@ -16,17 +16,9 @@ fn proven() -> SpiffeId {
 
 fn said(name: &str) -> Registration {
     Registration {
-        name: name.into(),
-        namespace: "default".into(),
-        service_account: "web".into(),
         labels: [("app".to_owned(), "web".to_owned())].into(),
-        address: "127.0.0.1".into(),
-        mesh_port: 15008,
-        more_addresses: vec![],
-        any_port: false,
         ports: [("http".to_owned(), 8080)].into(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
+        ..Registration::local(name, "default", "web", 15008)
     }
 }
 

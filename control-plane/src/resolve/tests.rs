@@ -224,10 +224,13 @@ fn of_the_listeners_that_cannot_be_told_apart_none_is_served() {
         )),
         ["ProtocolConflict"; 2]
     );
-    let split = format!(
-        "  - {{name: a, port: 1, protocol: TLS, hostname: a.b, {passing}}}\n  - {{name: b, port: 1, protocol: HTTPS, {tls}}}\n"
-    );
-    assert_eq!(of(&split), ["-"; 2]);
+    let split = |host: &str| {
+        of(&format!(
+            "  - {{name: a, port: 1, protocol: TLS, hostname: a.b, {passing}}}\n  - {{name: b, port: 1, protocol: HTTPS, {host}{tls}}}\n"
+        ))
+    };
+    assert_eq!(split("hostname: '*.b', "), ["-"; 2]);
+    assert_eq!(split(""), ["ProtocolConflict"; 2], "one that takes every name cannot be told apart");
     assert_eq!(
         of(
             "  - {name: a, port: 1, protocol: TCP}\n  - {name: b, port: 1, protocol: HTTP}\n  - {name: c, port: 2, protocol: HTTP}\n"

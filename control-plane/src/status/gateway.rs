@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::Inputs;
 use super::condition::{condition, judged};
+use super::serving::{Port, Serving};
+use super::{FEATURES, Inputs};
 use crate::model::{CONTROLLER, GATEWAY_GROUP, Kind, Name};
 use crate::resolve::{Gateway, Problem, ResolvedListener};
 
@@ -15,7 +16,10 @@ pub(super) fn class(inputs: Inputs<'_>, name: &str) -> Option<Value> {
         true => condition("Accepted", false, "InvalidParameters", "spec.parametersRef: there are no parameters"),
         false => condition("Accepted", true, "Accepted", ""),
     };
-    Some(json!({"conditions": [accepted]}))
+    // The versions are those of the types that objects are read with.
+    let version = condition("SupportedVersion", true, "SupportedVersion", "");
+    let features: Vec<Value> = FEATURES.iter().map(|name| json!({"name": name})).collect();
+    Some(json!({"conditions": [accepted, version], "supportedFeatures": features}))
 }
 
 pub(super) fn gateway(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
@@ -25,11 +29,12 @@ pub(super) fn gateway(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
     let own: Vec<&ResolvedListener> = resolved.listeners.iter().filter(|l| l.owner.0 == Kind::Gateway).collect();
     let wanted: Vec<&str> =
         written.addresses.iter().map(|(_, value)| value.as_str()).filter(|v| !v.is_empty()).collect();
-    let addresses = addresses(&written.addresses, serving.as_deref());
-    let accepted = accepted(resolved, &own);
+    let serving = serving.as_ref();
+    let addresses = addresses(&written.addresses, serving.map(Serving::addresses));
+    let accepted = accepted(resolved, &own, serving);
     let programmed = match &accepted {
         (false, problem) => condition("Programmed", false, "Invalid", &problem.message),
-        (true, _) => programmed(resolved, &own, serving.as_deref(), &wanted),
+        (true, _) => programmed(resolved, &own, serving, &wanted),
     };
     let mut conditions = vec![
         condition("Accepted", accepted.0, accepted.1.reason, accepted.1.message),
@@ -42,7 +47,7 @@ pub(super) fn gateway(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
     }
     let sets = inputs.mesh.listener_sets.values().filter(|set| set.parent == *name);
     let attached = sets.filter(|set| inputs.resolved.listener_sets.get(&set.name).is_some_and(Result::is_ok)).count();
-    let listeners: Vec<Value> = own.iter().map(|l| listener(l, resolved, serving.is_some())).collect();
+    let listeners: Vec<Value> = own.iter().map(|l| listener(l, resolved, serving)).collect();
     Some(json!({
         "addresses": addresses,
         "conditions": conditions,
@@ -72,12 +77,12 @@ fn is_there(value: &str, there: &[IpAddr]) -> bool {
 }
 
 /// A listener that cannot be accepted does not take the others with it.
-fn accepted(gateway: &Gateway, own: &[&ResolvedListener]) -> (bool, Problem) {
+fn accepted(gateway: &Gateway, own: &[&ResolvedListener], serving: Option<&Serving>) -> (bool, Problem) {
     if let Err(problem) = &gateway.accepted {
         return (false, problem.clone());
     }
-    let bad: Vec<&str> =
-        own.iter().filter(|l| l.conflict.is_some() || l.refused.is_some()).map(|l| l.listener.name.as_str()).collect();
+    let is_bad = |l: &&&ResolvedListener| l.conflict.is_some() || l.refused.is_some() || failed(l, serving).is_some();
+    let bad: Vec<&str> = own.iter().filter(is_bad).map(|l| l.listener.name.as_str()).collect();
     if bad.is_empty() {
         return (true, Problem { reason: "Accepted", message: String::new() });
     }
@@ -90,11 +95,29 @@ fn accepted(gateway: &Gateway, own: &[&ResolvedListener]) -> (bool, Problem) {
     (!good.is_empty(), Problem { reason: "ListenersNotValid", message })
 }
 
-fn programmed(gateway: &Gateway, own: &[&ResolvedListener], serving: Option<&[IpAddr]>, wanted: &[&str]) -> Value {
-    if !own.is_empty() && !gateway.listeners.iter().any(ResolvedListener::holds) {
+/// Why no sidecar could bind the port of a listener that could be served else.
+fn failed<'a>(listener: &ResolvedListener, serving: Option<&'a Serving>) -> Option<&'a str> {
+    match serving.filter(|_| listener.holds())?.port(listener.listener.port) {
+        Port::Failed(why) => Some(why),
+        Port::Open | Port::Pending => None,
+    }
+}
+
+fn programmed(gateway: &Gateway, own: &[&ResolvedListener], serving: Option<&Serving>, wanted: &[&str]) -> Value {
+    let holding: Vec<&ResolvedListener> = gateway.listeners.iter().filter(|listener| listener.holds()).collect();
+    if !own.is_empty() && holding.is_empty() {
         return condition("Programmed", false, "Invalid", "no listener can be served");
     }
-    let Some(there) = serving else { return pending() };
+    let Some(serving) = serving else { return pending() };
+    if holding.iter().any(|listener| serving.port(listener.listener.port) == Port::Pending) {
+        return unbound();
+    }
+    if let Some(why) = holding.first().and_then(|listener| failed(listener, Some(serving)))
+        && holding.iter().all(|listener| failed(listener, Some(serving)).is_some())
+    {
+        return condition("Programmed", false, "Invalid", format!("no port could be bound: {why}"));
+    }
+    let there = serving.addresses();
     let ip = |value: &&&str| value.parse::<IpAddr>().is_ok();
     match wanted.iter().filter(ip).find(|value| !is_there(value, there)) {
         Some(missing) => {
@@ -110,6 +133,10 @@ fn pending() -> Value {
     condition("Programmed", false, "Pending", message)
 }
 
+fn unbound() -> Value {
+    condition("Programmed", false, "Pending", "no sidecar has bound the port yet")
+}
+
 fn resolved_refs(gateway: &Gateway, own: &[&ResolvedListener]) -> Value {
     let of_backend = gateway.backend_client_certificate.as_ref().and_then(|found| found.as_ref().err());
     let bad: Vec<&str> = own.iter().filter(|l| l.unresolved.is_some()).map(|l| l.listener.name.as_str()).collect();
@@ -119,11 +146,10 @@ fn resolved_refs(gateway: &Gateway, own: &[&ResolvedListener]) -> Value {
 }
 
 /// One listener's status, of a Gateway or of a ListenerSet.
-fn listener(resolved: &ResolvedListener, gateway: &Gateway, serving: bool) -> Value {
-    // What the specification calls it differs between the two (GEP-1713).
+fn listener(resolved: &ResolvedListener, gateway: &Gateway, serving: Option<&Serving>) -> Value {
+    // What it is called differs between the two (GEP-1713): a Gateway's own listeners spoil each other, a set's loses.
     let of_set = resolved.owner.0 == Kind::ListenerSet;
-    let clash = if of_set { "PortUnavailable" } else { "Invalid" };
-    let mut conditions = Vec::new();
+    let clash = resolved.conflict.filter(|_| of_set).unwrap_or("Invalid");
     let unusable = (of_set && !resolved.holds()).then_some(()).and(resolved.unresolved.as_ref());
     let accepted = match (resolved.conflict, &resolved.refused, unusable) {
         (Some(conflict), ..) => {
@@ -131,17 +157,14 @@ fn listener(resolved: &ResolvedListener, gateway: &Gateway, serving: bool) -> Va
         }
         (None, Some(problem), _) => judged("Accepted", "Accepted", Some(problem)),
         (None, None, Some(problem)) => condition("Accepted", false, "Invalid", &problem.message),
-        (None, None, None) => judged("Accepted", "Accepted", None),
+        (None, None, None) => match failed(resolved, serving) {
+            Some(why) => {
+                condition("Accepted", false, "PortUnavailable", format!("no sidecar can bind the port: {why}"))
+            }
+            None => judged("Accepted", "Accepted", None),
+        },
     };
-    conditions.push(accepted);
-    conditions.push(if !resolved.holds() || gateway.accepted.is_err() {
-        let reason = if resolved.conflict.is_some() { clash } else { "Invalid" };
-        condition("Programmed", false, reason, "it cannot be served")
-    } else if serving {
-        condition("Programmed", true, "Programmed", "")
-    } else {
-        pending()
-    });
+    let mut conditions = vec![accepted, listener_programmed(resolved, gateway, serving, clash)];
     conditions.push(judged("ResolvedRefs", "ResolvedRefs", resolved.unresolved.as_ref()));
     conditions.push(match resolved.conflict {
         None => condition("Conflicted", false, "NoConflicts", ""),
@@ -160,16 +183,41 @@ fn listener(resolved: &ResolvedListener, gateway: &Gateway, serving: bool) -> Va
     })
 }
 
+fn listener_programmed(
+    resolved: &ResolvedListener,
+    gateway: &Gateway,
+    serving: Option<&Serving>,
+    clash: &str,
+) -> Value {
+    if !resolved.holds() || gateway.accepted.is_err() {
+        let reason = if resolved.conflict.is_some() { clash } else { "Invalid" };
+        return condition("Programmed", false, reason, "it cannot be served");
+    }
+    match serving.map(|serving| serving.port(resolved.listener.port)) {
+        None => pending(),
+        Some(Port::Pending) => unbound(),
+        Some(Port::Open) => condition("Programmed", true, "Programmed", ""),
+        Some(Port::Failed(why)) => {
+            condition("Programmed", false, "Invalid", format!("no sidecar can bind the port: {why}"))
+        }
+    }
+}
+
 pub(super) fn listener_set(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
     let outcome = inputs.resolved.listener_sets.get(name)?;
     let set = inputs.mesh.listener_sets.get(name)?;
     let gateway = inputs.resolved.gateways.get(&set.parent);
-    let serving = (inputs.serving)(&set.parent).is_some();
-    let problem = outcome.as_ref().err();
+    let serving = (inputs.serving)(&set.parent);
+    let serving = serving.as_ref();
+    let own: Vec<&ResolvedListener> = gateway
+        .into_iter()
+        .flat_map(|gateway| &gateway.listeners)
+        .filter(|l| (l.owner.0, &l.owner.1) == (Kind::ListenerSet, name))
+        .collect();
+    let accepted = outcome.as_ref().map_or_else(|problem| (false, problem.clone()), |()| accepted_set(&own, serving));
     let listeners: Vec<Value> = gateway
         .into_iter()
-        .flat_map(|gateway| gateway.listeners.iter().map(move |listener| (gateway, listener)))
-        .filter(|(_, l)| (l.owner.0, &l.owner.1) == (Kind::ListenerSet, name))
+        .flat_map(|gateway| own.iter().map(move |listener| (gateway, *listener)))
         .map(|(gateway, l)| {
             let mut status = listener(l, gateway, serving);
             if let Some(fields) = status.as_object_mut() {
@@ -178,10 +226,22 @@ pub(super) fn listener_set(inputs: Inputs<'_>, name: &Name) -> Option<Value> {
             status
         })
         .collect();
-    let programmed = match problem {
-        Some(problem) => judged("Programmed", "Programmed", Some(problem)),
-        None if serving => judged("Programmed", "Programmed", None),
-        None => pending(),
+    let (is_accepted, why) = accepted;
+    let open = |l: &&ResolvedListener| l.holds() && serving.is_some_and(|s| s.port(l.listener.port) == Port::Open);
+    let programmed = match is_accepted {
+        false => judged("Programmed", "Programmed", Some(&why)),
+        true if own.iter().any(open) => judged("Programmed", "Programmed", None),
+        true => pending(),
     };
-    Some(json!({"conditions": [judged("Accepted", "Accepted", problem), programmed], "listeners": listeners}))
+    let accepted = condition("Accepted", is_accepted, why.reason, why.message);
+    Some(json!({"conditions": [accepted, programmed], "listeners": listeners}))
+}
+
+/// One listener that can be served is enough; that others cannot is said all the same.
+fn accepted_set(own: &[&ResolvedListener], serving: Option<&Serving>) -> (bool, Problem) {
+    let is_bad = |l: &&&ResolvedListener| !l.holds() || failed(l, serving).is_some();
+    let bad: Vec<&str> = own.iter().filter(is_bad).map(|l| l.listener.name.as_str()).collect();
+    let reason = if bad.is_empty() { "Accepted" } else { "ListenersNotValid" };
+    let message = if bad.is_empty() { String::new() } else { format!("not accepted: {}", bad.join(", ")) };
+    (bad.len() < own.len(), Problem { reason, message })
 }

@@ -11,7 +11,11 @@ fn status(yaml: &str, kind: Kind, at: &str, serving: bool) -> Value {
     let mesh = mesh(yaml);
     let resolved = Resolved::of(&mesh);
     let has_port = |service: &Name, port: u16| mesh.services.get(service).map(|service| service.has_port(port));
-    let serving = |_: &Name| serving.then(|| vec!["10.0.0.9".parse().unwrap()]);
+    let serving = |_: &Name| {
+        let mut there = Serving::default();
+        there.add(&["10.0.0.9".parse().unwrap()], None);
+        serving.then_some(there)
+    };
     let inputs = Inputs { mesh: &mesh, resolved: &resolved, has_port: &has_port, serving: &serving };
     let name = name(at);
     of(inputs, &ObjectKey::new(kind, name.namespace, name.name), 7).unwrap_or_default()
@@ -200,7 +204,9 @@ fn a_gateway_and_its_routes_of_another_controller_have_no_status_of_ours() {
     };
     let of = |yaml: String| status(&yaml, Kind::GatewayClass, "/x", true);
     assert_eq!(of(class("example.com/other", "")), Value::Null);
-    assert_eq!(conditions(&of(class("leno.dev/gateway-controller", ""))), ["Accepted=True/Accepted"]);
+    let good = of(class("leno.dev/gateway-controller", ""));
+    assert_eq!(conditions(&good), ["Accepted=True/Accepted", "SupportedVersion=True/SupportedVersion"]);
+    assert_eq!(good["supportedFeatures"].as_array().unwrap().len(), FEATURES.len());
     let parameters = of(class("leno.dev/gateway-controller", ", parametersRef: {group: a.b, kind: C, name: d}"));
-    assert_eq!(conditions(&parameters), ["Accepted=False/InvalidParameters"]);
+    assert_eq!(conditions(&parameters)[0], "Accepted=False/InvalidParameters");
 }

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::objects::revalidate;
 use super::seal::Sealer;
 use super::tables::{
-    ChangeRecord, OBJECTS, ObjectRecord, REVISIONS, RevisionRecord, decode, encode, key_text, parse_key,
+    ChangeRecord, OBJECTS, ObjectRecord, REVISIONS, RevisionRecord, STATUS_TIMES, decode, encode, key_text, parse_key,
 };
 use super::{Inner, Store, StoreError, blocking, unix_now};
 use crate::model::{Action, Change, Committed, Mesh, ObjectKey};
@@ -147,6 +147,11 @@ impl Inner {
             revisions.insert(edit.revision, encode("the revision", &record)?.as_slice())?;
             while revisions.len()? > MOST_REVISIONS {
                 revisions.pop_first()?;
+            }
+            // One that is made anew under the name begins anew.
+            let mut times = transaction.open_table(STATUS_TIMES)?;
+            for change in record.changes.iter().filter(|change| change.after.is_none()) {
+                times.remove(change.key.as_str())?;
             }
         }
         transaction.commit()?;

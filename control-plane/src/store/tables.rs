@@ -19,13 +19,16 @@ pub(super) const FILES: TableDefinition<'static, &'static str, &'static [u8]> = 
 pub(super) const TOKENS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("tokens");
 /// NAMESPACE/NAME to the registered workload.
 pub(super) const WORKLOADS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("workloads");
+/// Object key to since when its conditions are so, as `api` wrote it.
+pub(super) const STATUS_TIMES: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("status_times");
 /// Single records of other modules, by name.
 pub(super) const BLOBS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("blobs");
 
 /// Makes every table, so that reading one never fails because nothing was written yet.
 pub(super) fn create(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write()?;
-    for table in [OBJECTS, FILES, TOKENS, WORKLOADS, BLOBS] {
+    for table in [OBJECTS, FILES, TOKENS, WORKLOADS, STATUS_TIMES, BLOBS] {
         transaction.open_table(table)?;
     }
     transaction.open_table(REVISIONS)?;

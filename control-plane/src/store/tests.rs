@@ -419,3 +419,20 @@ async fn what_is_in_a_secret_is_nowhere_in_the_file_and_comes_back_by_a_rollback
     let applied = store.apply(batch(&[secret("correcthorse")])).await.unwrap();
     assert_eq!((applied.changes[0].action, of(&store).is_some()), (Action::Configured, true));
 }
+
+#[tokio::test]
+async fn times_of_conditions_are_kept_and_go_with_their_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.apply(batch(&[service("web", 80)])).await.unwrap();
+    store.set_status_times(&[(key("web"), b"then".to_vec()), (key("nothing"), b"never".to_vec())]).unwrap();
+    let known = |store: &Store| store.status_times(&[key("nothing"), key("web")]).unwrap();
+    assert_eq!(known(&store), [None, Some(b"then".to_vec())], "of what is not there nothing is kept");
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    store.apply(batch(&[service("web", 81)])).await.unwrap();
+    assert_eq!(known(&store)[1], Some(b"then".to_vec()));
+    store.apply(Batch { deletes: vec![key("web")], ..Batch::default() }).await.unwrap();
+    store.apply(batch(&[service("web", 81)])).await.unwrap();
+    assert_eq!(known(&store), [None, None]);
+}

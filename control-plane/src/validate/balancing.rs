@@ -199,23 +199,19 @@ fn http(check: &mut Check<'_>, path: &FieldPath, written: &config::HttpCheck) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Checked, Entity, batch};
+    use super::super::Entity;
+    use super::super::testing::{checked, refuses};
     use super::*;
-    use crate::config::parse;
 
-    fn checked(spec: &str) -> Checked {
-        let text = format!(
+    fn policy(spec: &str) -> String {
+        format!(
             "apiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: web}}\nspec:\n  \
              targetRefs: [{{kind: Service, name: web}}]\n  {spec}\n"
-        );
-        let parsed = parse("x.yaml", text.as_bytes());
-        let mut checked = batch(parsed.objects);
-        checked.problems.extend(parsed.problems);
-        checked
+        )
     }
 
     fn balancing(spec: &str) -> Balancing {
-        let checked = checked(spec);
+        let checked = checked(&policy(spec));
         assert!(checked.problems.is_empty(), "{:#?}", checked.problems);
         match &checked.valid[0].entity {
             Entity::TrafficPolicy(policy) => policy.balancing.clone(),
@@ -284,17 +280,10 @@ mod tests {
             ("healthCheck: {http: {expectedStatuses: [99]}}", "healthCheck.http.expectedStatuses[0]", "out of range"),
             ("healthCheck: {tcp: {port: 80}}", "healthCheck.tcp.port", ""),
         ] {
-            let checked = checked(spec);
-            let told = checked.problems.iter().any(|p| {
-                p.is_error()
-                    && p.line == 6
-                    && p.field == format!("spec.{field}")
-                    && format!("{} {}", p.message, p.hint).contains(said)
-            });
-            assert!(told && checked.valid.is_empty(), "{spec}: {:#?}", checked.problems);
+            refuses(&policy(spec), 6, &format!("spec.{field}"), said);
         }
         let many = vec!["200"; MOST_STATUSES + 1].join(", ");
-        let many = checked(&format!("healthCheck: {{http: {{expectedStatuses: [{many}]}}}}"));
+        let many = checked(&policy(&format!("healthCheck: {{http: {{expectedStatuses: [{many}]}}}}")));
         assert!(many.problems.iter().any(|p| p.message.contains("at most 32")));
     }
 }

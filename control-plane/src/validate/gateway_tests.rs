@@ -1,7 +1,7 @@
 //! What is refused of the kinds that belong to Gateways, and what is taken.
 
+use super::testing::{checked, refuses};
 use super::*;
-use crate::config::parse;
 
 const GATEWAY: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -34,6 +34,13 @@ metadata: {name: e, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{name: http, port: 80}]
 endpoints: [{addresses: [10.0.0.1]}]
+";
+const ENDPOINTS: &str = "apiVersion: v1
+kind: Endpoints
+metadata: {name: web}
+subsets:
+- addresses: [{ip: 10.0.0.1}]
+  ports: [{name: http, port: 80}]
 ";
 const POLICY: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
@@ -84,6 +91,11 @@ const BAD: &[Case] = &[
     (SLICE, "IPv4", "FQDN", 4, "addressType", "not supported"),
     (SLICE, "10.0.0.1", "'fd00::1'", 6, "endpoints[0].addresses[0]", "IPv4"),
     (SLICE, "port: 80}", "port: 80, protocol: UDP}", 5, "ports[0].protocol", "not supported yet"),
+    (ENDPOINTS, "10.0.0.1", "web.example.com", 5, "subsets[0].addresses[0].ip", "IP address"),
+    (ENDPOINTS, "10.0.0.1", "0.0.0.0", 5, "subsets[0].addresses[0].ip", "IP address"),
+    (ENDPOINTS, "port: 80}", "port: 0}", 6, "subsets[0].ports[0].port", "65535"),
+    (ENDPOINTS, "port: 80}", "port: 80}, {name: http, port: 81}", 6, "subsets[0].ports[1].name", "two ports"),
+    (ENDPOINTS, "port: 80}", "port: 80, protocol: UDP}", 6, "subsets[0].ports[0].protocol", "not supported yet"),
     (
         POLICY,
         "wellKnownCACertificates: System",
@@ -98,10 +110,7 @@ const BAD: &[Case] = &[
 ];
 
 fn problems(text: &str) -> Vec<Problem> {
-    let parsed = parse("x.yaml", text.as_bytes());
-    let mut all = parsed.problems;
-    all.extend(batch(parsed.objects).problems);
-    all.into_iter().filter(Problem::is_error).collect()
+    checked(text).problems.into_iter().filter(Problem::is_error).collect()
 }
 
 #[test]
@@ -109,11 +118,7 @@ fn each_mistake_is_named_with_its_line_field_and_hint() {
     for (good, from, to, line, field, words) in BAD {
         assert_eq!(problems(good), [], "{good}");
         assert!(good.contains(from), "{from} is not in\n{good}");
-        let found = problems(&good.replacen(from, to, 1));
-        let hit = found
-            .iter()
-            .any(|p| p.line == *line && p.field == *field && (p.message.contains(words) || p.hint.contains(words)));
-        assert!(hit, "{from} -> {to}\nexpected {line} {field} {words}\nfound {found:#?}");
+        refuses(&good.replacen(from, to, 1), *line, field, words);
     }
 }
 
@@ -141,7 +146,9 @@ fn what_the_specification_wants_in_status_is_taken() {
         TLS_ROUTE
             .replace("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2")
             .replace("  hostnames: [a.example.com]\n", ""),
+        TLS_ROUTE.replace("{name: edge}", "{name: edge}, {name: x, kind: Widget, group: example.com}"),
         SECRET.replace("data: {password: c2VjcmV0}", "stringData: {a: b}\nimmutable: true"),
+        "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n".to_owned(),
     ] {
         assert_eq!(problems(&yaml), [], "{yaml}");
     }
@@ -149,8 +156,8 @@ fn what_the_specification_wants_in_status_is_taken() {
 
 #[test]
 fn string_data_goes_over_data_and_is_kept_there() {
-    let parsed = parse("x.yaml", (SECRET.to_owned() + "stringData: {password: new, more: x}\n").as_bytes());
-    let value = &batch(parsed.objects).valid[0].value().clone();
+    let checked = checked(&(SECRET.to_owned() + "stringData: {password: new, more: x}\n"));
+    let value = checked.valid[0].value();
     assert_eq!(value["data"], serde_json::json!({"password": "bmV3", "more": "eA=="}));
     assert_eq!(value.get("stringData"), None);
 }

@@ -3,18 +3,16 @@
 use std::collections::BTreeSet;
 
 use gateway_api::experimental::grpcroutes::{
-    GrpcRouteRules, GrpcRouteRulesBackendRefs, GrpcRouteRulesMatches, GrpcRouteRulesMatchesMethod, GrpcRouteSpec,
+    GrpcRouteRules, GrpcRouteRulesMatches, GrpcRouteRulesMatchesMethod, GrpcRouteSpec,
 };
 
 use super::check::Check;
 use super::filter::{self, Of};
 use super::http_route::{WrittenValue, values};
-use super::route::{
-    self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
-};
+use super::route::{self, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, filtered_backends, written_parents};
 use super::session::{self, written_session};
 use crate::config::FieldPath;
-use crate::model::{Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, Name, PathMatch};
+use crate::model::{GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, Name, PathMatch};
 
 /// Longest name of a service or method, as specified.
 const MOST_NAME: usize = 1024;
@@ -60,26 +58,10 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &GrpcRoute
     HttpRule {
         matches,
         filters: filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten()),
-        backends: backends(check, &at.key("backendRefs"), of, written.backend_refs.as_deref().unwrap_or_default()),
+        backends: filtered_backends!(check, at.key("backendRefs"), of, written.backend_refs),
         session_persistence: session::check(check, at, written_session!(written)),
         ..HttpRule::default()
     }
-}
-
-fn backends(
-    check: &mut Check<'_>,
-    path: &FieldPath,
-    of: Of<'_>,
-    written: &[GrpcRouteRulesBackendRefs],
-) -> Vec<Backend> {
-    check.most(path, written.len(), MOST_BACKENDS);
-    let mut backends = Vec::new();
-    for (n, written) in written.iter().take(MOST_BACKENDS).enumerate() {
-        let at = path.index(n);
-        let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
-        backends.extend(route::backend(check, &at, of.route, &written_backend!(written), filters));
-    }
-    backends
 }
 
 fn one_match(check: &mut Check<'_>, at: &FieldPath, written: &GrpcRouteRulesMatches) -> HttpMatch {

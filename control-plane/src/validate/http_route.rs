@@ -3,19 +3,16 @@
 use std::collections::BTreeSet;
 
 use gateway_api::experimental::httproutes::{
-    HttpRouteRules, HttpRouteRulesBackendRefs, HttpRouteRulesMatches, HttpRouteRulesRetry, HttpRouteRulesTimeouts,
-    HttpRouteSpec,
+    HttpRouteRules, HttpRouteRulesMatches, HttpRouteRulesRetry, HttpRouteRulesTimeouts, HttpRouteSpec,
 };
 
 use super::check::{Check, is_header_name};
 use super::filter::{self, Of};
 use super::http_path;
-use super::route::{
-    self, MOST_BACKENDS, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, written_backend, written_parents,
-};
+use super::route::{self, MOST_MATCHES, MOST_MATCHES_IN_ALL, MOST_RULES, filtered_backends, written_parents};
 use super::session::{self, written_session};
 use crate::config::FieldPath;
-use crate::model::{Backend, Filter, HttpMatch, HttpRoute, HttpRule, Name, PathMatch, Retry, ValueMatch};
+use crate::model::{Filter, HttpMatch, HttpRoute, HttpRule, Name, PathMatch, Retry, ValueMatch};
 
 /// Most header and most query matches of one match, as specified.
 pub(super) const MOST_VALUES: usize = 16;
@@ -63,7 +60,7 @@ fn rule(check: &mut Check<'_>, at: &FieldPath, route: &Name, written: &HttpRoute
     let matches = matches(check, &at.key("matches"), written.matches.as_deref().unwrap_or_default());
     let of = Of { route, prefix: one_prefix(&matches) };
     let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
-    let backends = backends(check, &at.key("backendRefs"), of, written.backend_refs.as_deref().unwrap_or_default());
+    let backends = filtered_backends!(check, at.key("backendRefs"), of, written.backend_refs);
     if let Some(n) = filters.iter().position(|filter| matches!(filter, Filter::Redirect(_)))
         && !backends.is_empty()
     {
@@ -89,22 +86,6 @@ fn one_prefix(matches: &[HttpMatch]) -> Option<&str> {
         [HttpMatch { path: Some(PathMatch::Prefix(prefix)), .. }] => Some(prefix),
         _ => None,
     }
-}
-
-fn backends(
-    check: &mut Check<'_>,
-    path: &FieldPath,
-    of: Of<'_>,
-    written: &[HttpRouteRulesBackendRefs],
-) -> Vec<Backend> {
-    check.most(path, written.len(), MOST_BACKENDS);
-    let mut backends = Vec::new();
-    for (n, written) in written.iter().take(MOST_BACKENDS).enumerate() {
-        let at = path.index(n);
-        let filters = filter::filters(check, &at.key("filters"), of, written.filters.iter().flatten());
-        backends.extend(route::backend(check, &at, of.route, &written_backend!(written), filters));
-    }
-    backends
 }
 
 fn matches(check: &mut Check<'_>, path: &FieldPath, written: &[HttpRouteRulesMatches]) -> Vec<HttpMatch> {

@@ -64,7 +64,53 @@ macro_rules! written_backend {
     };
 }
 
-pub(super) use {written_backend, written_parents};
+/// The backends of an HTTPRoute's or GRPCRoute's rule, each with its filters.
+macro_rules! filtered_backends {
+    ($check:expr, $path:expr, $of:expr, $written:expr) => {{
+        let (path, written) = ($path, $written.as_deref().unwrap_or_default());
+        $check.most(&path, written.len(), $crate::validate::route::MOST_BACKENDS);
+        let mut backends = Vec::new();
+        for (n, written) in written.iter().take($crate::validate::route::MOST_BACKENDS).enumerate() {
+            let at = path.index(n);
+            let written_filters = written.filters.iter().flatten();
+            let filters = $crate::validate::filter::filters($check, &at.key("filters"), $of, written_filters);
+            let written = $crate::validate::route::written_backend!(written);
+            backends.extend($crate::validate::route::backend($check, &at, $of.route, &written, filters));
+        }
+        backends
+    }};
+}
+
+/// The backends of a TCPRoute's or TLSRoute's only rule; `$more` is said of more than one.
+macro_rules! opaque_backends {
+    ($check:expr, $name:expr, $kind:literal, $rules:expr, $more:literal, $hint:literal) => {{
+        let at = $crate::config::FieldPath::of("spec").key("rules");
+        match $rules.len() {
+            1 => {}
+            0 => $check.error(&at, concat!("a ", $kind, " has one rule"), "write `rules: [{backendRefs: […]}]`"),
+            n => $check.error(&at, format!(concat!("{} rules; a ", $kind, $more), n), $hint),
+        }
+        let mut backends = Vec::new();
+        if let Some(rule) = $rules.first() {
+            let at = at.index(0);
+            $crate::validate::route::rule_name($check, &at, rule.name.as_deref(), &mut Default::default());
+            let at = at.key("backendRefs");
+            if rule.backend_refs.is_empty() {
+                let hint = "write `backendRefs: [{name: store, port: 6379}]`";
+                $check.error(&at, "has at least one backend", hint);
+            }
+            $check.most(&at, rule.backend_refs.len(), $crate::validate::route::MOST_BACKENDS);
+            let written = rule.backend_refs.iter().take($crate::validate::route::MOST_BACKENDS);
+            for (n, written) in written.enumerate() {
+                let written = $crate::validate::route::written_backend!(written);
+                backends.extend($crate::validate::route::backend($check, &at.index(n), $name, &written, Vec::new()));
+            }
+        }
+        backends
+    }};
+}
+
+pub(super) use {filtered_backends, opaque_backends, written_backend, written_parents};
 
 /// What a route is attached to: Services (GAMMA, GEP-1426), and Gateways and ListenerSets.
 pub(super) fn parents<'a>(
@@ -100,6 +146,12 @@ pub(super) fn parents<'a>(
             }
             (None | Some(GATEWAY_GROUP), Some("ListenerSet")) => {
                 gateway_parent(check, &at, &parent, (n, Kind::ListenerSet, name), &mut gateways);
+            }
+            // Its controller answers for it; the route's other parents are ours all the same.
+            (Some(group), kind) if !group.is_empty() && group != GATEWAY_GROUP => {
+                let kind = kind.unwrap_or("Gateway");
+                let message = format!("{kind} of group {group:?} is another controller's; nothing is done for it here");
+                check.warn(&at, message, "remove it, where there is no such controller");
             }
             (group, kind) => {
                 // Somebody else's, who says in the status what came of it.

@@ -82,20 +82,16 @@ fn time(check: &mut Check<'_>, at: &FieldPath, written: Option<&str>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Checked, Entity, batch};
+    use super::super::Entity;
+    use super::super::testing::{checked, refuses};
     use super::*;
-    use crate::config::parse;
 
-    fn checked(kind: &str, session: &str) -> Checked {
-        let text = format!(
+    fn route(kind: &str, session: &str) -> String {
+        format!(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: web}}\nspec:\n  \
              parentRefs: [{{group: '', kind: Service, name: web}}]\n  rules:\n  \
              - backendRefs: [{{name: web, port: 80}}]\n    sessionPersistence: {session}\n"
-        );
-        let parsed = parse("x.yaml", text.as_bytes());
-        let mut checked = batch(parsed.objects);
-        checked.problems.extend(parsed.problems);
-        checked
+        )
     }
 
     #[test]
@@ -103,7 +99,7 @@ mod tests {
         for kind in ["HTTPRoute", "GRPCRoute"] {
             let session =
                 "{sessionName: sid, absoluteTimeout: 1h, idleTimeout: 5m, cookieConfig: {lifetimeType: Permanent}}";
-            let checked = checked(kind, session);
+            let checked = checked(&route(kind, session));
             assert!(checked.problems.is_empty(), "{:#?}", checked.problems);
             let (Entity::HttpRoute(route) | Entity::GrpcRoute(route)) = &checked.valid[0].entity else { panic!() };
             let expected = SessionPersistence {
@@ -115,8 +111,8 @@ mod tests {
             };
             assert_eq!(route.rules[0].session_persistence, Some(expected));
         }
-        assert!(checked("HTTPRoute", "{}").problems.is_empty());
-        assert!(checked("HTTPRoute", "{type: Header, sessionName: X-S}").problems.is_empty());
+        assert!(checked(&route("HTTPRoute", "{}")).problems.is_empty());
+        assert!(checked(&route("HTTPRoute", "{type: Header, sessionName: X-S}")).problems.is_empty());
     }
 
     #[test]
@@ -130,12 +126,9 @@ mod tests {
             ("{type: Url}", "type", ""),
             ("{cookieConfig: {lifetimeType: Permanent}, absoluteTimeout: 99999h}", "absoluteTimeout", "for so long"),
         ] {
-            let checked = checked("HTTPRoute", session);
-            let field = format!("spec.rules[0].sessionPersistence.{field}");
-            let told = checked.problems.iter().any(|p| p.is_error() && p.field == field && p.message.contains(said));
-            assert!(told && checked.valid.is_empty(), "{session}: {:#?}", checked.problems);
+            refuses(&route("HTTPRoute", session), 8, &format!("spec.rules[0].sessionPersistence.{field}"), said);
         }
         let long = "x".repeat(MOST_NAME + 1);
-        assert!(checked("HTTPRoute", &format!("{{sessionName: {long}}}")).valid.is_empty());
+        assert!(checked(&route("HTTPRoute", &format!("{{sessionName: {long}}}"))).valid.is_empty());
     }
 }

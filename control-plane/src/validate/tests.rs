@@ -1,5 +1,6 @@
 mod filters;
 
+use super::testing::refuses;
 use super::*;
 use crate::config::parse;
 use crate::model::{AppProtocol, Name, PathMatch, TargetPort};
@@ -224,13 +225,8 @@ fn every_bad_object_is_refused_with_line_field_and_reason() {
     for (good, from, to, line, field, part) in BAD {
         assert!(good.contains(from), "{from} is not in {good}");
         let text = good.replacen(from, to, 1);
-        let checked = check(&text);
-        assert!(checked.valid.is_empty(), "taken: {text}");
-        assert_eq!(checked.refused.len(), 1);
-        let found = checked.problems.iter().any(|p| {
-            p.is_error() && p.line == *line && p.field == *field && format!("{}; {}", p.message, p.hint).contains(part)
-        });
-        assert!(found, "{line}: {field}: {part} not in {:#?}\nof {text}", checked.problems);
+        refuses(&text, *line, field, part);
+        assert_eq!(check(&text).refused.len(), 1);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use leno_certs::verify;
 use leno_runtime::drain::DrainWatch;
+use leno_runtime::handshakes::Handshakes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -18,8 +19,7 @@ use crate::ca::{PeerCertificate, Refusal, Refusals, ServerIdentity};
 
 /// Connections at a time; more wait in the kernel's backlog.
 const MOST_CONNECTIONS: usize = 10_000;
-/// Handshakes at a time. A peer takes a place with its first byte, so that who only connects takes none; a peer that then
-/// goes on slowly holds its place until the deadline, so there are more places than one careless client has connections.
+/// Handshakes at a time. A peer takes a place with its first byte, so that who only connects takes none.
 const MOST_HANDSHAKES: usize = 1_024;
 /// From the accept to the end of the handshake.
 const HANDSHAKE_IN: Duration = Duration::from_secs(10);
@@ -27,10 +27,10 @@ const HANDSHAKE_IN: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
-struct Handshakes {
+struct Door {
     tls: Arc<ServerIdentity>,
     refusals: Refusals,
-    places: Arc<Semaphore>,
+    places: Arc<Handshakes>,
     ready: mpsc::Sender<Result<Connection, Infallible>>,
 }
 
@@ -42,12 +42,12 @@ pub(super) fn incoming(
     drain: DrainWatch,
 ) -> ReceiverStream<Result<Connection, Infallible>> {
     let (ready, connections) = mpsc::channel(64);
-    let places = Arc::new(Semaphore::new(MOST_HANDSHAKES));
-    tokio::spawn(accept(listener, Handshakes { tls, refusals, places, ready }, drain));
+    let places = Arc::new(Handshakes::new(MOST_HANDSHAKES, HANDSHAKE_IN));
+    tokio::spawn(accept(listener, Door { tls, refusals, places, ready }, drain));
     ReceiverStream::new(connections)
 }
 
-async fn accept(listener: std::net::TcpListener, handshakes: Handshakes, drain: DrainWatch) {
+async fn accept(listener: std::net::TcpListener, door: Door, drain: DrainWatch) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -60,7 +60,7 @@ async fn accept(listener: std::net::TcpListener, handshakes: Handshakes, drain: 
         let Ok(place) = places.clone().acquire_owned().await else { return };
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => drop(tokio::spawn(handshakes.clone().run(stream, address, place))),
+                Ok((stream, address)) => drop(tokio::spawn(door.clone().run(stream, address, place))),
                 Err(error) => {
                     tracing::warn!(%error, "the xDS port cannot accept");
                     tokio::time::sleep(AGAIN).await;
@@ -71,7 +71,7 @@ async fn accept(listener: std::net::TcpListener, handshakes: Handshakes, drain: 
     }
 }
 
-impl Handshakes {
+impl Door {
     async fn run(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         match tokio::time::timeout(HANDSHAKE_IN, self.handshake(stream, address, place)).await {
             // A closed channel: the server drains, and the connection with it.
@@ -94,9 +94,8 @@ impl Handshakes {
         if stream.peek(&mut [0]).await.map_err(failed)? == 0 {
             return Ok(None);
         }
-        let handshake = self.places.acquire().await;
-        let tls = TlsAcceptor::from(self.tls.xds()).accept(stream).await.map_err(failed)?;
-        drop(handshake);
+        let accept = TlsAcceptor::from(self.tls.xds()).accept(stream);
+        let tls = self.places.shake(accept).await.map_err(failed)?;
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let certificate = match leaf {
             Some(leaf) => Some(PeerCertificate {

@@ -2,35 +2,44 @@
 
 use std::io;
 
-use leno_certs::CertError;
+use leno_certs::tls;
 use rustls::{CertificateError, Error, OtherError};
 
 use crate::ca::Refusal;
 
 /// The refusal behind the error of an accept.
 pub(super) fn refusal(error: &io::Error) -> Refusal {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(why)) => certificate(why),
-        Some(other) => Refusal::TlsHandshake(other.to_string()),
-        None => Refusal::TlsHandshake(error.to_string()),
+    match tls::refusal(error) {
+        "certificate_expired" => Refusal::CertificateExpired,
+        "wrong_trust_domain" => Refusal::WrongTrustDomain(words(error)),
+        _ if matches!(tls_error(error), Some(Error::InvalidCertificate(_))) => {
+            Refusal::CertificateUntrusted(words(error))
+        }
+        _ => Refusal::TlsHandshake(words(error)),
     }
 }
 
-fn certificate(why: &CertificateError) -> Refusal {
-    match why {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Refusal::CertificateExpired,
-        CertificateError::Other(OtherError(inner)) => match inner.downcast_ref::<CertError>() {
-            Some(why @ CertError::WrongTrustDomain { .. }) => Refusal::WrongTrustDomain(why.to_string()),
-            _ => Refusal::CertificateUntrusted(inner.to_string()),
-        },
-        other => Refusal::CertificateUntrusted(other.to_string()),
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+}
+
+/// Without what rustls and the standard library say around the reason.
+fn words(error: &io::Error) -> String {
+    match tls_error(error) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => why.to_string(),
+        Some(Error::InvalidCertificate(why)) => why.to_string(),
+        Some(other) => other.to_string(),
+        None => error.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
+
+    use leno_certs::CertError;
+
+    use super::*;
 
     fn reason(error: Error) -> &'static str {
         refusal(&io::Error::new(io::ErrorKind::InvalidData, error)).reason()

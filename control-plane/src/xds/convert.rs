@@ -3,10 +3,12 @@
 use leno_certs::TrustBundle;
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use leno_proto::v1::SignedIdentity;
+use leno_proto::{GatewayPort, Registration};
 
 use super::subscriptions::{Answer, Outgoing, Request};
 use crate::ca::Signed;
 use crate::discovery::ResourceType;
+use crate::model::BoundPorts;
 
 /// Longest reason of a NACK that is kept, in characters.
 const MOST_REASON: usize = 1024;
@@ -33,6 +35,16 @@ fn reason(text: &str) -> String {
 /// What a peer said, as it can be shown on a terminal: at most so many characters, and none that controls.
 pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What a sidecar says of the ports of the Gateway that it serves.
+pub(super) fn bound_ports(registration: &Registration) -> Option<BoundPorts> {
+    let became = |port: &GatewayPort| match port {
+        GatewayPort::Bound(address) => Ok(*address),
+        GatewayPort::Failed(why) => Err(reason(why)),
+    };
+    let ports = registration.gateway_ports.as_ref()?;
+    Some(ports.iter().map(|(port, said)| (*port, became(said))).collect())
 }
 
 /// The message of a push.

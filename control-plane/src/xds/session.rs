@@ -84,6 +84,7 @@ impl Opening {
             subscriptions: 0,
             resources_sent: 0,
             gateways: Vec::new(),
+            gateway_ports: convert::bound_ports(&registration),
         });
         tracing::info!(workload = %lease.name(), state = registration.state.as_str(), "sidecar connected");
         self.shared.metrics.connected(1.0);
@@ -216,6 +217,7 @@ impl Session {
         self.entry.update(|state| {
             state.state = registration.state;
             state.address = mesh_address(&registration);
+            state.gateway_ports = convert::bound_ports(&registration);
         });
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::subscriptions::Refused;
 use crate::discovery::Version;
-use crate::model::{Name, Workload};
+use crate::model::{BoundPorts, Name, Workload};
 use crate::registry::Registry;
 
 /// Acknowledgements that come together are looked at together.
@@ -95,6 +95,8 @@ pub(super) struct State {
     pub(super) subscriptions: usize,
     pub(super) resources_sent: u64,
     pub(super) gateways: Vec<(Arc<str>, Version)>,
+    /// What became of the ports of the Gateway that it serves; None: it does not say.
+    pub(super) gateway_ports: Option<BoundPorts>,
 }
 
 #[derive(Default)]
@@ -140,12 +142,19 @@ impl Sessions {
         all
     }
 
-    /// The sidecars that have a Gateway in force in exactly this version.
-    pub fn serving(&self, gateway: &Name, version: Version) -> Vec<Name> {
+    /// The sidecars that have a Gateway in force in exactly this version, with what became of its ports.
+    pub fn serving(&self, gateway: &Name, version: Version) -> Vec<(Name, Option<BoundPorts>)> {
         let text = gateway.to_string();
         let table = self.table();
         let holds = |state: &&State| state.gateways.iter().any(|(name, held)| **name == *text && *held == version);
-        table.connected.values().filter(holds).map(|state| state.name.clone()).collect()
+        table.connected.values().filter(holds).map(|state| (state.name.clone(), state.gateway_ports.clone())).collect()
+    }
+
+    /// Whether a sidecar that was there before the control plane started may still come back.
+    pub fn awaited(&self) -> bool {
+        let alive = self.0.registry.live();
+        let table = self.table();
+        alive.keys().any(|name| !table.by_name.contains_key(name) && !table.gone.contains_key(name))
     }
 
     /// How many sidecars hold a stream.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
+use leno_proto::{GatewayPort, GatewayPorts};
 use leno_runtime::drain::{self, Drain, DrainWatch};
 use leno_runtime::failure::Failure;
 use serde_json::{Map, Value};
@@ -20,6 +21,7 @@ use crate::routing::Router;
 use crate::settings::{GatewaySettings, MOST_GATEWAY_PORTS};
 use crate::state::Reader;
 use crate::telemetry::Direction;
+use crate::xds::client::Handle;
 
 /// How long the ready line waits for what the control plane says of the Gateway.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -81,8 +83,15 @@ impl Ports {
         Value::Object(each.collect::<Map<_, _>>())
     }
 
+    /// What became of each, for the control plane.
+    fn report(&self) -> GatewayPorts {
+        let bound = self.bound.iter().map(|(port, addr)| (*port, GatewayPort::Bound(addr.ip().to_canonical())));
+        let failed = self.failed.iter().map(|(port, why)| (*port, GatewayPort::failed(why)));
+        bound.chain(failed).take(MOST_GATEWAY_PORTS).collect()
+    }
+
     /// Waits, not for long, for what the control plane says of the Gateway, and binds its ports.
-    pub async fn settle(&mut self, reader: &Reader) {
+    pub async fn settle(&mut self, reader: &Reader, told: &Handle) {
         let deadline = Instant::now() + SETTLE;
         loop {
             let version = reader.version();
@@ -95,13 +104,15 @@ impl Ports {
             }
         }
         self.follow_once(reader);
+        told.gateway_ports(self.report());
     }
 
     /// Follows the Gateway until it is dropped.
-    pub async fn follow(mut self, reader: Reader) {
+    pub async fn follow(mut self, reader: Reader, told: Handle) {
         loop {
             let version = reader.version();
             self.follow_once(&reader);
+            told.gateway_ports(self.report());
             if self.failed.is_empty() {
                 reader.changed(version).await;
             } else {

@@ -1,7 +1,7 @@
 //! A ring of hashes (Karger 1997): each endpoint has points on it, and a key belongs to the first point after it. When an endpoint
 //! comes or goes, only the keys move that it takes or had.
 
-use super::preferred;
+use super::of_table;
 use crate::model::mix;
 
 /// Points of one endpoint: its share is even to about 8 %.
@@ -34,31 +34,25 @@ impl Ring {
     pub fn pick(&self, key: u64, ids: &[u64], eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let n = self.points.len();
         let first = self.points.partition_point(|(point, _)| *point < key);
-        (0..n.min(STEPS))
-            .map(|step| self.points[(first + step) % n].1 as usize)
-            .find(|index| eligible(*index))
-            .or_else(|| preferred(key, ids, eligible))
+        let places = (0..n.min(STEPS)).map(|step| self.points[(first + step) % n].1 as usize);
+        of_table(places, key, ids, eligible)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{ids, never_one_that_is_out, owners};
     use super::*;
-    use crate::model::hash;
 
-    fn ids(n: u64) -> Vec<u64> {
-        (0..n).map(|n| hash(format!("default/web-{n}").as_bytes())).collect()
-    }
-
-    fn owners(ids: &[u64]) -> Vec<u64> {
+    fn ring(ids: &[u64]) -> impl Fn(u64, &dyn Fn(usize) -> bool) -> Option<usize> {
         let ring = Ring::new(ids);
-        (0..10_000_u64).map(|key| ids[ring.pick(mix(key), ids, |_| true).unwrap()]).collect()
+        move |key, eligible| ring.pick(key, ids, eligible)
     }
 
     #[test]
     fn an_endpoint_that_goes_or_comes_moves_only_its_own_keys() {
         let ten = ids(10);
-        let (before, after) = (owners(&ten), owners(&ten[..9]));
+        let (before, after) = (owners(10_000, &ten, ring(&ten)), owners(10_000, &ten[..9], ring(&ten[..9])));
         let moved = before.iter().zip(&after).filter(|(b, a)| b != a).count();
         assert_eq!(moved, before.iter().filter(|owner| **owner == ten[9]).count());
         assert!((700..1300).contains(&moved), "{moved} of 10,000 keys moved");
@@ -66,16 +60,7 @@ mod tests {
 
     #[test]
     fn the_keys_of_an_endpoint_that_is_out_go_elsewhere_and_no_other_moves() {
-        let ten = ids(10);
-        let ring = Ring::new(&ten);
-        for key in (0..10_000).map(mix) {
-            let (all, without) = (ring.pick(key, &ten, |_| true).unwrap(), ring.pick(key, &ten, |i| i != 3).unwrap());
-            assert!(without != 3 && (all == 3 || all == without));
-        }
-        // When nearly all are out the one that is left is found.
-        assert_eq!(ring.pick(1, &ten, |i| i == 7), Some(7));
-        assert_eq!(ring.pick(1, &ten, |_| false), None);
-        assert_eq!(Ring::new(&[]).pick(1, &[], |_| true), None);
+        never_one_that_is_out(ring);
     }
 
     #[test]

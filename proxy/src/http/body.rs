@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::authorizer::UnderWay;
+use super::patience;
 use crate::resilience::adaptive::Admitted;
 use crate::resilience::breaker::Permit;
 use crate::telemetry::ServiceMetrics;
@@ -108,7 +109,7 @@ impl Body for ResponseBody {
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Upstream(body) => ready!(patience::note(Pin::new(body).poll_frame(cx))),
         };
         if let (Some(Ok(frame)), Some(booking)) = (&frame, &this.booking) {
             booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));

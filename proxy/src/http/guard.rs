@@ -408,3 +408,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 
 use http::{HeaderMap, Method, Request, header};
 
-use super::scan::MOST_FIELDS;
+use super::scan::{MOST_FIELDS, is_look_alike};
+use super::target::authority_fits;
 use crate::error::Reason;
 
 /// What HTTP/2 counts for a field besides its bytes.
@@ -12,23 +13,30 @@ const OVERHEAD: usize = 32;
 /// Why a request is refused, if it is. `most` is for all of its fields, of which a peer's sidecar may have added some.
 pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Option<Reason> {
     let headers = request.headers();
-    if headers.len() > MOST_FIELDS + added || size(headers) > most {
+    let (size, look_alike) = look(headers);
+    if headers.len() > MOST_FIELDS + added || size > most {
         return Some(Reason::HeadTooLarge);
+    }
+    if look_alike {
+        return Some(Reason::MalformedRequest);
     }
     if request.method() == Method::CONNECT {
         return Some(Reason::BadRequest);
     }
     let uri = request.uri();
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Some(Reason::BadRequest);
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let authority = match (uri.authority(), hosts.next()) {
         (Some(authority), None) => authority.as_str(),
         (Some(authority), Some(host)) if host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
             authority.as_str()
         }
-        (None, Some(host)) => host.to_str().unwrap_or("@"),
-        _ => "@",
+        (None, Some(host)) => host.to_str().unwrap_or_default(),
+        _ => "",
     };
-    if authority.contains('@') || hosts.next().is_some() {
+    if authority_fits(authority.as_bytes()).is_err() || hosts.next().is_some() {
         return Some(Reason::BadAuthority);
     }
     let one_length = {
@@ -41,9 +49,14 @@ pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Opt
     if !one_length || !target { Some(Reason::MalformedRequest) } else { None }
 }
 
-/// As HTTP/2 counts it: duplicates and pieces of cookies are fields of their own.
-fn size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum()
+/// The size as HTTP/2 counts it, where duplicates and pieces of cookies are fields of their own; and whether a name is mistaken for that
+/// of a length behind a CGI.
+fn look(headers: &HeaderMap) -> (usize, bool) {
+    headers.iter().fold((0, false), |(size, look_alike), (name, value)| {
+        let name = name.as_str().as_bytes();
+        let length = name.len() + value.len() + OVERHEAD;
+        (size + length, look_alike || (matches!(name.len(), 14 | 17) && is_look_alike(name)))
+    })
 }
 
 #[cfg(test)]
@@ -66,11 +79,19 @@ mod tests {
         assert_eq!(verdict(Request::get("http://a@web/")), Some(Reason::BadAuthority));
         assert_eq!(verdict(Request::get("/")), Some(Reason::BadAuthority));
         assert_eq!(verdict(Request::get("/").header("host", "web")), None);
+        for authority in ["web:http", "web:+80", "web:123456"] {
+            let request = Request::get(format!("http://{authority}/"));
+            assert_eq!(verdict(request), Some(Reason::BadAuthority), "{authority}");
+        }
+        assert_eq!(verdict(Request::get("ftp://web/")), Some(Reason::BadRequest));
         assert_eq!(verdict(Request::connect("web:80")), Some(Reason::BadRequest));
         assert_eq!(verdict(Request::get("*").header("host", "web")), Some(Reason::MalformedRequest));
         assert_eq!(verdict(Request::options("*").header("host", "web")), None);
         for length in ["+1", "1, 1", "", "1 "] {
             assert_eq!(verdict(get().header("content-length", length)), Some(Reason::MalformedRequest), "{length:?}");
+        }
+        for name in ["content_length", "Transfer_Encoding"] {
+            assert_eq!(verdict(get().header(name, "1")), Some(Reason::MalformedRequest), "{name}");
         }
         let twice = get().header("content-length", "1").header("content-length", "1");
         assert_eq!(verdict(twice), Some(Reason::MalformedRequest));

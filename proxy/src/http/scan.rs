@@ -2,6 +2,8 @@
 //! is lenient in places, the app behind may be so in others. Only the standard library is used here, so that the fuzz target builds
 //! without the rest of the sidecar.
 
+use super::target::{authority_fits, target_fits};
+
 /// Largest request head.
 pub const MOST_HEAD: usize = 64 * 1024;
 /// Longest request line.
@@ -13,6 +15,8 @@ const MOST_METHOD: usize = 64;
 /// Bytes of a chunked body's framing: what is behind one chunk's size, and all trailers.
 const MOST_EXTENSION: usize = 256;
 const MOST_TRAILERS: usize = 16 * 1024;
+/// Longest name of a field that has no place behind a body, and one more.
+const MOST_FRAMING: usize = 18;
 /// Bytes of names whose case is told.
 const MOST_NAMES: usize = 2048;
 
@@ -79,8 +83,9 @@ pub struct Scanner {
     head: Head,
     /// What comes behind the body.
     then: Phase,
-    /// Bytes of trailers so far.
+    /// Bytes of trailers so far, and the begin of the name of the one that is being read.
     trailers: usize,
+    trailer: ([u8; MOST_FRAMING], usize),
     names: Vec<u8>,
     /// One of them is not in lower case.
     unusual: bool,
@@ -109,6 +114,7 @@ impl Default for Scanner {
             line: 0,
             head: Head::default(),
             trailers: 0,
+            trailer: ([0; MOST_FRAMING], 0),
             names: Vec::new(),
             unusual: false,
         }
@@ -225,8 +231,14 @@ impl Scanner {
         self.remember(name);
         let value = trim(value);
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.head.hosts += 1,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.head.hosts += 1;
+                if !value.is_empty() {
+                    authority_fits(value)?;
+                }
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value)?,
+            14 | 17 if is_look_alike(name) => return Err(Flaw::Malformed("a name that some take for a length's")),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 // Any other coding would have to be undone by whoever passes the body on.
                 if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -235,8 +247,7 @@ impl Scanner {
                 self.head.chunked = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                // An offer of HTTP/2 is passed over.
-                self.head.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
+                self.head.upgrade |= value.split(|b| *b == b',').map(trim).any(is_other_protocol);
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 let mut words = value.split(|b| *b == b',').map(trim);
@@ -329,7 +340,13 @@ impl Scanner {
             (Chunk::DataEnd, b'\r') => Chunk::DataFeed,
             (Chunk::DataFeed, b'\n') => Chunk::Size(0, 0),
             (Chunk::Trailer, b'\r') => Chunk::End,
-            (Chunk::Trailer | Chunk::Name, _) if is_token(byte) => Chunk::Name,
+            (Chunk::Trailer | Chunk::Name, _) if is_token(byte) => {
+                self.trailer_name(chunk, byte);
+                Chunk::Name
+            }
+            (Chunk::Name, b':') if self.is_framing() => {
+                return Err(Flaw::Malformed("a length or host behind the body"));
+            }
             (Chunk::Name, b':') => Chunk::Value,
             (Chunk::Value, b'\r') => Chunk::ValueEnd,
             (Chunk::Value, _) if is_text(byte) => Chunk::Value,
@@ -344,6 +361,25 @@ impl Scanner {
             }
         }
         Ok(Phase::Chunked(next))
+    }
+}
+
+impl Scanner {
+    fn trailer_name(&mut self, chunk: Chunk, byte: u8) {
+        let (name, length) = &mut self.trailer;
+        if chunk == Chunk::Trailer {
+            *length = 0;
+        }
+        if let Some(place) = name.get_mut(*length) {
+            *place = byte.to_ascii_lowercase();
+            *length += 1;
+        }
+    }
+
+    /// Behind a body nobody may say how long it is or whom it is for: whoever joined that with the head would read another request.
+    fn is_framing(&self) -> bool {
+        let name = &self.trailer.0[..self.trailer.1];
+        matches!(name, b"content-length" | b"transfer-encoding" | b"host") || is_look_alike(name)
     }
 }
 
@@ -406,63 +442,23 @@ fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
+/// Names that gateways to CGI and its kind cannot tell from those that say how long a body is.
+pub fn is_look_alike(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content_length") || name.eq_ignore_ascii_case(b"transfer_encoding")
+}
+
+/// Whether an offer to go on in a protocol is passed on. One of HTTP in another version, or of TLS, is passed over, as is always allowed:
+/// in such a tunnel a client would reach the app past every route and limit.
+pub fn is_other_protocol(offered: &[u8]) -> bool {
+    let name = offered.split(|b| *b == b'/').next().unwrap_or_default();
+    !name.is_empty() && ![&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|http| name.eq_ignore_ascii_case(http))
+}
+
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
     bytes
-}
-
-/// Whether a target has one of the four forms (RFC 9112, 3.2), each where it may stand.
-fn target_fits(method: &[u8], target: &[u8]) -> Result<(), Flaw> {
-    const FLAW: Flaw = Flaw::Malformed("no form of a target");
-    if target == b"*" {
-        return if method == b"OPTIONS" { Ok(()) } else { Err(FLAW) };
-    }
-    if target.starts_with(b"/") {
-        return path_fits(target);
-    }
-    let scheme = target.windows(3).position(|three| three == b"://").ok_or(FLAW)?;
-    let (scheme, rest) = (&target[..scheme], &target[scheme + 3..]);
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return Err(FLAW);
-    }
-    let (authority, path) = rest.split_at(rest.iter().position(|b| b"/?#".contains(b)).unwrap_or(rest.len()));
-    authority_fits(authority)?;
-    if path.is_empty() || path.starts_with(b"/") { path_fits(path) } else { Err(FLAW) }
-}
-
-/// What passes here is a path to the library that reads it next, and is changed by nobody: what is a fragment to one reader
-/// and a part of the path to another is refused.
-fn path_fits(target: &[u8]) -> Result<(), Flaw> {
-    let query = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
-    let fits = |b: &u8| matches!(b, b'!' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80..);
-    let (path, query) = target.split_at(query);
-    let whole = path.iter().all(fits) && query.iter().all(|b| fits(b) || *b == b'?');
-    // Not allowed, but some clients send what their user has typed.
-    let utf8 = target.is_ascii() || std::str::from_utf8(target).is_ok();
-    if whole && utf8 { Ok(()) } else { Err(Flaw::Malformed("a character that no target has")) }
-}
-
-/// A host, or an address in brackets, and perhaps a port.
-fn authority_fits(authority: &[u8]) -> Result<(), Flaw> {
-    let (host, port) = match authority {
-        [b'[', rest @ ..] => {
-            let end = rest.iter().position(|b| *b == b']').ok_or(Flaw::Authority)?;
-            if !rest[..end].iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) {
-                return Err(Flaw::Authority);
-            }
-            (&rest[..end], &rest[end + 1..])
-        }
-        _ => authority.split_at(authority.iter().position(|b| *b == b':').unwrap_or(authority.len())),
-    };
-    let named = authority.starts_with(b"[") || host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
-    let numbered = match port {
-        [] => true,
-        [b':', digits @ ..] => !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if named && numbered && !host.is_empty() { Ok(()) } else { Err(Flaw::Authority) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Serving HTTP on a connection, with limits.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,13 +10,15 @@ use futures_util::FutureExt;
 use futures_util::future::Either;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use leno_runtime::drain::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::{Guard, HEAD_TIME, Requests, Seen};
+use super::patience::{self, Patience};
 use super::scan::MOST_HEAD;
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
@@ -44,6 +46,9 @@ const MOST_PEER_STREAMS: u32 = 20_000;
 /// short resets bursts of them, and all of its other calls would fail with the connection; clients are the own app or have
 /// proven who they are, so the bound is one for memory and not for suspicion.
 const MOST_RESETS: usize = 1000;
+/// What a stream keeps of an answer that its client does not take, besides what is in flight from the app's sidecar.
+const MOST_UNTAKEN: usize = 400 << 10;
+const MOST_STRANGER_UNTAKEN: usize = 64 << 10;
 /// The same for clients that are not in the mesh, of whom anything may be suspected.
 const MOST_STRANGER_STREAMS: u32 = 256;
 const MOST_STRANGER_RESETS: usize = 100;
@@ -69,6 +74,10 @@ pub struct Server {
     resets: usize,
     head: usize,
     added: usize,
+    /// What is kept of an answer that its client does not take.
+    untaken: usize,
+    /// Such an answer is given up after a while.
+    patient: bool,
     /// Where refused requests are counted.
     metrics: Option<(Rc<Metrics>, Direction)>,
 }
@@ -76,7 +85,8 @@ pub struct Server {
 impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
-        Self { drain, streams: MOST_STREAMS, resets: MOST_RESETS, head: MOST_HEAD, added: 0, metrics: None }
+        let (streams, resets, head, untaken) = (MOST_STREAMS, MOST_RESETS, MOST_HEAD, MOST_UNTAKEN);
+        Self { drain, streams, resets, head, added: 0, untaken, patient: false, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
@@ -86,7 +96,8 @@ impl Server {
 
     /// As [`Self::new`], for clients that are not in the mesh.
     pub fn for_strangers(drain: DrainWatch) -> Self {
-        Self { streams: MOST_STRANGER_STREAMS, resets: MOST_STRANGER_RESETS, ..Self::new(drain) }
+        let (streams, resets, untaken) = (MOST_STRANGER_STREAMS, MOST_STRANGER_RESETS, MOST_STRANGER_UNTAKEN);
+        Self { streams, resets, untaken, patient: true, ..Self::new(drain) }
     }
 
     /// Counts what is refused.
@@ -185,19 +196,35 @@ impl Server {
                 request.headers_mut().remove(CASE_HEADER);
                 request.headers_mut().remove(REASON_HEADER);
             }
-            Either::Right(Box::pin(handler(request)).map(move |mut response| {
+            let mut answer = Box::pin(handler(request));
+            Either::Right(poll_fn(move |cx| patience::note(answer.as_mut().poll(cx))).map(move |mut response| {
                 if from_app {
                     response.headers_mut().remove(CASE_HEADER);
                 }
                 Ok(response)
             }))
         });
-        let connection = http2::Builder::new(LocalExec)
+        if self.patient {
+            self.run_http2(Patience, io, service).await
+        } else {
+            self.run_http2(LocalExec, io, service).await
+        }
+    }
+
+    async fn run_http2<I, E, S, F>(&self, exec: E, io: I, service: S) -> hyper::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible, Future = F>,
+        F: Future<Output = Result<Response<ResponseBody>, Infallible>> + 'static,
+        E: Http2ServerConnExec<F, ResponseBody>,
+    {
+        let connection = http2::Builder::new(exec)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.streams)
             .max_pending_accept_reset_streams(self.resets)
+            .max_send_buf_size(self.untaken)
             .max_header_list_size(u32::try_from(MOST_DECODED).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)

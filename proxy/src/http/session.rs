@@ -5,46 +5,18 @@
 //! rule's, or a damaged one, counts as none. It is no secret and proves nothing: whoever made one up could choose among the endpoints
 //! that his requests may come to anyway.
 
+mod token;
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
+pub(super) use token::{Token, cookie as cookie_in};
+
 use super::tie::cookie;
-use crate::model::{SessionPersistence, hash_all};
-
-/// In hexadecimal digits: four numbers and a check.
-const LENGTH: usize = 64;
-
-/// What a client carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) backend: u64,
-    pub(super) endpoint: u64,
-    /// When the session began, in seconds since 1970.
-    pub(super) begun: u32,
-    /// When it was used last, as far as the token knows.
-    pub(super) used: u32,
-}
+use crate::model::SessionPersistence;
 
 impl Token {
-    fn check(&self, scope: u64) -> u64 {
-        let numbers = [self.backend, self.endpoint, self.begun.into(), self.used.into(), scope];
-        hash_all(numbers.iter().map(|n| n.to_be_bytes()).collect::<Vec<_>>().iter().map(<[u8; 8]>::as_slice))
-    }
-
-    fn encode(&self, scope: u64) -> String {
-        let Self { backend, endpoint, begun, used } = self;
-        format!("{backend:016x}{endpoint:016x}{begun:08x}{used:08x}{:016x}", self.check(scope))
-    }
-
-    fn decode(text: &[u8], scope: u64) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok().filter(|text| text.len() == LENGTH && text.is_ascii())?;
-        let long = |at: usize| u64::from_str_radix(&text[at..at + 16], 16).ok();
-        let short = |at: usize| u32::from_str_radix(&text[at..at + 8], 16).ok();
-        let token = Self { backend: long(0)?, endpoint: long(16)?, begun: short(32)?, used: short(40)? };
-        (long(48)? == token.check(scope)).then_some(token)
-    }
-
     /// Itself, unless its time is over.
     pub(super) fn valid(self, rule: &SessionPersistence, now: u32) -> Option<Self> {
         let within = |since: u32, limit: Option<Duration>| {
@@ -93,6 +65,7 @@ pub(super) fn write(rule: &SessionPersistence, token: &Token, path: &str, now: u
 
 #[cfg(test)]
 mod tests {
+    use super::token::LENGTH;
     use super::*;
 
     fn rule(header: Option<&str>) -> SessionPersistence {

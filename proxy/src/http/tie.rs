@@ -147,15 +147,7 @@ fn key(policy: &Policy, parts: &request::Parts, source: Option<IpAddr>, made: &m
 
 /// The value of a request's cookie (RFC 6265, 5.4).
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-    pairs
-        .filter_map(|pair| {
-            let pair = pair.trim_ascii();
-            let at = pair.iter().position(|b| *b == b'=')?;
-            Some((&pair[..at], &pair[at + 1..]))
-        })
-        .find(|(key, _)| *key == name.as_bytes())
-        .map(|(_, value)| value)
+    headers.get_all(header::COOKIE).iter().find_map(|field| session::cookie_in(field.as_bytes(), name.as_bytes()))
 }
 
 impl Promise {

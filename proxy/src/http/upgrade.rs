@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::attempt;
 use super::guard::Guard;
+use super::scan::is_other_protocol;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
@@ -20,15 +21,22 @@ use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{Heeded, Io, http1_handshake};
 
-/// The protocol that a request asks to go on in. An offer of HTTP/2 is passed over, which is always allowed: the mesh has its
-/// own between its sidecars.
+/// The protocols that a request asks to go on in, without those that are passed over.
 pub(super) fn wanted(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    let to = headers.get(header::UPGRADE).filter(|_| version == Version::HTTP_11)?;
+    let offered = headers.get(header::UPGRADE).filter(|_| version == Version::HTTP_11)?;
     let asked = |value: &HeaderValue| {
         value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
     };
-    let meant = headers.get_all(header::CONNECTION).iter().any(asked);
-    (meant && !to.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| to.clone())
+    if !headers.get_all(header::CONNECTION).iter().any(asked) {
+        return None;
+    }
+    let offers = offered.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let (passed, over): (Vec<_>, Vec<_>) = offers.partition(|offer| is_other_protocol(offer));
+    if over.is_empty() {
+        Some(offered.clone())
+    } else {
+        HeaderValue::from_bytes(&passed.join(&b", "[..])).ok().filter(|to| !to.is_empty())
+    }
 }
 
 /// Sends the request on a connection of its own. It is in the form of HTTP/2, without what belongs to one connection.
@@ -89,8 +97,8 @@ fn plain(upgraded: Upgraded) -> Result<Prefixed<Prefixed<TcpStream>>, Upgraded> 
 }
 
 /// A connection of a Gateway's client, likewise.
-fn over_tls(upgraded: Upgraded) -> Option<Prefixed<TlsStream<Prefixed<TcpStream>>>> {
-    let parts = upgraded.downcast::<TokioIo<Guard<TlsStream<Prefixed<TcpStream>>>>>().ok()?;
+fn over_tls(upgraded: Upgraded) -> Option<Prefixed<Prefixed<TlsStream<Prefixed<TcpStream>>>>> {
+    let parts = upgraded.downcast::<TokioIo<Guard<Prefixed<TlsStream<Prefixed<TcpStream>>>>>>().ok()?;
     Some(parts.io.into_inner().into_inner(&parts.read_buf))
 }
 
@@ -113,7 +121,16 @@ mod tests {
         assert_eq!(wanted(Version::HTTP_10, &websocket), None, "RFC 9110, 7.8");
         assert_eq!(wanted(Version::HTTP_2, &websocket), None, "RFC 9113, 8.2.2");
         assert_eq!(wanted(Version::HTTP_11, &headers(&[("upgrade", "websocket")])), None);
-        let h2c = headers(&[("connection", "upgrade"), ("upgrade", "h2c")]);
-        assert_eq!(wanted(Version::HTTP_11, &h2c), None);
+        for (offered, passed) in [
+            ("h2c", None),
+            ("H2C, HTTP/2.0", None),
+            ("TLS/1.2,h2", None),
+            ("h2c, websocket", Some("websocket")),
+            ("websocket,h2c, x/1", Some("websocket, x/1")),
+            ("websocket, x", Some("websocket, x")),
+        ] {
+            let asked = headers(&[("connection", "upgrade"), ("upgrade", offered)]);
+            assert_eq!(wanted(Version::HTTP_11, &asked).as_ref().map(HeaderValue::as_bytes), passed.map(str::as_bytes));
+        }
     }
 }

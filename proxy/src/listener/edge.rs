@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use leno_certs::tls::refusal;
+use leno_runtime::handshakes::Handshakes;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::forward::Forwarder;
 use super::hello::{hello, unrecognized};
 use crate::detect::{self, Detected, Prefixed};
 use crate::error::Reason;
-use crate::http::{Edge, Via};
+use crate::http::{Edge, MOST_UNTAKEN, Via};
 use crate::model::{Family, ListenerProtocol};
 use crate::routing::{EdgeAddress, EdgeListener, EdgePort, LocalPort, Router, Shown};
 use crate::tcp::{self, Abort};
@@ -24,8 +24,7 @@ use crate::upstream::SharedDialer;
 
 /// How long a client may take to say what it wants: its first line, or its hello and the handshake.
 const FIRST: Duration = Duration::from_secs(10);
-/// Handshakes of one port and worker at once: they are what a stranger can make us compute. Only clients whose hello is whole
-/// have a place, and no longer than [`FIRST`], so those that say nothing keep nobody waiting.
+/// Handshakes of one port and worker at once. Only clients whose hello is whole have a place.
 const MOST_HANDSHAKES: usize = 1024;
 
 /// One port of the Gateway, for one worker.
@@ -35,14 +34,14 @@ pub struct GatewayListener {
     router: Rc<Router>,
     forwarder: Forwarder,
     metrics: Rc<Metrics>,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
 }
 
 impl GatewayListener {
     /// Serves a port by what the Gateway says of it at each moment.
     pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder) -> Rc<Self> {
         let metrics = forwarder.metrics.clone();
-        Rc::new(Self { port, router, forwarder, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
+        Rc::new(Self { port, router, forwarder, metrics, handshakes: Handshakes::new(MOST_HANDSHAKES, FIRST) })
     }
 
     /// Serves one connection to its end.
@@ -62,6 +61,7 @@ impl GatewayListener {
             Family::Http => {
                 let detected = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
                 let Ok(Ok(detected)) = detected else { return Ok(()) };
+                wants_its_answers(&stream);
                 let edge = Edge::new(EdgeAddress { port: self.port, tls: None }, from.ip());
                 let source = Some(from.ip().to_canonical());
                 self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, detected, Prefixed::new(read, stream)).await;
@@ -114,16 +114,11 @@ impl GatewayListener {
         from: SocketAddr,
     ) -> Result<(), Reason> {
         let Some(tls) = &listener.tls else { return Err(Reason::NoRoute) };
-        let shaken = async {
-            let _place = self.handshakes.acquire().await;
-            TlsAcceptor::from(tls.server.clone()).accept(io).await
-        };
-        let shaken = tokio::time::timeout(FIRST, shaken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let stream = match shaken {
+        let accept = TlsAcceptor::from(tls.server.clone()).accept(io);
+        let stream = match self.handshakes.shake(accept).await {
             Ok(stream) => stream,
             Err(error) => {
-                let timeout = error.kind() == io::ErrorKind::TimedOut;
-                let reason = if timeout { "handshake_timeout" } else { refusal(&error) };
+                let reason = refusal(&error);
                 self.metrics.edge_handshake(reason);
                 tracing::debug!(%from, port = self.port, reason, %error, "refused a client of the gateway");
                 return Ok(());
@@ -134,6 +129,13 @@ impl GatewayListener {
             let route = listener.opaque(server_name.as_deref().unwrap_or_default());
             return self.opaque(route, &self.forwarder.dialer, stream).await;
         }
+        wants_its_answers(stream.get_ref().0.get_ref());
+        // Whoever says nothing behind its handshake is not waited for any longer than whoever makes none.
+        let (mut stream, mut read) = (stream, BytesMut::with_capacity(1024));
+        let began = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
+        if !matches!(began, Ok(Ok(_))) {
+            return Ok(());
+        }
         let spoken = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Detected::Http2,
             _ => Detected::Http1,
@@ -141,7 +143,7 @@ impl GatewayListener {
         let shown = Shown { server_name, clients: tls.clients.clone() };
         let edge = Edge::new(EdgeAddress { port: self.port, tls: Some(shown) }, from.ip());
         let source = Some(from.ip().to_canonical());
-        self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, spoken, stream).await;
+        self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, spoken, Prefixed::new(read, stream)).await;
         Ok(())
     }
 
@@ -159,6 +161,12 @@ impl GatewayListener {
         drop(reached.in_flight);
         Ok(())
     }
+}
+
+/// A client that takes nothing of its answers for long is closed. Not of an opaque connection: who knows what its ends have agreed on.
+fn wants_its_answers(stream: &TcpStream) {
+    // It fails only when the connection is gone already.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(MOST_UNTAKEN));
 }
 
 /// A connection is the listener's.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use leno_certs::tls::refusal;
 use leno_certs::verify;
+use leno_runtime::handshakes::Handshakes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -22,7 +22,7 @@ use crate::tls::{ALPN_TCP, MeshTls, opaque};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes of one worker at once: they are what a stranger can make us compute.
+/// Handshakes of one worker at once.
 const MOST_HANDSHAKES: usize = 256;
 
 /// The mesh port of one worker.
@@ -33,7 +33,7 @@ pub struct MeshListener {
     inbound: Rc<Inbound>,
     server: Server,
     metrics: Rc<Metrics>,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
 }
 
 impl MeshListener {
@@ -45,7 +45,7 @@ impl MeshListener {
         server: Server,
         metrics: Rc<Metrics>,
     ) -> Rc<Self> {
-        Rc::new(Self { tls, ports, inbound, server, metrics, handshakes: Semaphore::new(MOST_HANDSHAKES) })
+        Rc::new(Self { tls, ports, inbound, server, metrics, handshakes: Handshakes::new(MOST_HANDSHAKES, HANDSHAKE) })
     }
 
     /// Serves one connection to its end.
@@ -54,8 +54,7 @@ impl MeshListener {
         let stream = match self.handshake(stream).await {
             Ok(stream) => stream,
             Err(error) => {
-                let reason =
-                    if error.kind() == io::ErrorKind::TimedOut { "handshake_timeout" } else { refusal(&error) };
+                let reason = refusal(&error);
                 self.metrics.handshake(Some(reason));
                 tracing::warn!(%from, reason, %error, "refused a connection on the mesh port");
                 return;
@@ -92,11 +91,8 @@ impl MeshListener {
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let accept = async {
-            let _place = self.handshakes.acquire().await;
-            TlsAcceptor::from(self.tls.current().server.clone()).accept(stream).await
-        };
-        tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let accept = TlsAcceptor::from(self.tls.current().server.clone()).accept(stream);
+        self.handshakes.shake(accept).await
     }
 
     async fn tcp(&self, caller: &Caller, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {

@@ -96,8 +96,8 @@ pub struct ListenerTls {
 #[derive(Debug)]
 pub struct RawGateway {
     pub listeners: Vec<RawListener>,
-    /// Shown to backends that ask for one.
-    pub client: Option<Arc<EdgeCertificate>>,
+    /// Shown to backends that ask for one; an error is why it is not there, and then they are not spoken to.
+    pub client: Option<Result<Arc<EdgeCertificate>, String>>,
 }
 
 #[derive(Debug)]

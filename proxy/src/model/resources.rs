@@ -17,18 +17,7 @@ use super::gateway::{Gateway, RawGateway, TlsRoute};
 use super::route::{HttpRoute, TcpRoute};
 use super::service::Service;
 use super::snapshot::{Cluster, Destination, Posture, Snapshot};
-use super::{InvalidResource, Network, convert, nearness};
-
-/// What an app asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Demand {
-    /// NAMESPACE/NAME.
-    Service(String),
-    /// IP:PORT, or IP for whatever port.
-    Address(String),
-    /// NAMESPACE/NAME of the Gateway that this sidecar serves. No app asks for it.
-    Gateway(String),
-}
+use super::{Demand, InvalidResource, Network, convert, nearness};
 
 /// Answers by name; None: the control plane says that there is no such thing.
 type Answers<T> = BTreeMap<String, Option<T>>;

@@ -6,14 +6,13 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::numbers;
 use crate::error::Reason;
 
 /// The time that is left, in milliseconds, for everything but gRPC.
 pub const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("leno-timeout-ms");
 /// The same for gRPC (gRPC over HTTP/2, Timeout).
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// Longest number: eight digits are gRPC's own bound.
-const MOST_DIGITS: usize = 8;
 
 /// When a request has to be answered, and by whose word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,34 +41,13 @@ impl Deadline {
 /// The time that a request says is left. What cannot be read says nothing.
 pub fn left(headers: &HeaderMap, grpc: bool) -> Option<Duration> {
     let value = headers.get(if grpc { GRPC_TIMEOUT } else { TIMEOUT_HEADER })?.to_str().ok()?;
-    let (digits, unit) = if grpc { value.split_at_checked(value.len().checked_sub(1)?)? } else { (value, "m") };
-    if !(1..=MOST_DIGITS).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let n: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(n * 3600)),
-        "M" => Some(Duration::from_secs(n * 60)),
-        "S" => Some(Duration::from_secs(n)),
-        "m" => Some(Duration::from_millis(n)),
-        "u" => Some(Duration::from_micros(n)),
-        "n" => Some(Duration::from_nanos(n)),
-        _ => None,
-    }
+    numbers::time_left(value, grpc)
 }
 
-/// Tells the next hop. A part of a millisecond more than there is, so that of two hops the nearer to the caller gives up first
-/// and says why.
+/// Tells the next hop.
 pub fn tell(headers: &mut HeaderMap, grpc: bool, left: Duration) {
-    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-    let most = 10_u64.pow(MOST_DIGITS as u32) - 1;
-    let (name, value) = match grpc {
-        true if millis <= most => (GRPC_TIMEOUT, format!("{millis}m")),
-        true => (GRPC_TIMEOUT, format!("{}S", (millis / 1000).min(most))),
-        false => (TIMEOUT_HEADER, millis.min(most).to_string()),
-    };
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.insert(name, value);
+    if let Ok(value) = HeaderValue::from_str(&numbers::tell_time_left(left, grpc)) {
+        headers.insert(if grpc { GRPC_TIMEOUT } else { TIMEOUT_HEADER }, value);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, header};
 
+use super::numbers::number;
 use crate::error::Reason;
 use crate::model::{Conditions, Retry};
 
@@ -36,8 +37,6 @@ pub const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("leno-attempt");
 pub const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("leno-attempts");
 /// The client's promise that the server can tell a request from its repetition (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Longest number in one of our own fields.
-const MOST_DIGITS: usize = 9;
 
 /// Whether doing it twice is the same as doing it once.
 pub fn idempotent(method: &Method) -> bool {
@@ -52,12 +51,6 @@ pub fn repeatable(policy: &Retry, method: &Method, headers: &HeaderMap) -> bool 
 /// Which attempt of its caller's a request is; 1 where nothing is said.
 pub fn attempt_of(headers: &HeaderMap) -> u32 {
     headers.get(ATTEMPT_HEADER).and_then(|value| number(value.as_bytes())).map_or(1, |n| n.max(1))
-}
-
-fn number(digits: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let plain = (1..=MOST_DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
 }
 
 /// How long an answer asks to wait. A date counts as for ever: to read it, the app's clock would have to be believed.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::parse::{Problems, dns_label, listen};
+use super::parse::{Problems, listen};
 use super::{Args, GatewaySettings};
 
 /// Ports of a Gateway that one sidecar serves.
-pub const MOST_GATEWAY_PORTS: usize = 256;
+pub const MOST_GATEWAY_PORTS: usize = leno_proto::MOST_GATEWAY_PORTS;
 
 impl GatewaySettings {
     pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Self> {
@@ -24,9 +24,15 @@ impl GatewaySettings {
     }
 }
 
-/// Gateways have longer names than Services: a DNS subdomain.
+/// Gateways have longer names than Services: a DNS subdomain as Kubernetes has it, where only the whole has a length.
 fn gateway_name(text: &str) -> Result<String, String> {
-    let good = text.len() <= 253 && text.split('.').all(|label| dns_label(label).is_ok());
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| letter(*first) && letter(*last));
+        ends && bytes.iter().all(|b| letter(*b) || *b == b'-')
+    };
+    let good = text.len() <= 253 && text.split('.').all(label);
     if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a Gateway, such as edge")) }
 }
 

@@ -45,18 +45,21 @@ pub(super) struct BackendConfigs(RefCell<HashMap<ConfigKey, Arc<ClientConfig>>>)
 type ConfigKey = ([u8; 32], Inside);
 
 impl BackendConfigs {
-    /// Shakes hands as the policy says. Where it cannot be met nothing is sent, since plaintext would be a lie.
-    pub async fn connect(
-        &self,
-        to: &Endpoint,
-        tls: &BackendTls,
-        inside: Inside,
-        stream: TcpStream,
-    ) -> Result<Io, Reason> {
-        let config = self.config(tls, inside).map_err(|why| {
+    /// How an endpoint is spoken to. Where its policy cannot be met nobody is dialled, since plaintext would be a lie.
+    pub fn of(&self, to: &Endpoint, tls: &BackendTls, inside: Inside) -> Result<Arc<ClientConfig>, Reason> {
+        self.config(tls, inside).map_err(|why| {
             tracing::warn!(endpoint = %to.address, workload = to.workload, %why, "the BackendTLSPolicy cannot be met");
             Reason::BackendTlsInvalid
-        })?;
+        })
+    }
+
+    /// Shakes hands as the policy says.
+    pub async fn handshake(
+        to: &Endpoint,
+        tls: &BackendTls,
+        config: Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<Io, Reason> {
         let name = ServerName::try_from(tls.hostname.clone()).map_err(|_| Reason::BackendTlsInvalid)?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
             tracing::warn!(endpoint = %to.address, workload = to.workload, %error, "TLS handshake with the backend failed");

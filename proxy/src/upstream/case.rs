@@ -2,6 +2,8 @@
 //! that is not Written-Like-This travel once more, as they were written, in a header of ours, and are written like that again by the last HTTP/1 hop. The table of HPACK makes a byte of
 //! it from the second message on.
 
+mod names;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,27 +20,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::detect::written_to;
+
 /// Between sidecars only: it is taken off every message that comes from elsewhere or goes there.
 pub const CASE_HEADER: HeaderName = HeaderName::from_static("leno-header-case");
 
-/// Most bytes of names. What is longer is passed on in lower case.
-const MOST_NAMES: usize = 2048;
 /// Lists that a worker remembers. Apps have a handful; whoever sends ever new ones makes all be forgotten.
 const MOST_LISTS: usize = 256;
 
 thread_local! {
     static KNOWN: RefCell<HashMap<HeaderValue, Extensions>> = RefCell::default();
-}
-
-/// Whether a name is Written-Like-This, as hyper is asked to write all of which it is not told more. So most messages have
-/// nothing to tell.
-fn is_usual(name: &[u8]) -> bool {
-    let mut begins = true;
-    name.iter().all(|byte| {
-        let usual = if begins { !byte.is_ascii_lowercase() } else { !byte.is_ascii_uppercase() };
-        begins = *byte == b'-';
-        usual
-    })
 }
 
 /// The names that answers of our own have, in lower case.
@@ -54,7 +45,7 @@ pub fn own(headers: &mut HeaderMap) {
 /// Takes the names off a message. `extensions` are then what makes hyper write them as they were.
 pub fn restore(headers: &mut HeaderMap, extensions: &mut Extensions) {
     let Some(names) = headers.remove(CASE_HEADER) else { return };
-    if names.len() > MOST_NAMES {
+    if names.len() > names::MOST {
         return;
     }
     KNOWN.with_borrow_mut(|known| {
@@ -67,21 +58,7 @@ pub fn restore(headers: &mut HeaderMap, extensions: &mut Extensions) {
 
 /// What hyper keeps of a message's names is its own secret, so it is given a message that has them.
 fn made(names: &HeaderValue) -> Extensions {
-    let token = |name: &&[u8]| {
-        !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-    };
-    let (mut head, mut framed) = (b"GET / HTTP/1.1\r\n".to_vec(), false);
-    for name in names.as_bytes().split(|b| *b == b',').filter(token) {
-        let value: &[u8] = match &name.to_ascii_lowercase()[..] {
-            b"content-length" | b"transfer-encoding" if framed => continue,
-            b"content-length" => b"0",
-            b"transfer-encoding" => b"chunked",
-            _ => b"",
-        };
-        framed |= !value.is_empty();
-        head.extend([name, b": ", value, b"\r\n"].concat());
-    }
-    head.extend(b"\r\n");
+    let head = names::message(names.as_bytes());
     let kept = Rc::new(RefCell::new(Extensions::new()));
     let keep = kept.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -138,7 +115,7 @@ impl Listener {
             heard.head.extend_from_slice(bytes);
             &heard.head
         };
-        match head_of(all) {
+        match names::final_head(all) {
             Some(head) => {
                 heard.listening = false;
                 heard.names = names_of(head, heard.names.take());
@@ -155,37 +132,13 @@ impl Listener {
 /// Largest head that is listened to.
 const MOST_HEARD: usize = 16 * 1024;
 
-/// The lines of the final answer's head, if it has come whole.
-fn head_of(mut bytes: &[u8]) -> Option<&[u8]> {
-    loop {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 2;
-        let head = &bytes[..end];
-        let interim = head.get(8..10).is_some_and(|code| code == b" 1") && head.get(9..12) != Some(b"101");
-        if !interim {
-            return Some(head);
-        }
-        bytes = &bytes[end + 2..];
-    }
-}
-
 fn names_of(head: &[u8], last: Option<HeaderValue>) -> Option<HeaderValue> {
-    let (mut names, mut unusual): (Vec<u8>, bool) = (Vec::with_capacity(128), false);
-    for line in head.split(|b| *b == b'\n').skip(1) {
-        let name = &line[..line.iter().position(|b| *b == b':').unwrap_or(0)];
-        if name.is_empty() || names.len() + name.len() >= MOST_NAMES {
-            continue;
-        }
-        if !names.is_empty() {
-            names.push(b',');
-        }
-        names.extend_from_slice(name);
-        unusual |= !is_usual(name);
-    }
+    let (list, unusual) = names::of_head(head);
     match last {
         // A connection's answers mostly have the same names.
-        Some(last) if last.as_bytes() == names => Some(last),
+        Some(last) if last.as_bytes() == list => Some(last),
         _ if !unusual => None,
-        _ => HeaderValue::from_bytes(&names).ok(),
+        _ => HeaderValue::from_bytes(&list).ok(),
     }
 }
 
@@ -218,29 +171,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Heeded<I> {
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Heeded<I> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+    written_to!(io);
 }
 
 #[cfg(test)]

@@ -100,17 +100,20 @@ impl Dialer {
         timeout: Duration,
     ) -> Result<Io, Reason> {
         self.dialled.set(self.dialled.get().wrapping_add(1));
+        let tls = match &to.peer {
+            Peer::Tls(tls) if !self.passing => Some((tls, self.backends.of(to, tls, inside)?)),
+            _ => None,
+        };
         let dialled = async {
             let stream = connect(to.address).await.map_err(|error| {
                 tracing::debug!(endpoint = %to.address, workload = to.workload, %error, "cannot connect");
                 Reason::ConnectFailed
             })?;
-            match &to.peer {
-                Peer::App => Ok(Io::Plain(stream)),
-                Peer::Tls(_) if self.passing => Ok(Io::Plain(stream)),
+            match (&to.peer, tls) {
                 // Boxed, as every way that is rarely taken.
-                Peer::Tls(tls) => Box::pin(self.backends.connect(to, tls, inside, stream)).await,
-                Peer::Sidecar { identity, port } => handshake(to, stream, config, identity, port, app).await,
+                (_, Some((tls, config))) => Box::pin(BackendConfigs::handshake(to, tls, config, stream)).await,
+                (Peer::App | Peer::Tls(_), None) => Ok(Io::Plain(stream)),
+                (Peer::Sidecar { identity, port }, None) => handshake(to, stream, config, identity, port, app).await,
             }
         };
         tokio::time::timeout(timeout, dialled).await.unwrap_or(Err(Reason::ConnectTimeout))

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use leno_certs::tls;
-use leno_proto::WorkloadState;
 use leno_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use leno_proto::resource::REGISTRATION_URL;
@@ -38,6 +37,7 @@ use crate::state::Writer;
 use crate::state::demand::{DemandEvent, DemandReceiver};
 
 pub use handle::Handle;
+use registrant::Now;
 pub use registrant::Registrant;
 
 /// Requests that wait for the network. When they are more, the server does not read any more: the stream is given up.
@@ -73,7 +73,7 @@ pub struct Parts {
 pub struct Client {
     parts: Parts,
     subscriber: Arc<Mutex<Subscriber>>,
-    state: watch::Receiver<WorkloadState>,
+    now: watch::Receiver<Now>,
     status: watch::Sender<Status>,
     saver: Saver,
     outgoing: Option<mpsc::Sender<DeltaDiscoveryRequest>>,
@@ -148,13 +148,13 @@ impl Client {
             subscriber.want(gateway);
         }
         let subscriber = Arc::new(Mutex::new(subscriber));
-        let (state_sender, state) = watch::channel(WorkloadState::Ready);
+        let (now_sender, now) = watch::channel(Now::default());
         let (status, status_receiver) = watch::channel(Status::default());
-        let handle = Handle { subscriber: subscriber.clone(), state: state_sender, status: status_receiver, restored };
+        let handle = Handle { subscriber: subscriber.clone(), now: now_sender, status: status_receiver, restored };
         let saver = Saver::new(path, identity);
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut client =
-            Self { parts, subscriber, state, status, saver, outgoing: None, backoff, repeats: Repeats::default() };
+            Self { parts, subscriber, now, status, saver, outgoing: None, backoff, repeats: Repeats::default() };
         client.publish();
         (client, handle)
     }
@@ -197,9 +197,9 @@ impl Client {
         let (sender, requests) = mpsc::channel(OUTGOING);
         self.outgoing = Some(sender);
         self.parts.registrant.reached_from(link.local);
-        let state = *self.state.borrow_and_update();
+        let node = self.parts.registrant.node(&self.now.borrow_and_update());
         lock(&self.subscriber).set_networks(registrant::networks());
-        lock(&self.subscriber).connected(self.parts.registrant.node(state));
+        lock(&self.subscriber).connected(node);
         // The first requests are under way before the server has opened its side: that saves a round trip, and a server may
         // want to see who comes before it does.
         self.turn()?;
@@ -270,7 +270,7 @@ impl Client {
         };
         tokio::select! {
             event = demanded(&mut self.parts.demands) => Local::Demand(event),
-            () = changed(&mut self.state) => Local::State,
+            () = changed(&mut self.now) => Local::State,
             () = self.saver.due() => Local::Save,
             () = ack_due => Local::AckDue,
         }
@@ -288,7 +288,7 @@ impl Client {
                 Ok(())
             }
             Local::State => {
-                let node = self.parts.registrant.node(*self.state.borrow());
+                let node = self.parts.registrant.node(&self.now.borrow());
                 self.send(DeltaDiscoveryRequest {
                     node: Some(node),
                     type_url: REGISTRATION_URL.to_owned(),

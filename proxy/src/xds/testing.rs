@@ -85,22 +85,6 @@ pub fn service(name: &str, routes: &[&str]) -> v1::Service {
     v1::Service { namespace: namespace.into(), name: short.into(), ports: vec![port], ..v1::Service::default() }
 }
 
-pub fn endpoints(service: &str, address: &str) -> v1::Endpoints {
-    let endpoint = v1::Endpoint {
-        workload: format!("{service}-1"),
-        address: address.into(),
-        mesh_port: 15008,
-        identity: format!("spiffe://{DOMAIN}/ns/default/sa/web"),
-        ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
-        healthy: true,
-        any_port: false,
-        more_addresses: vec![],
-        region: String::new(),
-        zone: String::new(),
-    };
-    v1::Endpoints { service: service.into(), endpoints: vec![endpoint] }
-}
-
 pub fn route(backend: &str) -> v1::HttpRoute {
     let backends = vec![v1::Backend { service: backend.into(), port: 80, weight: 1, ..Default::default() }];
     let matches = vec![v1::HttpMatch::default()];

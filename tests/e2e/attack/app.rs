@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use leno_tests::raw::read_head;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -23,7 +24,11 @@ impl Seen {
     }
 }
 
-/// It answers 200 `ok`; `/early` before it has read the body; `/switch` by a 101 that nobody asked for; `/head` by odd fields.
+/// The body of the answer to `/large`.
+const LARGE: usize = 4 << 20;
+static PIECE: [u8; 64 * 1024] = [b'a'; 64 * 1024];
+
+/// It answers 200 `ok`; `/early` before it has read the body; `/large` by a large body; `/switch` by a 101 that nobody asked for; `/head` by odd fields.
 pub struct RawApp {
     addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -58,6 +63,15 @@ impl RawApp {
         self.seen().into_iter().filter(has).collect()
     }
 
+    /// No connection that has carried a request for this path has carried another one since.
+    pub fn assert_last_of_its_connection(&self, path: &str) {
+        let seen = self.seen();
+        for (at, last) in seen.iter().enumerate().filter(|(_, seen)| seen.head.split(' ').nth(1) == Some(path)) {
+            let again = seen[at + 1..].iter().find(|later| later.connection == last.connection);
+            assert!(again.is_none(), "used again after {path}: {again:?}");
+        }
+    }
+
     /// Requests for this path.
     pub fn asked(&self, path: &str) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.head.split(' ').nth(1) == Some(path)).collect()
@@ -67,11 +81,7 @@ impl RawApp {
 async fn serve(mut stream: TcpStream, connection: usize, kept: Arc<Mutex<Vec<Seen>>>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = read_head(&mut stream).await?;
         let keep = |body: Vec<u8>| {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push(Seen { connection, head: head.clone(), body });
@@ -83,6 +93,13 @@ async fn serve(mut stream: TcpStream, connection: usize, kept: Arc<Mutex<Vec<See
             continue;
         }
         keep(body(&mut stream, &head).await?);
+        if path == "/large" {
+            stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes()).await?;
+            for _ in 0..LARGE / PIECE.len() {
+                stream.write_all(&PIECE).await?;
+            }
+            continue;
+        }
         let answer: &[u8] = match path {
             "/switch" => b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
             "/head" => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::field::Io;
 
@@ -20,6 +20,7 @@ pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
 pub const ACK: u8 = 1;
 
 /// A frame with this payload.
@@ -74,52 +75,109 @@ pub enum End {
     Reset(u32),
     GoAway(u32),
     Closed,
+    /// It goes on: a ping was answered.
+    Alive,
     /// Nothing came.
     Silent,
 }
 
-pub struct Connection(pub Box<dyn Io>);
+/// How long an end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When nothing of what is sent is taken for so long, the other end waits for us to read.
+const STUCK: Duration = Duration::from_secs(1);
+/// Asks whether a connection goes on.
+const ALIVE: &[u8; 8] = b"alive?!?";
+
+pub struct Connection {
+    pub io: Box<dyn Io>,
+    /// What the other end did not take (yet).
+    unsent: Vec<u8>,
+}
+
+type Frame = (u8, u8, u32, Vec<u8>);
+
+async fn read(io: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    let mut head = [0; 9];
+    io.read_exact(&mut head).await.ok()?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    io.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+/// What a frame says of how `stream` ends; 0: the connection.
+fn ends(frame: Option<&Frame>, stream: u32) -> Option<End> {
+    let code = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap());
+    let Some((kind, flags, id, payload)) = frame else { return Some(End::Closed) };
+    match *kind {
+        GOAWAY if code(&payload[4..]) != 0 => Some(End::GoAway(code(&payload[4..]))),
+        PING if *flags == ACK && payload == ALIVE => Some(End::Alive),
+        RST_STREAM if *id == stream => Some(End::Reset(code(payload))),
+        HEADERS if *id == stream => Some(End::Answer(payload[0])),
+        _ => None,
+    }
+}
 
 impl Connection {
     /// Begins HTTP/2.
     pub async fn open(io: Box<dyn Io>) -> Self {
-        let mut connection = Self(io);
+        let mut connection = Self { io, unsent: Vec::new() };
         assert!(connection.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await);
         connection
     }
 
-    /// False when the other end does not take it any more.
+    /// False when the other end does not take it (any more).
     pub async fn send(&mut self, bytes: &[u8]) -> bool {
-        let sent = async { self.0.write_all(bytes).await.is_ok() && self.0.flush().await.is_ok() };
-        tokio::time::timeout(Duration::from_secs(10), sent).await.unwrap_or(false)
-    }
-
-    async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.0.read_exact(&mut payload).await.ok()?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+        self.unsent.extend_from_slice(bytes);
+        while !self.unsent.is_empty() {
+            match tokio::time::timeout(STUCK, self.io.write(&self.unsent)).await {
+                Ok(Ok(n)) if n > 0 => drop(self.unsent.drain(..n)),
+                _ => return false,
+            }
+        }
+        matches!(tokio::time::timeout(STUCK, self.io.flush()).await, Ok(Ok(())))
     }
 
     /// How `stream` ends; 0: the connection.
     pub async fn end(&mut self, stream: u32) -> End {
-        let code = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap());
         let ending = async {
             loop {
-                match self.next().await {
-                    None => return End::Closed,
-                    Some((GOAWAY, _, _, payload)) if code(&payload[4..]) != 0 => {
-                        return End::GoAway(code(&payload[4..]));
-                    }
-                    Some((RST_STREAM, _, id, payload)) if id == stream => return End::Reset(code(&payload)),
-                    Some((HEADERS, _, id, payload)) if id == stream => return End::Answer(payload[0]),
-                    Some((SETTINGS, 0, ..)) => drop(self.send(&frame(SETTINGS, ACK, 0, &[])).await),
-                    Some(_) => {}
+                let frame = read(&mut self.io).await;
+                if let Some(end) = ends(frame.as_ref(), stream) {
+                    return end;
+                }
+                if let Some((SETTINGS, 0, ..)) = frame {
+                    self.send(&super::frames::frame(SETTINGS, ACK, 0, &[])).await;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), ending).await.unwrap_or(End::Silent)
+        tokio::time::timeout(PATIENCE, ending).await.unwrap_or(End::Silent)
+    }
+
+    /// How the connection ends once all that was to be sent is. `ask`: by a ping, whether it does; not within a head, where no
+    /// ping may stand.
+    pub async fn ended(&mut self, ask: bool) -> End {
+        if ask {
+            self.unsent.extend(frame(PING, 0, 0, ALIVE));
+        }
+        let (mut reader, mut writer) = tokio::io::split(&mut self.io);
+        let sending = async {
+            // Whoever has closed does not take it.
+            let _ = writer.write_all(&self.unsent).await.is_ok() && writer.flush().await.is_ok();
+            std::future::pending().await
+        };
+        let ending = async {
+            loop {
+                if let Some(end) = ends(read(&mut reader).await.as_ref(), 0) {
+                    return end;
+                }
+            }
+        };
+        let ended = async {
+            tokio::select! {
+                end = ending => end,
+                end = sending => end,
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.unwrap_or(End::Silent)
     }
 }

@@ -1,7 +1,7 @@
-//! HTTP/2 whose translation to HTTP/1 on the last hop would be ambiguous (downgrade attacks). Both roles get the same frames.
+//! HTTP/2 whose translation to HTTP/1 on the last hop would be ambiguous (downgrade attacks). Every port gets the same frames.
 
-use super::field::{BOTH, Field, Role};
-use super::frames::{Connection, END_HEADERS, END_STREAM, End, HEADERS, field, fields, frame, get, post};
+use super::field::{ALL, Field, Role, at_each};
+use super::frames::{Connection, DATA, END_HEADERS, END_STREAM, End, HEADERS, field, fields, frame, get, post};
 
 const AUTHORITY: (&str, &str) = (":authority", "web");
 const METHOD: (&str, &str) = (":method", "POST");
@@ -20,6 +20,8 @@ fn bad_blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("proxy-connection", with(&[("proxy-connection", "close")])),
         ("te", with(&[("te", "gzip")])),
         ("upper case", with(&[("Transfer-Encoding", "chunked")])),
+        ("content_length", with(&[("content_length", "4")])),
+        ("transfer_encoding", with(&[("transfer_encoding", "chunked")])),
         ("line break in a value", with(&[("x", "a\r\ntransfer-encoding: chunked")])),
         ("line feed in a value", with(&[("x", "a\nb")])),
         ("NUL in a value", with(&[("x", "a\0b")])),
@@ -53,6 +55,21 @@ fn bad_blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("user in the authority", only(&[METHOD, SCHEME, (":authority", "web@other"), PATH])),
         ("lines in the authority", only(&[METHOD, SCHEME, (":authority", "web\r\nx: y"), PATH])),
         ("path in the authority", only(&[METHOD, SCHEME, (":authority", "web/attack"), PATH])),
+        ("port twice", only(&[METHOD, SCHEME, (":authority", "web:80:80"), PATH])),
+        ("port that is none", only(&[METHOD, SCHEME, (":authority", "web:http"), PATH])),
+        ("space in the authority", only(&[METHOD, SCHEME, (":authority", "web other"), PATH])),
+        ("query in the authority", only(&[METHOD, SCHEME, (":authority", "web?a"), PATH])),
+        ("fragment in the authority", only(&[METHOD, SCHEME, (":authority", "web#a"), PATH])),
+        ("several hosts in one", with(&[("host", "web, other")])),
+        ("scheme with a target", only(&[METHOD, (":scheme", "http://other/?"), AUTHORITY, PATH])),
+        ("scheme with lines", only(&[METHOD, (":scheme", "http\r\nx: y"), AUTHORITY, PATH])),
+        ("another scheme", only(&[METHOD, (":scheme", "ftp"), AUTHORITY, PATH])),
+        ("absolute path", only(&[METHOD, SCHEME, AUTHORITY, (":path", "http://other/attack")])),
+        ("path with NUL", only(&[METHOD, SCHEME, AUTHORITY, (":path", "/attack\0")])),
+        ("path with a tab", only(&[METHOD, SCHEME, AUTHORITY, (":path", "/attack\tHTTP/1.1")])),
+        ("method with lines", only(&[(":method", "GET / HTTP/1.1\r\nx:"), SCHEME, AUTHORITY, PATH])),
+        ("empty method", only(&[(":method", ""), SCHEME, AUTHORITY, PATH])),
+        ("two schemes", only(&[METHOD, SCHEME, (":scheme", "https"), AUTHORITY, PATH])),
         ("CONNECT", only(&[(":method", "CONNECT"), (":authority", "web:80")])),
         ("extended CONNECT", only(&[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, AUTHORITY, PATH])),
     ]
@@ -61,7 +78,7 @@ fn bad_blocks() -> Vec<(&'static str, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_that_would_be_ambiguous_in_http1_never_reaches_the_app() {
     let field = Field::start().await;
-    for role in BOTH {
+    at_each(&ALL, async |role| {
         for (what, block) in bad_blocks() {
             let mut connection = Connection::open(field.connect(role).await).await;
             connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
@@ -69,7 +86,8 @@ async fn http2_that_would_be_ambiguous_in_http1_never_reaches_the_app() {
             let refused = matches!(end, End::Answer(first) if first != 0x88);
             assert!(refused || matches!(end, End::Reset(_) | End::GoAway(_)), "{role:?} {what}: {end:?}");
         }
-    }
+    })
+    .await;
     assert!(field.app.having("attack").is_empty(), "{:?}", field.app.having("attack"));
     field.unharmed("downgrade").await;
 }
@@ -77,9 +95,14 @@ async fn http2_that_would_be_ambiguous_in_http1_never_reaches_the_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_request_in_the_same_frames_is_served() {
     let field = Field::start().await;
-    for (role, path) in BOTH.into_iter().zip(["/out", "/in"]) {
+    for role in ALL {
+        // What stands behind # is nobody's but the client's own.
+        let path = &format!("/{role:?}");
         let mut connection = Connection::open(field.connect(role).await).await;
-        let block = [get(path), fields(&[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("host", "web")])];
+        let block = [
+            get(&format!("{path}#here")),
+            fields(&[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("host", "web")]),
+        ];
         connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block.concat())).await;
         assert_eq!(connection.end(1).await, End::Answer(0x88), "{role:?}");
         let [seen] = &field.app.asked(path)[..] else { panic!("{:?}", field.app.seen()) };
@@ -102,4 +125,34 @@ async fn a_good_request_in_the_same_frames_is_served() {
         );
     }
     field.unharmed("good frames").await;
+}
+
+/// What stands behind a body says nothing about the message's length, its target or its sender any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_behind_a_body_do_not_frame_or_route_it() {
+    let field = Field::start().await;
+    let bad = [
+        ("transfer-encoding", "chunked"),
+        ("content-length", "4"),
+        ("host", "other"),
+        ("connection", "close"),
+        (":path", "/other"),
+    ];
+    at_each(&ALL, async |role| {
+        for (name, value) in bad {
+            let mut connection = Connection::open(field.connect(role).await).await;
+            connection.send(&frame(HEADERS, END_HEADERS, 1, &post("/behind"))).await;
+            connection.send(&frame(DATA, 0, 1, b"ab")).await;
+            let block = fields(&[("x-good", "1"), (name, value)]);
+            connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
+            let end = connection.end(1).await;
+            assert_ne!(end, End::Silent, "{role:?} {name}");
+        }
+    })
+    .await;
+    for seen in field.app.having("/behind") {
+        let body = String::from_utf8_lossy(&seen.body).to_ascii_lowercase();
+        assert!(!bad.iter().any(|(name, _)| body.contains(name)), "{body}");
+    }
+    field.unharmed("trailers").await;
 }

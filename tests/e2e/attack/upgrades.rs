@@ -1,39 +1,27 @@
 //! Requests to go on in another protocol as a way to smuggle.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::field::Field;
+use super::field::{Field, HTTP1, at_each};
 
 const ASK: &str = "GET /ask HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const BEHIND: &str = "GET /smuggled HTTP/1.1\r\nHost: web\r\n\r\n";
 
-async fn all(stream: &mut TcpStream) -> String {
-    let mut got = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut got)).await;
-    let got = String::from_utf8_lossy(&got).into_owned();
-    assert!(read.is_ok(), "not closed: {got}");
-    got
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_ahead_of_an_upgrade_that_is_refused_is_not_read_as_requests() {
     let field = Field::start().await;
-    let mut client = TcpStream::connect(field.frontend.http_proxy()).await.unwrap();
-    client.write_all(format!("{ASK}{BEHIND}").as_bytes()).await.unwrap();
-    let got = all(&mut client).await;
-    assert!(got.starts_with("HTTP/1.1 200"), "{got}");
-    assert!(got.contains("HTTP/1.1 400") && got.contains("leno-reason: malformed_request"), "{got}");
-    // CONNECT is refused, and what its sender believed to be in a tunnel is not read.
-    let mut client = TcpStream::connect(field.frontend.http_proxy()).await.unwrap();
-    let connect = format!("CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n{BEHIND}");
-    client.write_all(connect.as_bytes()).await.unwrap();
-    let got = all(&mut client).await;
-    assert!(got.starts_with("HTTP/1.1 400") && got.contains("leno-reason: bad_request"), "{got}");
-    assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{got}");
-    assert_eq!(field.app.asked("/ask").len(), 1);
+    at_each(&HTTP1, async |role| {
+        let got = field.answers(role, format!("{ASK}{BEHIND}").as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{role:?} {got}");
+        assert!(got.contains("HTTP/1.1 400") && got.contains("leno-reason: malformed_request"), "{role:?} {got}");
+        // CONNECT is refused, and what its sender believed to be in a tunnel is not read.
+        let got =
+            field.answers(role, format!("CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n{BEHIND}").as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 400") && got.contains("leno-reason: bad_request"), "{role:?} {got}");
+        assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{role:?} {got}");
+    })
+    .await;
+    assert_eq!(field.app.asked("/ask").len(), HTTP1.len());
     assert!(field.app.having("smuggled").is_empty());
     field.unharmed("early data").await;
 }
@@ -41,25 +29,25 @@ async fn what_was_sent_ahead_of_an_upgrade_that_is_refused_is_not_read_as_reques
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_nobody_asked_for_is_an_error_and_its_connection_is_not_used_again() {
     let field = Field::start().await;
-    for _ in 0..3 {
-        let reply = field.frontend.get("http://web/switch").await.unwrap();
-        assert_eq!((reply.status, reply.reason()), (502, Some("upstream_protocol_error")), "{}", reply.text());
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+    for role in HTTP1 {
+        for _ in 0..3 {
+            let got = field.answers(role, get("/switch").as_bytes()).await;
+            assert!(got.starts_with("HTTP/1.1 502") && got.contains("upstream_protocol_error"), "{role:?} {got}");
+        }
+        // The same for one that was asked for and agreed to: it is that client's alone, and ends with it.
+        let mut client = field.connect_http1(role).await;
+        client.write_all(ASK.replace("/ask", "/switch").as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        let mut got = [0; 12];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"HTTP/1.1 101", "{role:?}");
+        drop(client);
+        for _ in 0..20 {
+            assert!(field.answers(role, get("/after").as_bytes()).await.starts_with("HTTP/1.1 200"), "{role:?}");
+        }
     }
-    assert_eq!(field.frontend.get("http://web/after").await.unwrap().status, 200);
-    let switched: Vec<_> = field.app.asked("/switch").iter().map(|seen| seen.connection).collect();
-    assert!(field.app.asked("/after").iter().all(|seen| !switched.contains(&seen.connection)));
-    // The same for one that was asked for and agreed to: it is that client's alone, and ends with it.
-    let mut client = TcpStream::connect(field.frontend.http_proxy()).await.unwrap();
-    client.write_all(ASK.replace("/ask", "/switch").as_bytes()).await.unwrap();
-    let mut got = [0; 12];
-    client.read_exact(&mut got).await.unwrap();
-    assert_eq!(&got, b"HTTP/1.1 101");
-    let own = field.app.asked("/switch").last().unwrap().connection;
-    drop(client);
-    for _ in 0..20 {
-        assert_eq!(field.frontend.get("http://web/later").await.unwrap().status, 200);
-    }
-    assert!(field.app.asked("/later").iter().all(|seen| seen.connection != own));
+    field.app.assert_last_of_its_connection("/switch");
     field.unharmed("upgrades").await;
 }
 
@@ -67,16 +55,30 @@ async fn an_upgrade_that_nobody_asked_for_is_an_error_and_its_connection_is_not_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_of_http2_is_passed_over_and_requests_behind_it_are_served() {
     let field = Field::start().await;
-    let mut client = TcpStream::connect(field.frontend.http_proxy()).await.unwrap();
-    let offer = "POST /offer HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
-                 HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 2\r\n\r\nab";
-    client
-        .write_all(format!("{offer}GET /next HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    let got = all(&mut client).await;
-    assert_eq!(got.matches("HTTP/1.1 200").count(), 2, "{got}");
-    assert_eq!(field.app.asked("/offer")[0].body, b"ab");
-    assert!(!field.app.asked("/offer")[0].head.to_ascii_lowercase().contains("http2-settings"));
+    at_each(&HTTP1, async |role| {
+        for (n, offered) in ["h2c", "H2C", "h2", "h2c, HTTP/2.0", "TLS/1.3"].into_iter().enumerate() {
+            let offer = format!(
+                "POST /offer/{role:?}/{n} HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: {offered}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 2\r\n\r\nab"
+            );
+            let next = "GET /next HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n";
+            let got = field.answers(role, format!("{offer}{next}").as_bytes()).await;
+            assert_eq!(got.matches("HTTP/1.1 200").count(), 2, "{role:?} {offered} {got}");
+            let seen = &field.app.asked(&format!("/offer/{role:?}/{n}"))[0];
+            assert_eq!(seen.body, b"ab");
+            let head = seen.head.to_ascii_lowercase();
+            assert!(!head.contains("http2-settings") && !head.contains("upgrade"), "{role:?} {head}");
+        }
+        // Offered beside another protocol it is not passed on either: the app would be reached past every route.
+        for (n, offered) in ["h2c, websocket", "websocket, h2c", "websocket\r\nUpgrade: h2c"].into_iter().enumerate() {
+            let path = format!("/beside/{role:?}/{n}");
+            let ask = ASK.replace("/ask", &path).replace("websocket", offered).replace(": Upgrade", ": Upgrade, close");
+            let got = field.answers(role, ask.as_bytes()).await;
+            assert!(got.starts_with("HTTP/1.1 200"), "{role:?} {offered} {got}");
+            let head = field.app.asked(&path)[0].head.to_ascii_lowercase();
+            assert!(head.contains("upgrade: websocket\r\n") && !head.contains("h2c"), "{role:?} {offered:?} {head}");
+        }
+    })
+    .await;
     field.unharmed("offers of HTTP/2").await;
 }

@@ -32,7 +32,8 @@ fn by(reply: &Reply) -> (&str, &str) {
 }
 
 const RULES: &str = "
-  - matches: [{method: {service: grpc.Echo, method: Echo}}]
+  - name: echo
+    matches: [{method: {service: grpc.Echo, method: Echo}}]
     backendRefs: [{name: echo-v1, port: 7070}]
   - matches: [{method: {service: grpc.Echo}}]
     backendRefs: [{name: echo-v2, port: 7070}]

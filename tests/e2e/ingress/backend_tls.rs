@@ -150,3 +150,36 @@ async fn the_gateways_client_certificate_is_shown_to_its_backends() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_is_not_dialled_without_the_client_certificate_that_the_gateway_asks_for() {
+    let (mesh, ca) = (Mesh::start().await, Ca::new());
+    // Nobody ever accepts: a connection would wait in its queue.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let shown = "  tls: {backend: {clientCertificateRef: {name: own}}}\n";
+    let yaml = ca.config_map("backends")
+        + &outside("web", silent.local_addr().unwrap())
+        + &policy("web", &validation("abc.example.com"))
+        + &gateway(&["{name: http, port: 80, protocol: HTTP}"], shown)
+        + &route("web", "", &[], "", "web");
+    mesh.apply(&yaml).await;
+    let edge = edge(&mesh, &[80]).await;
+    let reply = answers(edge.gateway(80), "a", "/", 503).await;
+    assert_eq!(reply.reason(), Some("backend_tls_invalid"));
+    let dialled = silent.accept().map(|(_, from)| from).map_err(|error| error.kind());
+    assert_eq!(dialled, Err(std::io::ErrorKind::WouldBlock));
+    let output = mesh.leno(&["get", "gateway", "edge", "-o", "json"]).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("InvalidClientCertificateRef"), "{told}");
+    // Once it is there the backend is dialled.
+    mesh.apply(&ca.pair(&["client.example.com"]).secret("own")).await;
+    let at = edge.gateway(80);
+    let asking = tokio::spawn(async move { get(at, "a", "/").await });
+    wait::eventually("it is dialled", wait::DEADLINE, || async {
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(50), get(at, "a", "/")).await;
+        silent.accept().ok().map(|_| ())
+    })
+    .await;
+    asking.abort();
+}

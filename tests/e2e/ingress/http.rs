@@ -269,10 +269,21 @@ async fn endpoints_that_are_written_down_are_backends() {
          ports: [{{name: main, port: {}}}]\nendpoints: [{{addresses: [127.0.0.1]}}]\n---\n",
         app.addr().port()
     );
+    let older = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: older, namespace: default}}\nspec:\n  clusterIP: None\n  \
+         ports: [{{name: main, port: 80}}]\n---\napiVersion: v1\nkind: Endpoints\nmetadata: {{name: older, namespace: default}}\n\
+         subsets:\n- addresses: [{{ip: 127.0.0.1}}]\n  notReadyAddresses: [{{ip: 127.0.0.9}}]\n  \
+         ports: [{{name: main, port: {}}}]\n---\n",
+        app.addr().port()
+    );
     let http = gateway(&["{name: http, port: 80, protocol: HTTP}"], "");
-    mesh.apply(&(yaml + &http + &route("written", "", &[], "", "written"))).await;
+    let routes = route("written", "", &[], "", "written") + &route("older", "", &[], &path("/older"), "older");
+    mesh.apply(&(yaml + &older + &http + &routes)).await;
     let edge = edge(&mesh, &[80]).await;
     assert_eq!(answers(edge.gateway(80), "a", "/", 200).await.text(), "written");
+    assert_eq!(answers(edge.gateway(80), "a", "/older", 200).await.text(), "written");
+    mesh.leno(&["delete", "endpoints", "older"]).await;
+    answers(edge.gateway(80), "a", "/older", 503).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

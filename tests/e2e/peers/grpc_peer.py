@@ -3,6 +3,7 @@
 
 grpc_peer.py serve HOST:PORT [NAME]      serves until it is killed, and says its name in every answer's head
 grpc_peer.py ask HOST:PORT AUTHORITY METHOD  makes one call of that kind; prints who answered, or the status
+grpc_peer.py health HOST:PORT FILE       a health server (grpc.health.v1); FILE has a line SERVICE STATUS for each it knows
 grpc_peer.py call HOST:PORT AUTHORITY    tries every kind of call; exits 0 only when each was right
 """
 
@@ -53,6 +54,24 @@ def echo(requests, context):
     yield from requests
 
 
+def health_of(file):
+    """Answers grpc.health.v1.Health/Check; both messages have one field, a string and an enum."""
+
+    def check(request, context):
+        asked = request[2:].decode() if request else ""
+        with open(file) as lines:
+            known = dict(line.split() for line in lines)
+        if (asked or "-") not in known:
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service " + asked)
+        return bytes([8, int(known[asked or "-"])])
+
+    return check
+
+
+def health(address, file):
+    listen(address, "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(health_of(file))})
+
+
 def serve(address):
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(named(unary)),
@@ -61,8 +80,12 @@ def serve(address):
         "Add": grpc.stream_unary_rpc_method_handler(named(add)),
         "Echo": grpc.stream_stream_rpc_method_handler(named(echo)),
     }
+    listen(address, SERVICE, handlers)
+
+
+def listen(address, service, handlers):
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=OPTIONS)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     if server.add_insecure_port(address) == 0:
         sys.exit("cannot listen on " + address)
     server.start()
@@ -143,6 +166,8 @@ if __name__ == "__main__":
         serve(sys.argv[2])
     elif len(sys.argv) == 5 and sys.argv[1] == "ask":
         ask(*sys.argv[2:])
+    elif len(sys.argv) == 4 and sys.argv[1] == "health":
+        health(sys.argv[2], sys.argv[3])
     elif len(sys.argv) == 4 and sys.argv[1] == "call":
         call(sys.argv[2], sys.argv[3])
     else:

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use leno_tests::mesh::service;
+use leno_tests::raw::read_head;
 use leno_tests::wait::eventually;
 use leno_tests::{Mesh, Sidecar, tools};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,11 +36,7 @@ async fn app(moved: Arc<AtomicU64>) -> SocketAddr {
 
 async fn serve(mut stream: TcpStream, moved: Arc<AtomicU64>) -> std::io::Result<()> {
     loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
-        }
-        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        let head = read_head(&mut stream).await?.to_ascii_lowercase();
         let length =
             head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok()).unwrap_or(0);
         let mut piece = vec![b'u'; PIECE];

@@ -63,6 +63,18 @@ fn of_listeners_of_several_objects_the_one_that_is_merged_first_is_served() {
 }
 
 #[test]
+fn what_loses_to_another_object_stands_in_nobodys_way() {
+    let both =
+        "  - {name: a, port: 80, protocol: TCP}\n  - {name: b, port: 80, protocol: HTTP, hostname: b.example.com}\n";
+    let same = "  - {name: a, port: 80, protocol: HTTP, hostname: c.example.com}\n  - {name: b, port: 80, protocol: HTTP, hostname: c.example.com}\n";
+    let one = "  - {name: x, port: 80, protocol: HTTP, hostname: c.example.com}\n";
+    let yaml = edge("{from: All}").replace("protocol: HTTP}", "protocol: HTTP, hostname: a.example.com}");
+    let yaml = yaml + &set("infra/one", OLD, both) + &set("infra/two", OLD, same) + &set("infra/young", NEW, one);
+    let found: Vec<_> = listeners(&resolved(&yaml)).iter().map(|l| l.conflict.unwrap_or("-")).collect();
+    assert_eq!(found, ["-", "ProtocolConflict", "-", "HostnameConflict", "HostnameConflict", "-"]);
+}
+
+#[test]
 fn a_route_is_attached_to_the_listeners_of_the_object_that_it_names_and_to_no_others() {
     let on = |parent: &str| {
         let sets = set("infra/s", OLD, OTHER) + &set("infra/t", NEW, "  - {name: http, port: 8081, protocol: HTTP}\n");

@@ -23,12 +23,12 @@ fn a_listener_set_says_whether_it_is_taken_and_what_came_of_each_listener() {
     assert_eq!(conditions(&invalid), ["Accepted=False/ListenersNotValid", "Programmed=False/ListenersNotValid"]);
     let yaml = edge("Same") + &set("s", &(clash.to_owned() + good));
     let mixed = status(&yaml, Kind::ListenerSet, "infra/s", true);
-    assert_eq!(conditions(&mixed), ["Accepted=True/Accepted", "Programmed=True/Programmed"]);
+    assert_eq!(conditions(&mixed), ["Accepted=True/ListenersNotValid", "Programmed=True/Programmed"]);
     let listener = &mixed["listeners"][0];
     assert_eq!((listener["name"].as_str(), listener["port"].as_u64()), (Some("tcp"), Some(80)));
     let expected = [
-        "Accepted=False/PortUnavailable",
-        "Programmed=False/PortUnavailable",
+        "Accepted=False/ProtocolConflict",
+        "Programmed=False/ProtocolConflict",
         "ResolvedRefs=True/ResolvedRefs",
         "Conflicted=True/ProtocolConflict",
     ];

@@ -1,4 +1,5 @@
 use crate::config::parse;
+use crate::validate::testing::refuses;
 use crate::validate::{Checked, batch};
 
 const GOOD: &str = "apiVersion: leno.dev/v1alpha1
@@ -77,12 +78,7 @@ fn what_is_wrong_is_refused_with_line_field_and_reason() {
             "percent: 10",
             1,
         );
-        let checked = check(&text);
-        assert!(checked.valid.is_empty(), "taken: {text}");
-        let found = checked.problems.iter().any(|p| {
-            p.is_error() && p.line == *line && p.field == *field && format!("{}; {}", p.message, p.hint).contains(part)
-        });
-        assert!(found, "{line}: {field}: {part} not in {:#?}\nof {text}", checked.problems);
+        refuses(&text, *line, field, part);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every filter that the Gateway API allows is taken and means what it says; whatever it does not allow is refused by name.
 
+use super::super::testing::refuses;
 use super::{check, mesh};
 use crate::model::{Cors, Filter, HttpRule, Name, PathModifier, Redirect, Rewrite};
 
@@ -133,15 +134,7 @@ fn what_the_gateway_api_does_not_allow_is_refused_with_line_field_and_reason() {
             (route(PREFIX, "", &of_backend), "spec.rules[0].backendRefs[0].filters", 11),
         ];
         for (text, base, line) in both.iter().take(if part.contains("no backendRefs") { 1 } else { 2 }) {
-            let checked = check(text);
-            let field = format!("{base}{field}");
-            let found = checked.problems.iter().any(|p| {
-                p.is_error()
-                    && p.line == *line
-                    && p.field == field
-                    && format!("{}; {}", p.message, p.hint).contains(part)
-            });
-            assert!(found && checked.valid.is_empty(), "{field}: {part} not in {:#?}\nof {text}", checked.problems);
+            refuses(text, *line, &format!("{base}{field}"), part);
         }
     }
 }

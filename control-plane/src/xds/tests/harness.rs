@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use leno_certs::{Identity, JoinSecret, Key, SpiffeId, csr, tls};
+use leno_proto::Registration;
 use leno_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status as NackStatus};
 use leno_proto::v1::identity_client::IdentityClient;
 use leno_proto::v1::{JoinRequest, ProveRequest, RenewRequest, RootProof, SecretProof, SignedIdentity};
-use leno_proto::{Registration, WorkloadState};
 use leno_runtime::drain::{self, Drain};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -183,17 +183,9 @@ pub(super) fn web() -> SpiffeId {
 
 pub(super) fn registration(name: &str) -> Registration {
     Registration {
-        name: name.into(),
-        namespace: "default".into(),
-        service_account: "web".into(),
         labels: [("app".to_owned(), "web".to_owned())].into(),
-        address: "127.0.0.1".into(),
-        mesh_port: 15008,
-        more_addresses: vec![],
-        any_port: false,
         ports: [("http".to_owned(), 8080)].into(),
-        state: WorkloadState::Ready,
-        version: "0.1.0".into(),
+        ..Registration::local(name, "default", "web", 15008)
     }
 }
 

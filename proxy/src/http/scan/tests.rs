@@ -1,3 +1,4 @@
+use super::super::target::path_fits;
 use super::*;
 
 /// What became of a connection's bytes: how many requests were read whole, and where it ended.
@@ -46,6 +47,7 @@ fn good_requests_pass_one_after_the_other() {
             2,
         ),
         ("POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\n1", 1),
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, HTTP/2.0,TLS/1.3\r\n\r\n", 1),
         ("GET /\u{fc} HTTP/1.1\r\nHost: a\r\nX: \u{fc}\r\n\r\n", 1),
     ] {
         assert_eq!(outcome(text.as_bytes()), Ok((heads, Phase::Head)), "{text:?}");
@@ -77,6 +79,8 @@ fn what_two_readers_could_take_differently_is_refused() {
         get("Transfer-Encoding: chunked;q=1"),
         get("Transfer-Encoding:\u{b}chunked"),
         get("Transfer-Encoding : chunked"),
+        get("Transfer_Encoding: chunked"),
+        get("content_length: 1"),
         get("Transfer-Encoding: chunked\r\n folded: 1"),
         get("X: 1\r\n\tfolded"),
         get("X: 1\nY: 2"),
@@ -122,6 +126,9 @@ fn what_two_readers_could_take_differently_is_refused() {
         chunks("ffffffffffffffff\r\n"),
         chunks("10000000000000003\r\nabc\r\n0\r\n\r\n"),
         chunks("0\r\nX : 1\r\n\r\n"),
+        chunks("0\r\nX-Good: 1\r\nContent-Length: 1\r\n\r\n"),
+        chunks("0\r\ntransfer_encoding: chunked\r\n\r\n"),
+        chunks("0\r\nHOST: b\r\n\r\n"),
         chunks("0\r\nX: 1\n\r\n"),
         chunks("0\r\n folded\r\n\r\n"),
         chunks("0\r\n\n"),
@@ -131,6 +138,9 @@ fn what_two_readers_could_take_differently_is_refused() {
     }
     for (bad, flaw) in [
         (get("Host: a"), Flaw::Authority),
+        ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n".into(), Flaw::Authority),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into(), Flaw::Authority),
+        ("GET http://a/ HTTP/1.1\r\nHost: a@b\r\n\r\n".into(), Flaw::Authority),
         (line("GET http://user@web/ HTTP/1.1"), Flaw::Authority),
         (line("GET http:///a HTTP/1.1"), Flaw::Authority),
         (line("GET http://a:+80/ HTTP/1.1"), Flaw::Authority),

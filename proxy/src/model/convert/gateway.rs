@@ -23,11 +23,12 @@ impl TryFrom<v1::Gateway> for RawGateway {
         if wire.listeners.len() > MOST_LISTENERS {
             return Err(InvalidResource(format!("more than {MOST_LISTENERS} listeners")));
         }
-        let client = wire.backend_client_certificate.map(|wire| certificate("the backend client certificate", wire));
-        Ok(Self {
-            listeners: wire.listeners.into_iter().map(listener).collect::<Result<_, _>>()?,
-            client: client.transpose()?.map(Arc::new),
-        })
+        let client = match (wire.backend_client_certificate_invalid, wire.backend_client_certificate) {
+            (reason, _) if !reason.is_empty() => Some(Err(reason)),
+            (_, Some(wire)) => Some(Ok(Arc::new(certificate("the backend client certificate", wire)?))),
+            (_, None) => None,
+        };
+        Ok(Self { listeners: wire.listeners.into_iter().map(listener).collect::<Result<_, _>>()?, client })
     }
 }
 

@@ -32,13 +32,23 @@ impl Resources {
         }
     }
 
-    /// The policy with the certificate that this sidecar shows.
+    /// The policy with the certificate that this sidecar shows. One that is asked for and not there cannot be done without.
     pub(super) fn with_client(&self, tls: &Arc<BackendTls>) -> Arc<BackendTls> {
         let Some(client) = self.gateways.values().flatten().find_map(|gateway| gateway.client.as_ref()) else {
             return tls.clone();
         };
-        let digest = Sha256::new().chain_update(tls.digest).chain_update(client.leaf()).finalize().into();
-        Arc::new(BackendTls { client: Some(client.clone()), digest, ..(**tls).clone() })
+        let digest = Sha256::new().chain_update(tls.digest);
+        Arc::new(match client {
+            Ok(client) => {
+                let digest = digest.chain_update(client.leaf()).finalize().into();
+                BackendTls { client: Some(client.clone()), digest, ..(**tls).clone() }
+            }
+            Err(why) => {
+                let digest = digest.chain_update(why).finalize().into();
+                let invalid = tls.invalid.clone().or_else(|| Some(format!("the Gateway's client certificate: {why}")));
+                BackendTls { invalid, digest, ..(**tls).clone() }
+            }
+        })
     }
 }
 

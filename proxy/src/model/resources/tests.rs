@@ -5,6 +5,7 @@ use leno_proto::resource::Resource;
 use leno_proto::v1;
 
 use super::*;
+use crate::model::testing::endpoints;
 use crate::model::{Peer, Place, Target};
 
 fn service(name: &str, routes: &[&str]) -> v1::Service {
@@ -17,24 +18,6 @@ fn service(name: &str, routes: &[&str]) -> v1::Service {
             ..Default::default()
         }],
         ..Default::default()
-    }
-}
-
-fn endpoints(service: &str, address: &str) -> v1::Endpoints {
-    v1::Endpoints {
-        service: service.into(),
-        endpoints: vec![v1::Endpoint {
-            workload: format!("{service}-1"),
-            address: address.into(),
-            mesh_port: 15008,
-            identity: "spiffe://cluster.local/ns/default/sa/web".into(),
-            ports: vec![v1::EndpointPort { service_port: 80, target: "http".into(), number: 8080 }],
-            healthy: true,
-            any_port: false,
-            more_addresses: vec![],
-            region: String::new(),
-            zone: String::new(),
-        }],
     }
 }
 

@@ -1,13 +1,14 @@
-//! What the rest of the process has of the client: its state, and two words to say to it.
+//! What the rest of the process has of the client: its state, and a few words to say to it.
 
 use std::sync::{Arc, Mutex};
 
-use leno_proto::WorkloadState;
+use leno_proto::{GatewayPorts, WorkloadState};
 use leno_runtime::failure::{Failure, exit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lock;
+use super::registrant::Now;
 use crate::settings::Settings;
 use crate::xds::identity::unreachable;
 use crate::xds::status::Status;
@@ -17,7 +18,7 @@ use crate::xds::subscriber::Subscriber;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) subscriber: Arc<Mutex<Subscriber>>,
-    pub(super) state: watch::Sender<WorkloadState>,
+    pub(super) now: watch::Sender<Now>,
     pub(super) status: watch::Receiver<Status>,
     /// A snapshot was on disk, and is in force.
     pub restored: bool,
@@ -26,17 +27,27 @@ pub struct Handle {
 impl Handle {
     /// The workload gets no new requests from now on; told to the control plane at once. There is no way back.
     pub fn draining(&self) {
-        self.state.send_replace(WorkloadState::Draining);
+        self.now.send_modify(|now| now.state = WorkloadState::Draining);
     }
 
     /// Whether the app passes its health check.
     pub fn healthy(&self, healthy: bool) {
         let state = if healthy { WorkloadState::Ready } else { WorkloadState::Unhealthy };
-        self.state.send_if_modified(|now| {
-            let change = *now != WorkloadState::Draining && *now != state;
+        self.now.send_if_modified(|now| {
+            let change = now.state != WorkloadState::Draining && now.state != state;
             if change {
-                *now = state;
+                now.state = state;
             }
+            change
+        });
+    }
+
+    /// What became of the ports of the Gateway that is served; told to the control plane at once.
+    pub fn gateway_ports(&self, ports: GatewayPorts) {
+        self.now.send_if_modified(|now| {
+            let ports = Some(ports);
+            let change = now.gateway_ports != ports;
+            now.gateway_ports = ports;
             change
         });
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use leno_proto::discovery::Node;
-use leno_proto::{Registration, WorkloadState};
+use leno_proto::{GatewayPorts, Registration, WorkloadState};
 
 use crate::model::{Demand, Network};
 use crate::settings::Settings;
@@ -16,6 +16,14 @@ pub struct Registrant {
     fixed: bool,
     /// NAMESPACE/NAME of the Gateway that is served.
     gateway: Option<String>,
+}
+
+/// What changes of a workload while its sidecar runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Now {
+    pub state: WorkloadState,
+    /// Of the Gateway that is served, once they were tried.
+    pub gateway_ports: Option<GatewayPorts>,
 }
 
 /// Further addresses that are told, at most.
@@ -68,6 +76,7 @@ impl Registrant {
             ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
             state: WorkloadState::Ready,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            gateway_ports: None,
         };
         let gateway = settings.gateway.as_ref().map(|gateway| format!("{}/{}", settings.namespace, gateway.name));
         Self { registration, fixed: address.is_some(), gateway }
@@ -88,8 +97,10 @@ impl Registrant {
         }
     }
 
-    pub(super) fn node(&self, state: WorkloadState) -> Node {
-        Registration { state, ..self.registration.clone() }.to_node()
+    /// What is true of the workload by now.
+    pub(super) fn node(&self, now: &Now) -> Node {
+        let gateway_ports = now.gateway_ports.clone();
+        Registration { state: now.state, gateway_ports, ..self.registration.clone() }.to_node()
     }
 
     /// The workload's name with its namespace.

@@ -1,12 +1,12 @@
-use leno_proto::Registration;
 use leno_proto::resource::Resource;
-use leno_proto::v1;
+use leno_proto::{Registration, WorkloadState, v1};
 use leno_runtime::failure::exit;
 
 use super::*;
+use crate::model::testing::endpoints;
 use crate::xds::identity::{RenewRpc, keep_fresh};
 use crate::xds::system_clock;
-use crate::xds::testing::{ControlPlane, Seen, Sidecar, endpoints, eventually, has, mesh_of_web, settings};
+use crate::xds::testing::{ControlPlane, Seen, Sidecar, eventually, has, mesh_of_web, settings};
 
 fn registration(seen: &Seen) -> Option<Registration> {
     seen.request.node.as_ref().map(|node| Registration::from_node(node).unwrap())

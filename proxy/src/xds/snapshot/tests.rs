@@ -2,7 +2,8 @@ use leno_proto::resource::Resource;
 use leno_proto::v1;
 
 use super::*;
-use crate::xds::testing::{endpoints, service};
+use crate::model::testing::endpoints;
+use crate::xds::testing::service;
 
 const ME: &str = "spiffe://cluster.local/ns/default/sa/web";
 

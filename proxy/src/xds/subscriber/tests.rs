@@ -3,7 +3,8 @@ use std::time::Duration;
 use leno_certs::Authority;
 
 use super::*;
-use crate::xds::testing::{DOMAIN, authority, credentials, endpoints, response, route, service, wire};
+use crate::model::testing::endpoints;
+use crate::xds::testing::{DOMAIN, authority, credentials, response, route, service, wire};
 
 const SERVICE: &str = v1::Service::TYPE_URL;
 const ENDPOINTS: &str = v1::Endpoints::TYPE_URL;

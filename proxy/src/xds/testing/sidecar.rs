@@ -5,7 +5,8 @@ use std::path::Path;
 use leno_runtime::drain::{self, Drain};
 use tokio::task::JoinHandle;
 
-use super::{ControlPlane, credentials, endpoints, eventually, route, service, settings};
+use super::{ControlPlane, credentials, eventually, route, service, settings};
+use crate::model::testing::endpoints;
 use crate::model::{Demand, Snapshot};
 use crate::state::{self, Reader, demand::Demands};
 use crate::xds::client::{Client, Handle, Parts, Registrant};

@@ -132,6 +132,11 @@ fn only_apps_without_a_sidecar_are_spoken_to_over_their_own_tls_with_this_sideca
     let [Peer::Tls(tls), Peer::Sidecar { .. }] = &before[..] else { panic!("{before:?}") };
     assert!(tls.client.is_none() && tls.invalid.is_none());
     assert_eq!(before, peers(&plain), "what stays the same is the same endpoint");
+    let lost = "InvalidClientCertificateRef".to_owned();
+    let without = peers(&v1::Gateway { backend_client_certificate_invalid: lost, ..plain.clone() });
+    let [Peer::Tls(tls), Peer::Sidecar { .. }] = &without[..] else { panic!("{without:?}") };
+    assert!(tls.invalid.as_ref().unwrap().contains("InvalidClientCertificateRef"));
+    assert_ne!(before[0], without[0], "nothing is sent over the connections of before");
     let shown = peers(&v1::Gateway { backend_client_certificate: Some(pair()), ..plain });
     assert_ne!(before[0], shown[0], "another certificate needs other connections");
     assert!(!format!("{shown:?}").contains("key"), "{shown:?}");
