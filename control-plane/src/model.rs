@@ -29,12 +29,13 @@ pub use gateway::{
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
-    Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Retry, TcpRoute, ValueMatch,
+    Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PRECEDENCE, ParentRef, PathMatch, Retry, TcpRoute,
+    ValueMatch,
 };
 pub use secret::{Authorities, ConfigMap, KeyPair, Secret};
 pub use service::{
     AppProtocol, EgressMode, GrantFrom, GrantTo, MtlsMode, ReferenceGrant, Service, ServicePort, TargetPort,
-    TrafficPolicy,
+    TrafficPolicy, Unfit,
 };
 pub use workload::{StaticWorkload, Workload};
 
@@ -71,6 +72,36 @@ impl Mesh {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
+    }
+
+    /// The TrafficPolicies in the order in which they win a conflict.
+    pub fn policies_by_age(&self) -> Vec<(&Name, &TrafficPolicy)> {
+        let mut all: Vec<_> = self.traffic_policies.iter().collect();
+        all.sort_by_key(|(name, policy)| (policy.created, *name));
+        all
+    }
+
+    /// Whether a route may send to a Service: as [`Self::may_refer`] says, and a route that is attached to Services alone to those
+    /// themselves, since it opens nothing that its clients could not reach anyway (GEP-1294).
+    pub fn may_send(&self, kind: Kind, route: &Name, service: &Name) -> bool {
+        if self.may_refer((GATEWAY_GROUP, kind.as_str()), &route.namespace, ("", "Service", service)) {
+            return true;
+        }
+        let http = |routes: &BTreeMap<Name, HttpRoute>| {
+            routes.get(route).is_some_and(|r| r.gateways.is_empty() && r.parents.iter().any(|p| p.service == *service))
+        };
+        match kind {
+            Kind::HttpRoute => http(&self.http_routes),
+            Kind::GrpcRoute => http(&self.grpc_routes),
+            Kind::TlsRoute => {
+                let route = self.tls_routes.get(route);
+                route.is_some_and(|r| r.gateways.is_empty() && r.parents.iter().any(|p| p.service == *service))
+            }
+            _ => {
+                let route = self.tcp_routes.get(route);
+                route.is_some_and(|r| r.gateways.is_empty() && r.parents.iter().any(|p| p.service == *service))
+            }
+        }
     }
 
     /// Whether the objects of one kind and namespace may refer to an object (GEP-709): to their own namespace's always, else

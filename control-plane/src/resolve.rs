@@ -1,18 +1,23 @@
 //! What refers to what: which ListenerSets a Gateway has, which listeners hold, which certificates they show, and which routes
 //! are attached to them. A pure function of the mesh; discovery makes resources of it, and `status` conditions.
 
+mod apart;
 mod attach;
+mod backend;
 mod backend_tls;
 mod conflict;
 mod gateway;
 mod reference;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{Authorities, CLASS, CONTROLLER, GatewayParent, KeyPair, Kind, Listener, Mesh, Name};
 
+pub use backend::backend_problem;
 pub use backend_tls::{BackendTls, backend_tls, backend_tls_policy, policies_of};
+pub use services::OnServices;
 
 /// Why something does not hold: a reason of the Gateway API, and words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,7 @@ pub struct Resolved {
     /// Every ListenerSet whose Gateway is ours or is not there: accepted, or why not.
     pub listener_sets: BTreeMap<Name, Result<(), Problem>>,
     pub routes: BTreeMap<(Kind, Name), Vec<ResolvedParent>>,
+    pub on_services: OnServices,
 }
 
 /// What came of a Gateway or ListenerSet that a route names. None: it belongs to another controller.
@@ -93,6 +99,13 @@ impl ResolvedListener {
         self.conflict.is_none() && self.refused.is_none() && (!self.terminates() || !self.certificates.is_empty())
     }
 
+    /// Whether a route's parent names it.
+    fn is_of(&self, parent: &GatewayParent) -> bool {
+        (self.owner.0, &self.owner.1) == (parent.kind, &parent.name)
+            && parent.section.as_ref().is_none_or(|section| *section == self.listener.name)
+            && parent.port.is_none_or(|port| port == self.listener.port)
+    }
+
     /// Whether TLS ends there.
     pub fn terminates(&self) -> bool {
         gateway::terminates(&self.listener)
@@ -112,6 +125,8 @@ impl Resolved {
         }
         gateway::judge_listener_sets(&mut all);
         attach::routes(mesh, &mut all);
+        apart::keep(mesh, &mut all);
+        all.on_services = OnServices::of(mesh);
         all
     }
 }

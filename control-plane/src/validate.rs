@@ -115,7 +115,9 @@ impl Valid {
             Entity::GrpcRoute(route) => drop(mesh.grpc_routes.insert(name, model::HttpRoute { created, ..route })),
             Entity::TcpRoute(route) => drop(mesh.tcp_routes.insert(name, model::TcpRoute { created, ..route })),
             Entity::ReferenceGrant(grant) => drop(mesh.reference_grants.insert(name, grant)),
-            Entity::TrafficPolicy(policy) => drop(mesh.traffic_policies.insert(name, *policy)),
+            Entity::TrafficPolicy(policy) => {
+                drop(mesh.traffic_policies.insert(name, model::TrafficPolicy { created, ..*policy }));
+            }
             Entity::GatewayClass(class) => drop(mesh.gateway_classes.insert(name.name, class)),
             Entity::Gateway(gateway) => drop(mesh.gateways.insert(name, model::Gateway { created, ..gateway })),
             Entity::ListenerSet(set) => drop(mesh.listener_sets.insert(name, model::ListenerSet { created, ..set })),

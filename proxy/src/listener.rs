@@ -5,6 +5,7 @@ mod accept;
 mod capture;
 mod edge;
 mod forward;
+mod hello;
 mod local;
 mod mesh;
 

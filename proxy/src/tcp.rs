@@ -18,7 +18,7 @@ use crate::resilience::breaker::Permit;
 use crate::resilience::budget::RetryBudget;
 use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
-use crate::routing::LocalPort;
+use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
 use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
 
@@ -40,20 +40,25 @@ pub struct Reached {
 #[derive(Debug)]
 pub struct Held(pub InFlight, pub Permit);
 
-/// Dials an endpoint of a destination, by its weights. One that cannot be reached is replaced by another: nothing of the
+/// Dials an endpoint of one of a port's splits, by its weights. One that cannot be reached is replaced by another: nothing of the
 /// connection was sent yet, so that is safe; the budget bounds it. `source` is the client's address.
 ///
 /// # Errors
 /// Why the last one could not be reached.
-pub async fn dial(port: &LocalPort, source: Option<IpAddr>, dialer: &SharedDialer) -> Result<Reached, Reason> {
+pub async fn dial(
+    port: &LocalPort,
+    split: &Split,
+    source: Option<IpAddr>,
+    dialer: &SharedDialer,
+) -> Result<Reached, Reason> {
     let key = |policy: &Policy| match policy.balancing.hash_key {
         // All that such a connection shows of its client.
         Some(HashKey::SourceIp) => source.map(hash_ip),
         _ => None,
     };
-    let (_, cluster) = match port.tcp.sticky.as_deref().and_then(key) {
-        Some(key) => port.tcp.draw_by(key)?,
-        None => port.tcp.draw()?,
+    let (_, cluster) = match split.sticky.as_deref().and_then(key) {
+        Some(key) => split.draw_by(key)?,
+        None => split.draw()?,
     };
     let key = if cluster.hashes() { key(&cluster.policy()) } else { None };
     dial_cluster(&port.budget(cluster), cluster, &Choice { key, pin: None }, dialer).await

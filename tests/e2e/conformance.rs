@@ -2,11 +2,13 @@
 //! name a Service, and HTTPRoutes and GRPCRoutes that are attached to it.
 
 mod grpc;
+mod invalid;
 mod matching;
 mod redirects;
 mod rewrites;
 mod services;
 mod timeouts;
+mod tls;
 
 use bytes::Bytes;
 use http::Method;

@@ -6,6 +6,7 @@ mod deadlines;
 mod faults;
 mod half_close;
 mod hedging;
+mod hops;
 mod overload;
 mod rates;
 mod retries;

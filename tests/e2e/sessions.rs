@@ -165,3 +165,26 @@ async fn a_session_whose_instance_is_gone_goes_on_with_another() {
     web.mesh.connected(3).await;
     assert_eq!(web.one("/", &[("cookie", &new)], 30).await, moved.text());
 }
+
+/// Each worker balances by itself; a session is known to all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_holds_whichever_worker_of_several_gets_the_request() {
+    let backends = "[{name: web-v1, port: 80}, {name: web-v2, port: 80}]";
+    let one = web(&["v1", "v1", "v2"], &route(&[rule("/", backends, "sessionName: sid")])).await;
+    let caller = one.mesh.sidecar("many", "many").await.args(&["--workers", "3"]).start().await;
+    one.mesh.reachable(&caller, "http://web/").await;
+    let send = async |headers: &[(&str, &str)]| {
+        // A connection of its own each, so that the kernel spreads them over the workers.
+        let request = client::request(Method::GET, "http://web/", headers, Bytes::new());
+        client::send(caller.http_proxy(), request).await.unwrap()
+    };
+    for _ in 0..8 {
+        let first = send(&[]).await;
+        let (pair, _) = cookie(&first);
+        for _ in 0..12 {
+            let again = send(&[("cookie", pair.as_str())]).await;
+            assert_eq!((again.status, again.text()), (200, first.text()));
+            assert!(!again.headers.contains_key("set-cookie"), "the session was begun anew");
+        }
+    }
+}

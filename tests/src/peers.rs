@@ -63,10 +63,15 @@ impl Server {
 
     /// The gRPC server of `e2e/peers/grpc_peer.py`.
     pub async fn grpc(dir: &Path) -> Self {
+        Self::grpc_named(dir, "grpc-server").await
+    }
+
+    /// The same, which says this name in the head of every answer.
+    pub async fn grpc_named(dir: &Path, name: &str) -> Self {
         let addr = free_port();
         let mut command = Command::new("python3");
-        command.arg(grpc_script()).args(["serve", &addr.to_string()]);
-        Self::spawn("grpc-server", &mut command, dir, addr).await
+        command.arg(grpc_script()).args(["serve", &addr.to_string(), name]);
+        Self::spawn(name, &mut command, dir, addr).await
     }
 
     /// A health server (grpc.health.v1) of the same script: `file` has a line `SERVICE NUMBER` for each service that it knows, `-` for

@@ -92,7 +92,11 @@ impl SidecarBuilder {
         command.args(["--control-plane", &self.control_plane.to_string(), "--token", &self.token]);
         command.args(["--service", &self.service, "--service-account", &self.service_account]);
         command.args(["--mesh-addr", &at.mesh.to_string(), "--http-proxy-addr", &at.http_proxy.to_string()]);
-        command.args(["--admin-addr", &at.admin.to_string(), "--output", "json", "--workers", "1"]);
+        command.args(["--admin-addr", &at.admin.to_string(), "--output", "json"]);
+        // One worker, unless the test says otherwise.
+        if !self.more.iter().any(|arg| arg == "--workers") {
+            command.args(["--workers", "1"]);
+        }
         command.arg("--state-dir").arg(self.state_dir());
         for label in &self.labels {
             command.args(["--label", label]);

@@ -24,7 +24,11 @@ const KINDS: [Written; 18] = [
         api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
         words: &["httproutes"],
     },
-    Written { kind: Kind::GrpcRoute, api_versions: &[GATEWAY_V1], words: &["grpcroutes"] },
+    Written {
+        kind: Kind::GrpcRoute,
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1alpha2"],
+        words: &["grpcroutes"],
+    },
     Written {
         kind: Kind::TcpRoute,
         api_versions: &["gateway.networking.k8s.io/v1alpha2", GATEWAY_V1],
@@ -32,7 +36,7 @@ const KINDS: [Written; 18] = [
     },
     Written {
         kind: Kind::ReferenceGrant,
-        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1"],
+        api_versions: &[GATEWAY_V1, "gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1alpha2"],
         words: &["referencegrants", "refgrant", "refgrants"],
     },
     Written {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{Backend, HttpRoute, Kind, Mesh, Name, ParentRef, Resilience, Service, TrafficPolicy};
+use crate::model::{
+    Backend, HttpRoute, Kind, Mesh, Name, PRECEDENCE, ParentRef, Resilience, Service, ServicePort, TrafficPolicy,
+};
 
 /// Identifies a route of any kind.
 pub(super) type RouteKey = (Kind, Name);
@@ -23,6 +25,7 @@ pub(super) fn resource_name(kind: Kind, name: &Name) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PortRoutes {
     pub(super) http: Vec<String>,
+    pub(super) tls: Vec<String>,
     pub(super) tcp: Vec<String>,
 }
 
@@ -33,6 +36,15 @@ struct Attached {
     name: Name,
     kind: Kind,
     port: Option<u16>,
+    section: Option<String>,
+}
+
+impl Attached {
+    /// None: a port that stands nowhere.
+    fn covers(&self, port: Option<&ServicePort>) -> bool {
+        self.port.is_none_or(|number| port.is_some_and(|port| port.number == number))
+            && self.section.as_ref().is_none_or(|name| port.is_some_and(|port| port.name == *name))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,12 +70,12 @@ impl Attachments {
             all.add(Kind::TcpRoute, &route.name, route.created, &route.parents, route.backends.iter());
         }
         for route in mesh.tls_routes.values() {
-            all.add(Kind::TlsRoute, &route.name, route.created, &[], route.backends.iter());
+            all.add(Kind::TlsRoute, &route.name, route.created, &route.parents, route.backends.iter());
         }
-        for (name, policy) in by_age(mesh) {
+        for (name, policy) in mesh.policies_by_age() {
             for target in &policy.targets {
                 let service = Name::new(&name.namespace, target);
-                fill(all.policies.entry(service).or_default(), policy);
+                all.policies.entry(service).or_default().fill(policy);
             }
             for target in &policy.routes {
                 let route = (target.kind, Name::new(&name.namespace, &target.name));
@@ -83,7 +95,8 @@ impl Attachments {
         backends: impl Iterator<Item = &'a Backend>,
     ) {
         for parent in parents {
-            let attached = Attached { created, name: name.clone(), kind, port: parent.port };
+            let (name, section) = (name.clone(), parent.section.clone());
+            let attached = Attached { created, name, kind, port: parent.port, section };
             self.by_service.entry(parent.service.clone()).or_default().insert(attached);
         }
         for backend in backends {
@@ -127,7 +140,8 @@ impl Attachments {
         let mut found: Vec<RouteKey> = Vec::new();
         for attached in self.by_service.get(service).into_iter().flatten() {
             let key = (attached.kind, attached.name.clone());
-            if attached.kind != Kind::TcpRoute && key.1.namespace == service.namespace && !found.contains(&key) {
+            let http = matches!(attached.kind, Kind::HttpRoute | Kind::GrpcRoute);
+            if http && key.1.namespace == service.namespace && !found.contains(&key) {
                 found.push(key);
             }
         }
@@ -152,7 +166,7 @@ impl Attachments {
     /// The routes of each port of a Service for the clients of one namespace. A namespace with consumer routes on a port sees
     /// only those there; every other one sees the producer's.
     pub(super) fn routes(&self, service: &Service, client_namespace: &str) -> Vec<PortRoutes> {
-        service.ports.iter().map(|port| self.of_port(service, Some(port.number), client_namespace)).collect()
+        service.ports.iter().map(|port| self.of_port(service, Some(port), client_namespace)).collect()
     }
 
     /// As [`Self::routes`], for the ports that stand nowhere: what is attached to no port in particular.
@@ -160,7 +174,7 @@ impl Attachments {
         self.of_port(service, None, client_namespace)
     }
 
-    fn of_port(&self, service: &Service, port: Option<u16>, client_namespace: &str) -> PortRoutes {
+    fn of_port(&self, service: &Service, port: Option<&ServicePort>, client_namespace: &str) -> PortRoutes {
         let own = self.port_routes(&service.name, port, client_namespace);
         if own == PortRoutes::default() && client_namespace != service.name.namespace {
             return self.port_routes(&service.name, port, &service.name.namespace);
@@ -168,17 +182,16 @@ impl Attachments {
         own
     }
 
-    /// Of several types only the most specific one holds (GEP-1426): GRPCRoute, HTTPRoute, TCPRoute.
-    fn port_routes(&self, service: &Name, port: Option<u16>, route_namespace: &str) -> PortRoutes {
+    /// Of several types only the most specific one holds.
+    fn port_routes(&self, service: &Name, port: Option<&ServicePort>, route_namespace: &str) -> PortRoutes {
         let attached: Vec<&Attached> = self
             .by_service
             .get(service)
             .into_iter()
             .flatten()
-            .filter(|a| a.name.namespace == route_namespace && a.port.is_none_or(|p| Some(p) == port))
+            .filter(|a| a.name.namespace == route_namespace && a.covers(port))
             .collect();
-        let types = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TcpRoute];
-        let Some(kind) = types.into_iter().find(|kind| attached.iter().any(|a| a.kind == *kind)) else {
+        let Some(kind) = PRECEDENCE.into_iter().find(|kind| attached.iter().any(|a| a.kind == *kind)) else {
             return PortRoutes::default();
         };
         // A route may name the Service twice, once with the port and once without.
@@ -186,33 +199,13 @@ impl Attachments {
         let names = attached.into_iter().filter(|a| a.kind == kind && seen.insert(&a.name));
         let names = names.map(|a| resource_name(kind, &a.name)).collect();
         match kind {
-            Kind::TcpRoute => PortRoutes { http: Vec::new(), tcp: names },
-            _ => PortRoutes { http: names, tcp: Vec::new() },
+            Kind::TcpRoute => PortRoutes { tcp: names, ..PortRoutes::default() },
+            Kind::TlsRoute => PortRoutes { tls: names, ..PortRoutes::default() },
+            _ => PortRoutes { http: names, ..PortRoutes::default() },
         }
     }
 }
 
 fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &Backend> {
     route.rules.iter().flat_map(crate::model::HttpRule::targets)
-}
-
-/// Policies in the order in which they win a conflict.
-fn by_age(mesh: &Mesh) -> impl Iterator<Item = (&Name, &TrafficPolicy)> {
-    mesh.traffic_policies.iter()
-}
-
-/// Takes from `policy` what none before it said.
-fn fill(merged: &mut TrafficPolicy, policy: &TrafficPolicy) {
-    let fill = |own: &mut Option<u32>, other: Option<u32>| *own = own.or(other);
-    fill(&mut merged.connect_timeout_ms, policy.connect_timeout_ms);
-    fill(&mut merged.idle_timeout_ms, policy.idle_timeout_ms);
-    fill(&mut merged.consecutive_failures, policy.consecutive_failures);
-    fill(&mut merged.ejection_ms, policy.ejection_ms);
-    fill(&mut merged.max_ejected_percent, policy.max_ejected_percent);
-    fill(&mut merged.retry_budget_percent, policy.retry_budget_percent);
-    fill(&mut merged.retry_budget_per_second, policy.retry_budget_per_second);
-    merged.balancing.fill(&policy.balancing);
-    merged.resilience.fill(&policy.resilience);
-    merged.circuit_breaker = merged.circuit_breaker.take().or_else(|| policy.circuit_breaker.clone());
-    merged.adaptive_concurrency = merged.adaptive_concurrency.take().or_else(|| policy.adaptive_concurrency.clone());
 }

@@ -2,12 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Backend, GATEWAY_GROUP, Kind, Mesh, Name, Service};
-
-/// The Service does not exist or does not have the port.
-const BACKEND_NOT_FOUND: &str = "BackendNotFound";
-/// The Service is in another namespace that did not grant the reference.
-const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+use crate::model::{Backend, Kind, Mesh, Name, Service};
+use crate::resolve::backend_problem;
 
 /// A backend and why it is not valid; empty when it is.
 pub(super) struct Checked<'a> {
@@ -32,19 +28,12 @@ pub(super) fn check<'a>(known: Known<'_>, kind: Kind, route: &Name, backends: &'
         .collect()
 }
 
-/// The grant is looked at before the Service, so that nobody learns what exists in a namespace that granted nothing.
+/// The reason why a backend is not valid; empty when it is.
 pub(super) fn invalid_reason<'a>(known: Known<'_>, kind: Kind, route: &Name, backend: &'a Backend) -> &'a str {
+    // Whatever else is known of it already stays as it was said.
     if !backend.invalid_reason.is_empty() {
         return &backend.invalid_reason;
     }
-    if backend.service.namespace != route.namespace && !granted(known.mesh, kind, &route.namespace, &backend.service) {
-        return REF_NOT_PERMITTED;
-    }
-    let found = known.services.get(&backend.service).is_some_and(|service| service.has_port(backend.port));
-    if found { "" } else { BACKEND_NOT_FOUND }
-}
-
-/// Whether any ReferenceGrant of the Service's namespace lets routes of `kind` in `from` send to it.
-fn granted(mesh: &Mesh, kind: Kind, from: &str, service: &Name) -> bool {
-    mesh.may_refer((GATEWAY_GROUP, kind.as_str()), from, ("", "Service", service))
+    let has_port = |service: &Name, port: u16| known.services.get(service).map(|service| service.has_port(port));
+    backend_problem(known.mesh, &has_port, (kind, route), backend).map_or("", |problem| problem.reason)
 }

@@ -19,6 +19,9 @@ use super::backends::Checked;
 use super::balancing;
 use super::selection::EndpointPort;
 
+/// A reason of the Gateway API.
+const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+
 /// A Service as one client sees it: `routes` has one entry a port, in the order of the ports; `any_port` is what is attached to
 /// the ports that do not stand there.
 pub(super) fn service(
@@ -36,6 +39,7 @@ pub(super) fn service(
         addresses: addresses.iter().map(ToString::to_string).collect(),
         any_port: service.any_port.then(|| v1::ServicePort {
             http_routes: any_port.http.clone(),
+            tls_routes: any_port.tls.clone(),
             tcp_routes: any_port.tcp.clone(),
             ..v1::ServicePort::default()
         }),
@@ -48,6 +52,7 @@ fn service_port(port: &ServicePort, routes: &PortRoutes) -> v1::ServicePort {
         name: port.name.clone(),
         protocol: app_protocol(port.protocol).into(),
         http_routes: routes.http.clone(),
+        tls_routes: routes.tls.clone(),
         tcp_routes: routes.tcp.clone(),
         backend_tls: None,
     }
@@ -101,6 +106,15 @@ pub(super) fn http_route(
 }
 
 fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], mirror: &Reason<'_>) -> v1::HttpRule {
+    if rule.filters.iter().any(|filter| filter.unknown().is_some()) {
+        let matches = rule.matches.iter().map(http_match).collect();
+        return v1::HttpRule {
+            name: rule.name.clone(),
+            matches,
+            backends: vec![no_backend()],
+            ..v1::HttpRule::default()
+        };
+    }
     v1::HttpRule {
         name: rule.name.clone(),
         matches: rule.matches.iter().map(http_match).collect(),
@@ -108,7 +122,7 @@ fn http_rule(rule: &HttpRule, backends: &[Checked<'_>], mirror: &Reason<'_>) -> 
         request_timeout_ms: rule.request_timeout_ms,
         backend_request_timeout_ms: rule.backend_request_timeout_ms,
         retry: rule.retry.as_ref().map(retry),
-        filters: rule.filters.iter().map(|f| filter::filter(f, mirror)).collect(),
+        filters: rule.filters.iter().filter_map(|f| filter::filter(f, mirror)).collect(),
         session_persistence: rule.session_persistence.as_ref().map(balancing::session),
         resilience: None,
     }
@@ -176,8 +190,16 @@ fn backend(checked: &Checked<'_>) -> v1::Backend {
 }
 
 fn http_backend(checked: &Checked<'_>, mirror: &Reason<'_>) -> v1::Backend {
-    let filters = checked.backend.filters.iter().map(|f| filter::filter(f, mirror)).collect();
+    if checked.backend.filters.iter().any(|filter| filter.unknown().is_some()) {
+        return v1::Backend { weight: checked.backend.weight, ..no_backend() };
+    }
+    let filters = checked.backend.filters.iter().filter_map(|f| filter::filter(f, mirror)).collect();
     v1::Backend { filters, ..backend(checked) }
+}
+
+/// Its share of the requests is answered with an error: they may not pass without a filter that nobody here knows.
+fn no_backend() -> v1::Backend {
+    v1::Backend { weight: 1, invalid_reason: UNSUPPORTED_VALUE.to_owned(), ..v1::Backend::default() }
 }
 
 /// A workload as an endpoint of one service.

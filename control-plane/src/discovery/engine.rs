@@ -19,7 +19,7 @@ use super::world::Edit;
 use super::written_endpoints::Slices;
 use super::{Globals, Resource, ResourceType, World, convert, implicit, inbound};
 use crate::model::{
-    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, Workload,
+    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, TlsRoute, Workload,
 };
 use crate::registry::Live;
 
@@ -147,6 +147,8 @@ impl Engine {
             touched.routes.insert((Kind::TcpRoute, name.clone()));
         }
         for name in changed(&old.tls_routes, &new.tls_routes, PartialEq::eq) {
+            let routes = [old.tls_routes.get(name), new.tls_routes.get(name)].into_iter().flatten();
+            touched.services.extend(routes.flat_map(|r: &TlsRoute| &r.parents).map(|p| p.service.clone()));
             touched.routes.insert((Kind::TlsRoute, name.clone()));
         }
         for name in changed(&old.traffic_policies, &new.traffic_policies, PartialEq::eq) {

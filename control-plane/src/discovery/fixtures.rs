@@ -21,7 +21,7 @@ pub(super) fn service(at: &str) -> Service {
     let at = name(at);
     let selector = [("app".to_owned(), at.name.clone())].into();
     let target = TargetPort::Name("http".into());
-    let port = ServicePort { name: "http".into(), number: 80, target, protocol: AppProtocol::Http };
+    let port = ServicePort { name: "http".into(), number: 80, target, protocol: AppProtocol::Http, unfit: None };
     Service { name: at, selector, ports: vec![port], any_port: false, headless: false }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn route(at: &str, created: i64, parent: &str, to: &[&str]) -> HttpRo
         name: name(at),
         grpc: false,
         created,
-        parents: vec![ParentRef { service: name(parent), port: None }],
+        parents: vec![ParentRef { service: name(parent), port: None, section: None, says_namespace: false }],
         gateways: vec![],
         hostnames: vec![],
         rules: vec![rule],

@@ -44,7 +44,7 @@ pub(super) fn service(name: &Name, selection: &Selection, attachments: &Attachme
     let port = |number: u16| {
         let name = named.get(&number).cloned().unwrap_or_default();
         let protocol = protocol_of_name(&name);
-        ServicePort { name, number, target: TargetPort::Number(number), protocol }
+        ServicePort { name, number, target: TargetPort::Number(number), protocol, unfit: None }
     };
     service.ports = numbers.into_iter().take(MOST_PORTS).map(port).collect();
     Some(service)

@@ -24,10 +24,10 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Of several policies for a namespace the first that says something holds.
+    /// Of several policies for a namespace the oldest that says something holds.
     pub(super) fn of<'a>(mesh: &Mesh, namespaces: impl Iterator<Item = &'a String>, checks: Checks) -> Self {
         let mut said: BTreeMap<&str, (Option<MtlsMode>, Option<EgressMode>)> = BTreeMap::new();
-        for (name, policy) in mesh.traffic_policies.iter().filter(|(_, policy)| policy.of_namespace) {
+        for (name, policy) in mesh.policies_by_age().into_iter().filter(|(_, policy)| policy.of_namespace) {
             let (mtls, egress) = said.entry(&name.namespace).or_default();
             *mtls = mtls.or(policy.mtls);
             *egress = egress.or(policy.egress);

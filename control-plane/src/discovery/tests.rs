@@ -127,7 +127,12 @@ fn routes_are_listed_oldest_first_then_by_name_and_once() {
     elsewhere.parents[0].port = Some(81);
     scene.add_route(elsewhere);
     let mut twice = route("default/twice", 9, "default/web", &[]);
-    twice.parents.push(ParentRef { service: name("default/web"), port: Some(80) });
+    twice.parents.push(ParentRef {
+        service: name("default/web"),
+        port: Some(80),
+        section: None,
+        says_namespace: false,
+    });
     scene.add_route(twice);
     scene.commit();
     let expected = ["z", "a", "b", "twice"].map(|name| format!("HTTPRoute/default/{name}"));
@@ -252,7 +257,7 @@ fn tcp_routes_are_resources_of_their_own() {
     let route = TcpRoute {
         name: name("default/db"),
         created: 1,
-        parents: vec![ParentRef { service: name("default/db"), port: Some(80) }],
+        parents: vec![ParentRef { service: name("default/db"), port: Some(80), section: None, says_namespace: false }],
         gateways: vec![],
         backends: vec![backend("default/db"), backend("default/gone")],
     };

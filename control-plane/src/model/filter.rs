@@ -11,9 +11,19 @@ pub enum Filter {
     Rewrite(Rewrite),
     Mirror(Mirror),
     Cors(Cors),
+    /// An ExtensionRef to what nobody here knows: `KIND.GROUP NAME`. What it belongs to is answered with an error, as specified.
+    Unknown(String),
 }
 
 impl Filter {
+    /// What an ExtensionRef names.
+    pub fn unknown(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(what) => Some(what),
+            _ => None,
+        }
+    }
+
     /// Where a mirror sends to.
     pub fn mirrored(&self) -> Option<&Backend> {
         match self {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Backend, Kind, Name};
+use super::{Backend, Kind, Name, ParentRef};
 
 /// Who answers for Gateways of our class, in every status.
 pub const CONTROLLER: &str = "leno.dev/gateway-controller";
@@ -160,6 +160,8 @@ pub struct GatewayParent {
     pub section: Option<String>,
     /// None: every port.
     pub port: Option<u16>,
+    /// The reference names the namespace, and so does the status.
+    pub says_namespace: bool,
 }
 
 /// A TLSRoute: where connections go by the server that they name.
@@ -167,6 +169,8 @@ pub struct GatewayParent {
 pub struct TlsRoute {
     pub name: Name,
     pub created: i64,
+    /// Services, beside the Gateways and ListenerSets.
+    pub parents: Vec<ParentRef>,
     pub gateways: Vec<GatewayParent>,
     pub hostnames: Vec<String>,
     pub backends: Vec<Backend>,

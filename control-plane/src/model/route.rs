@@ -1,15 +1,39 @@
 //! Routes as the Gateway API means them. Whether a backend exists is decided later, by discovery, since it may come
 //! and go.
 
-use super::{Filter, GatewayParent, Name, SessionPersistence};
+use super::{Filter, GatewayParent, Kind, Name, SessionPersistence};
 
 /// A Service that a route is attached to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParentRef {
     pub service: Name,
     /// None: every port of the Service.
     pub port: Option<u16>,
+    /// The name of a port. With a number it is the port that has both.
+    pub section: Option<String>,
+    /// The reference names the Service's namespace, and so does the status.
+    pub says_namespace: bool,
 }
+
+impl ParentRef {
+    /// Whether it stands for a port of its Service.
+    pub fn covers(&self, number: u16, name: &str) -> bool {
+        self.port.is_none_or(|port| port == number) && self.section.as_ref().is_none_or(|section| section == name)
+    }
+
+    /// The port as it was named.
+    pub fn port_words(&self) -> String {
+        match (self.port, &self.section) {
+            (Some(number), Some(name)) => format!("{number} with the name {name:?}"),
+            (Some(number), None) => number.to_string(),
+            (None, Some(name)) => format!("{name:?}"),
+            (None, None) => "at all".to_owned(),
+        }
+    }
+}
+
+/// Of several types of routes on one port of a Service only the first of these holds (GEP-1294).
+pub const PRECEDENCE: [Kind; 4] = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TlsRoute, Kind::TcpRoute];
 
 /// An HTTPRoute or, with `grpc`, a GRPCRoute.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +65,12 @@ pub struct HttpRule {
 }
 
 impl HttpRule {
+    /// A filter of the rule or of one of its backends that is not known here.
+    pub fn unknown_filter(&self) -> Option<&str> {
+        let all = self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters));
+        all.into_iter().find_map(Filter::unknown)
+    }
+
     /// Everything that the rule sends to: its backends, and what it and they mirror to.
     pub fn targets(&self) -> impl Iterator<Item = &Backend> {
         let mirrors = self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters));

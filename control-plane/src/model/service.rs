@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AdaptiveConcurrency, Balancing, CircuitBreaker, Name, Resilience, RouteTarget};
+use super::{AdaptiveConcurrency, Balancing, CircuitBreaker, Name, ParentRef, Resilience, RouteTarget};
 
 /// A name for workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,15 @@ impl Service {
     pub fn has_port(&self, number: u16) -> bool {
         self.any_port || self.ports.iter().any(|port| port.number == number)
     }
+
+    /// Whether a route's parent stands for any port of it.
+    pub fn has_parent_port(&self, parent: &ParentRef) -> bool {
+        match (parent.port, &parent.section) {
+            (None, None) => true,
+            (Some(number), None) => self.has_port(number),
+            _ => self.ports.iter().any(|port| parent.covers(port.number, &port.name)),
+        }
+    }
 }
 
 /// One port of a Service.
@@ -32,6 +41,17 @@ pub struct ServicePort {
     pub number: u16,
     pub target: TargetPort,
     pub protocol: AppProtocol,
+    /// Set where `appProtocol` says that the app cannot be spoken to by every route.
+    pub unfit: Option<Unfit>,
+}
+
+/// What an app's protocol is no good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is WebSocket's, so HTTP/1.1's.
+    Grpc,
+    /// It is no HTTP.
+    Http,
 }
 
 /// Which port of a workload: by number or by the name that the workload gives it.
@@ -55,6 +75,8 @@ pub enum AppProtocol {
 /// leno.dev/v1alpha1 TrafficPolicy. None: the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrafficPolicy {
+    /// Seconds since 1970; of policies that say different things the oldest holds, then the first by name (GEP-713).
+    pub created: i64,
     /// The Services it is attached to, in its own namespace.
     pub targets: Vec<String>,
     /// It is attached to its own namespace as a whole.
@@ -76,6 +98,35 @@ pub struct TrafficPolicy {
     pub circuit_breaker: Option<CircuitBreaker>,
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     pub balancing: Balancing,
+}
+
+impl TrafficPolicy {
+    /// Takes from `other` what this one does not say. What they are attached to stays as it is.
+    pub fn fill(&mut self, other: &Self) {
+        fn fill<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
+            if own.is_none() {
+                *own = other.cloned();
+            }
+        }
+        fill(&mut self.mtls, other.mtls.as_ref());
+        fill(&mut self.egress, other.egress.as_ref());
+        fill(&mut self.connect_timeout_ms, other.connect_timeout_ms.as_ref());
+        fill(&mut self.idle_timeout_ms, other.idle_timeout_ms.as_ref());
+        fill(&mut self.consecutive_failures, other.consecutive_failures.as_ref());
+        fill(&mut self.ejection_ms, other.ejection_ms.as_ref());
+        fill(&mut self.max_ejected_percent, other.max_ejected_percent.as_ref());
+        fill(&mut self.retry_budget_percent, other.retry_budget_percent.as_ref());
+        fill(&mut self.retry_budget_per_second, other.retry_budget_per_second.as_ref());
+        fill(&mut self.circuit_breaker, other.circuit_breaker.as_ref());
+        fill(&mut self.adaptive_concurrency, other.adaptive_concurrency.as_ref());
+        self.balancing.fill(&other.balancing);
+        self.resilience.fill(&other.resilience);
+    }
+
+    /// What it says, without whom it says it of.
+    pub fn said(&self) -> Self {
+        Self { created: 0, targets: Vec::new(), of_namespace: false, routes: Vec::new(), ..self.clone() }
+    }
 }
 
 /// Whether the workloads of a namespace take plaintext from outside the mesh.

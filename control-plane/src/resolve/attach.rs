@@ -88,13 +88,7 @@ fn attach(
     let Some(gateway) = all.gateways.get_mut(gateway) else {
         return Err(Problem::new("NoMatchingParent", format!("there is no {} {}", parent.kind, parent.name)));
     };
-    let named: Vec<&mut ResolvedListener> = gateway
-        .listeners
-        .iter_mut()
-        .filter(|l| (l.owner.0, &l.owner.1) == (parent.kind, &parent.name))
-        .filter(|l| parent.section.as_ref().is_none_or(|section| *section == l.listener.name))
-        .filter(|l| parent.port.is_none_or(|port| port == l.listener.port))
-        .collect();
+    let named: Vec<&mut ResolvedListener> = gateway.listeners.iter_mut().filter(|l| l.is_of(parent)).collect();
     if named.is_empty() {
         let message = format!("the {} {} has no listener of that sectionName and port", parent.kind, parent.name);
         return Err(Problem::new("NoMatchingParent", message));

@@ -1,5 +1,6 @@
 //! What the Gateway API says of references, on YAML as users write it.
 
+mod apart;
 mod listener_sets;
 
 use super::*;

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::Inputs;
-use super::condition::judged;
+use super::condition::{condition, judged};
 use crate::model::{Backend, CONTROLLER, GATEWAY_GROUP, GatewayParent, HttpRule, Kind, Name, ParentRef};
-use crate::resolve::Problem;
+use crate::resolve::{Problem, backend_problem};
 
 pub(super) fn route(inputs: Inputs<'_>, kind: Kind, name: &Name) -> Option<Value> {
     let mesh = inputs.mesh;
@@ -14,91 +14,105 @@ pub(super) fn route(inputs: Inputs<'_>, kind: Kind, name: &Name) -> Option<Value
             let route = mesh.tcp_routes.get(name)?;
             (&route.parents, route.backends.iter().collect())
         }
-        Kind::TlsRoute => (&[], mesh.tls_routes.get(name)?.backends.iter().collect()),
+        Kind::TlsRoute => {
+            let route = mesh.tls_routes.get(name)?;
+            (&route.parents, route.backends.iter().collect())
+        }
         _ => {
             let routes = if kind == Kind::GrpcRoute { &mesh.grpc_routes } else { &mesh.http_routes };
             let route = routes.get(name)?;
             (&route.parents, route.rules.iter().flat_map(HttpRule::targets).collect())
         }
     };
-    let references = backends.iter().find_map(|backend| unresolved(inputs, kind, name, backend));
+    let problem = |backend: &Backend| backend_problem(mesh, inputs.has_port, (kind, name), backend);
+    let references = backends.into_iter().find_map(problem);
     let references = judged("ResolvedRefs", "ResolvedRefs", references.as_ref());
-    let entry = |parent: Value, problem: Option<&Problem>| {
-        json!({
-            "parentRef": parent,
-            "controllerName": CONTROLLER,
-            "conditions": [judged("Accepted", "Accepted", problem), references],
-        })
+    let (refused, partly) = match unknown_filters(inputs, kind, name) {
+        Some((problem, true)) => (Some(problem), None),
+        Some((problem, false)) => (None, Some(condition("PartiallyInvalid", true, problem.reason, problem.message))),
+        None => (None, None),
     };
+    let entry = |parent: Value, problem: Option<&Problem>| {
+        let mut conditions = vec![judged("Accepted", "Accepted", problem.or(refused.as_ref())), references.clone()];
+        conditions.extend(partly.clone().filter(|_| problem.is_none()));
+        json!({"parentRef": parent, "controllerName": CONTROLLER, "conditions": conditions})
+    };
+    let of_service = |parent: &ParentRef| missing(inputs, parent).or_else(|| displaced(inputs, kind, name, parent));
     let mut parents: Vec<Value> =
-        services.iter().map(|parent| entry(service_ref(parent, name), of_service(inputs, parent).as_ref())).collect();
+        services.iter().map(|parent| entry(service_ref(parent), of_service(parent).as_ref())).collect();
     let outcomes = inputs.resolved.routes.get(&(kind, name.clone())).map(Vec::as_slice).unwrap_or_default();
     for (parent, outcome) in outcomes {
         // Another controller says what came of its own.
         if let Some(outcome) = outcome {
-            parents.push(entry(gateway_ref(parent, name), outcome.as_ref().err()));
+            parents.push(entry(gateway_ref(parent), outcome.as_ref().err()));
         }
     }
     Some(json!({"parents": parents}))
 }
 
-fn reference(group: &str, kind: &str, target: &Name, own: &Name) -> Map<String, Value> {
+/// The rules that are not in force because of a filter that is not known, and whether those are all.
+fn unknown_filters(inputs: Inputs<'_>, kind: Kind, name: &Name) -> Option<(Problem, bool)> {
+    let routes = match kind {
+        Kind::HttpRoute => &inputs.mesh.http_routes,
+        Kind::GrpcRoute => &inputs.mesh.grpc_routes,
+        _ => return None,
+    };
+    let rules = &routes.get(name)?.rules;
+    let found = rules.iter().enumerate().filter_map(|(n, rule)| Some((n, rule.unknown_filter()?)));
+    let found: Vec<String> = found.map(|(n, what)| format!("{n} (the filter {what} is not known)")).collect();
+    if found.is_empty() {
+        return None;
+    }
+    // The first words are specified.
+    let message = format!("Dropped Rule: its requests are answered with an error: {}", found.join(", "));
+    Some((Problem { reason: "UnsupportedValue", message }, found.len() == rules.len()))
+}
+
+/// As it is written, with the defaults.
+fn reference(group: &str, kind: &str, target: &Name, says_namespace: bool) -> Map<String, Value> {
     let mut fields = Map::new();
     fields.insert("group".to_owned(), json!(group));
     fields.insert("kind".to_owned(), json!(kind));
     fields.insert("name".to_owned(), json!(target.name));
-    if target.namespace != own.namespace {
+    if says_namespace {
         fields.insert("namespace".to_owned(), json!(target.namespace));
     }
     fields
 }
 
-fn service_ref(parent: &ParentRef, own: &Name) -> Value {
-    let mut fields = reference("", "Service", &parent.service, own);
-    fields.extend(parent.port.map(|port| ("port".to_owned(), json!(port))));
+fn service_ref(parent: &ParentRef) -> Value {
+    placed(reference("", "Service", &parent.service, parent.says_namespace), parent.section.as_ref(), parent.port)
+}
+
+fn gateway_ref(parent: &GatewayParent) -> Value {
+    let fields = reference(GATEWAY_GROUP, parent.kind.as_str(), &parent.name, parent.says_namespace);
+    placed(fields, parent.section.as_ref(), parent.port)
+}
+
+fn placed(mut fields: Map<String, Value>, section: Option<&String>, port: Option<u16>) -> Value {
+    fields.extend(section.map(|section| ("sectionName".to_owned(), json!(section))));
+    fields.extend(port.map(|port| ("port".to_owned(), json!(port))));
     Value::Object(fields)
 }
 
-fn gateway_ref(parent: &GatewayParent, own: &Name) -> Value {
-    let mut fields = reference(GATEWAY_GROUP, parent.kind.as_str(), &parent.name, own);
-    fields.extend(parent.section.as_ref().map(|section| ("sectionName".to_owned(), json!(section))));
-    fields.extend(parent.port.map(|port| ("port".to_owned(), json!(port))));
-    Value::Object(fields)
-}
-
-fn of_service(inputs: Inputs<'_>, parent: &ParentRef) -> Option<Problem> {
-    let found = (inputs.has_port)(&parent.service, parent.port.unwrap_or_default());
-    let message = match (found, parent.port) {
-        (None, _) => format!("there is no Service {}", parent.service),
-        (Some(false), Some(port)) => format!("the Service {} has no port {port}", parent.service),
-        _ => return None,
+fn missing(inputs: Inputs<'_>, parent: &ParentRef) -> Option<Problem> {
+    let service = &parent.service;
+    let has_port = match inputs.mesh.services.get(service) {
+        Some(written) => Some(written.has_parent_port(parent)),
+        None => (inputs.has_port)(service, parent.port.unwrap_or_default()),
+    };
+    let message = match has_port {
+        None => format!("there is no Service {service}"),
+        Some(false) => format!("the Service {service} has no port {}", parent.port_words()),
+        Some(true) => return None,
     };
     Some(Problem { reason: "NoMatchingParent", message })
 }
 
-/// The grant is looked at before the Service, so that nobody learns what exists in a namespace that granted nothing.
-fn unresolved(inputs: Inputs<'_>, kind: Kind, route: &Name, backend: &Backend) -> Option<Problem> {
-    let service = &backend.service;
-    match backend.invalid_reason.as_str() {
-        "" => {}
-        "InvalidKind" => {
-            return Some(Problem { reason: "InvalidKind", message: format!("the backend {service} is no Service") });
-        }
-        _ => {
-            return Some(Problem {
-                reason: "UnsupportedValue",
-                message: format!("the backend {service} is not valid"),
-            });
-        }
-    }
-    if !inputs.mesh.may_refer((GATEWAY_GROUP, kind.as_str()), &route.namespace, ("", "Service", service)) {
-        let message = format!("no ReferenceGrant in {} lets this {kind} send to {service}", service.namespace);
-        return Some(Problem { reason: "RefNotPermitted", message });
-    }
-    let message = match (inputs.has_port)(service, backend.port) {
-        Some(true) => return None,
-        Some(false) => format!("the Service {service} has no port {}", backend.port),
-        None => format!("there is no Service {service}"),
-    };
-    Some(Problem { reason: "BackendNotFound", message })
+/// On every port that the parent stands for, a more specific type of route holds.
+fn displaced(inputs: Inputs<'_>, kind: Kind, name: &Name, parent: &ParentRef) -> Option<Problem> {
+    let other = inputs.resolved.on_services.instead_of(inputs.mesh, kind, &name.namespace, parent)?;
+    let service = &parent.service;
+    let message = format!("a {other} of {} is attached to the same ports of the Service {service}", name.namespace);
+    Some(Problem { reason: "Conflicted", message })
 }

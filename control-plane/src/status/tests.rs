@@ -1,6 +1,7 @@
 //! What the Gateway API says of `status`, on YAML as users write it.
 
 mod policies;
+mod routes;
 
 use super::*;
 use crate::resolve::tests::{authority, gateway, mesh, name, route, secret};

@@ -3,7 +3,7 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, Filter, GATEWAY_GROUP, HttpRule, Kind, Mesh, Name, ParentRef, RouteTarget};
+use crate::model::{Backend, Filter, HttpRule, Kind, Mesh, Name, ParentRef, RouteTarget};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -36,6 +36,7 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
                 backends(mesh, (Kind::TcpRoute, &route.name), field, &route.backends, &mut warn);
             }
             Entity::TlsRoute(route) => {
+                parents(mesh, &route.parents, &mut warn);
                 let field = "spec.rules[0].backendRefs";
                 backends(mesh, (Kind::TlsRoute, &route.name), field, &route.backends, &mut warn);
             }
@@ -86,14 +87,15 @@ type Warn<'a> = dyn FnMut(String, String, &str) + 'a;
 fn parents(mesh: &Mesh, parents: &[ParentRef], warn: &mut Warn<'_>) {
     for (n, parent) in parents.iter().enumerate() {
         let field = format!("spec.parentRefs[{n}]");
-        match (mesh.services.get(&parent.service), parent.port) {
-            (None, _) => {
+        match mesh.services.get(&parent.service) {
+            None => {
                 warn(field, format!("the Service {} does not exist", parent.service), "create it, or correct the name");
             }
-            (Some(service), Some(port)) if !service.has_port(port) => {
-                warn(field, format!("the Service {} has no port {port}", parent.service), "correct the port");
+            Some(service) if !service.has_parent_port(parent) => {
+                let message = format!("the Service {} has no port {}", parent.service, parent.port_words());
+                warn(field, message, "correct the port");
             }
-            _ => {}
+            Some(_) => {}
         }
     }
 }
@@ -150,5 +152,5 @@ fn mirrors(mesh: &Mesh, route: (Kind, &Name), n: usize, rule: &HttpRule, warn: &
 
 /// Whether a route may send to a Service (GEP-709): its own namespace's, or one that a ReferenceGrant opens.
 fn granted(mesh: &Mesh, (kind, route): (Kind, &Name), service: &Name) -> bool {
-    mesh.may_refer((GATEWAY_GROUP, kind.as_str()), &route.namespace, ("", "Service", service))
+    mesh.may_send(kind, route, service)
 }

@@ -58,10 +58,11 @@ pub(super) fn filters<'a, T: Serialize + 'a>(
     found
 }
 
-/// Each type is there once, as nobody could say which one holds; only mirrors add up. Two say where a request goes.
+/// Each type is there once, as nobody could say which one holds; only mirrors and extensions add up. Two say where a request goes.
 fn together(check: &mut Check<'_>, at: &FieldPath, before: &[Filter], filter: &Filter) {
     let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-    if filter.mirrored().is_none() && before.iter().any(|other| same(&other)) {
+    let adds_up = filter.mirrored().is_some() || filter.unknown().is_some();
+    if !adds_up && before.iter().any(|other| same(&other)) {
         check.error(at, format!("the filter {} is here twice", field(filter)), "join them");
     }
     let exclusive = |filter: &Filter| matches!(filter, Filter::Redirect(_) | Filter::Rewrite(_));
@@ -79,6 +80,7 @@ fn field(filter: &Filter) -> &'static str {
         Filter::Rewrite(_) => "urlRewrite",
         Filter::Mirror(_) => "requestMirror",
         Filter::Cors(_) => "cors",
+        Filter::Unknown(_) => "extensionRef",
     }
 }
 
@@ -95,7 +97,8 @@ fn one<T: Serialize>(check: &mut Check<'_>, at: &FieldPath, of: Of<'_>, written:
         Type::UrlRewrite => "urlRewrite",
         Type::RequestMirror => "requestMirror",
         Type::Cors => "cors",
-        Type::ExtensionRef | Type::ExternalAuth => {
+        Type::ExtensionRef => "extensionRef",
+        Type::ExternalAuth => {
             check.not_yet(&at.key("type"), &format!("the filter {kind}"));
             return None;
         }
@@ -113,6 +116,12 @@ fn one<T: Serialize>(check: &mut Check<'_>, at: &FieldPath, of: Of<'_>, written:
             .map(|m| Filter::ResponseHeaders(headers::modifier(check, &path, &headers::Written::from(&m)))),
         "requestRedirect" => written.request_redirect.map(|r| Filter::Redirect(redirect(check, &path, of, &r))),
         "urlRewrite" => written.url_rewrite.map(|r| Filter::Rewrite(rewrite(check, &path, of, &r))),
+        "extensionRef" => written.extension_ref.map(|to| {
+            let what = format!("{}.{} {}", to.kind, to.group, to.name);
+            let message = format!("no filter {what} is known; requests of the rule are answered with an error");
+            check.warn(&path, message, "remove it");
+            Filter::Unknown(what)
+        }),
         "cors" => written.cors.map(|c| Filter::Cors(cors::cors(check, &path, &c))),
         _ => match written.request_mirror {
             Some(mirror) => return mirror::mirror(check, &path, of.route, &mirror).map(Filter::Mirror),

@@ -83,7 +83,6 @@ const BAD: &[Case] = &[
     (GATEWAY, "certificateRefs", "certificateRef", 10, "spec.listeners[1].tls.certificateRef", "certificateRefs"),
     (TLS_ROUTE, "{name: edge}", "{name: edge}, {name: edge}", 5, "spec.parentRefs[1]", "twice"),
     (TLS_ROUTE, "{name: edge}", "{name: edge}, {name: edge, port: 1}", 5, "spec.parentRefs[1]", "twice"),
-    (TLS_ROUTE, "{name: edge}", "{kind: Service, name: web}", 5, "spec.parentRefs", "TCPRoute"),
     (TLS_ROUTE, "[{backendRefs: [{name: web, port: 443}]}]", "[]", 7, "spec.rules", "one rule"),
     (SECRET, "c2VjcmV0", "'hunter2!'", 5, "data.password", "no base64"),
     (SECRET, "data: {password: c2VjcmV0}", "stringData: {password: 4711}", 5, "stringData.password", "in quotes"),

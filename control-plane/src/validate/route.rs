@@ -136,8 +136,9 @@ pub(super) fn parents<'a>(
         match (parent.group, parent.kind) {
             // The group may be left out for a Service, since no other group has that kind.
             (None | Some(""), Some("Service")) => service_parent(check, &at, &parent, name, &mut services),
-            (Some(group), Some("Service")) => {
-                let message = format!("there is no Service in the group {group:?}");
+            // Left out, the group is the Gateway API's, but no other group than "" has that kind.
+            (Some(GATEWAY_GROUP), Some("Service")) => {
+                let message = format!("there is no Service in the group {GATEWAY_GROUP:?}");
                 check.error(&at.key("group"), message, "write `group: \"\"`");
             }
             (None | Some(GATEWAY_GROUP), None | Some("Gateway")) => {
@@ -153,9 +154,12 @@ pub(super) fn parents<'a>(
                 check.warn(&at, message, "remove it, where there is no such controller");
             }
             (group, kind) => {
+                // Somebody else's, who says in the status what came of it.
                 let (kind, group) = (kind.unwrap_or("Gateway"), group.unwrap_or(GATEWAY_GROUP));
                 let hint = "write `kind: Gateway`, or `group: \"\"` and `kind: Service`";
-                check.error(&at, format!("{kind} of group {group:?} as parent is not supported"), hint);
+                let message =
+                    format!("{kind} of group {group:?} is no parent of ours, and the route means nothing there");
+                check.warn(&at, message, hint);
             }
         }
     }
@@ -174,19 +178,20 @@ fn service_parent(
     service: Name,
     parents: &mut Vec<ParentRef>,
 ) {
-    if parent.section.is_some() {
-        check.error(&at.key("sectionName"), "a Service has no sections", "write `port:` for one port of it");
+    if let Some(section) = parent.section {
+        check.dns_subdomain(&at.key("sectionName"), section);
     }
     check.dns_label(&at.key("name"), parent.name);
     let port = parent.port.and_then(|port| check.port(&at.key("port"), port.into()));
-    if parents
-        .iter()
-        .any(|other| other.service == service && (other.port == port || other.port.is_none() || port.is_none()))
-    {
+    let says_namespace = parent.namespace.is_some();
+    let new = ParentRef { service, port, section: parent.section.map(str::to_owned), says_namespace };
+    let whole = |parent: &ParentRef| parent.port.is_none() && parent.section.is_none();
+    let same = |other: &ParentRef| (other.port, &other.section) == (new.port, &new.section);
+    if parents.iter().any(|other| other.service == new.service && (same(other) || whole(other) || whole(&new))) {
         let hint = "remove one of them, or name a port in each";
         check.error(at, "the route is attached to this Service and port twice", hint);
     }
-    parents.push(ParentRef { service, port });
+    parents.push(new);
 }
 
 /// Several references to one Gateway name a section or a port each, as specified.
@@ -213,7 +218,7 @@ fn gateway_parent(
         let hint = "remove one of them, or name a sectionName or a port in each";
         check.error(at, format!("the route is attached to this {kind} twice"), hint);
     }
-    parents.push(GatewayParent { index, kind, name, section, port });
+    parents.push(GatewayParent { index, kind, name, section, port, says_namespace: parent.namespace.is_some() });
 }
 
 fn service_name(check: &mut Check<'_>, at: &FieldPath, name: &str, namespace: Option<&str>) {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::check::{Check, is_dns_label, is_port_name};
 use crate::config::FieldPath;
-use crate::model::{AppProtocol, Name, Service, ServicePort, TargetPort};
+use crate::model::{AppProtocol, Name, Service, ServicePort, TargetPort, Unfit};
 
 /// Most ports of a Service.
 const MOST_PORTS: usize = 100;
@@ -80,7 +80,8 @@ fn check_ports(check: &mut Check<'_>, path: &FieldPath, written: &[WrittenPort],
         }
         let target = check_target(check, &at.key("targetPort"), port.target_port.as_ref(), number);
         let protocol = protocol(check, &at.key("appProtocol"), port.app_protocol.as_deref(), &name);
-        ports.push(ServicePort { name, number, target, protocol });
+        let unfit = port.app_protocol.as_deref().and_then(unfit);
+        ports.push(ServicePort { name, number, target, protocol, unfit });
     }
     ports
 }
@@ -109,6 +110,15 @@ fn protocol(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>, name
         check.warn(path, format!("{written:?} is not known; the first bytes of a connection decide"), hint);
         AppProtocol::Detect
     })
+}
+
+/// What an app cannot be spoken to by; its TLS may have HTTP inside, and TCP anything.
+fn unfit(written: &str) -> Option<Unfit> {
+    match written.strip_prefix("kubernetes.io/").unwrap_or(written).to_ascii_lowercase().as_str() {
+        "ws" | "wss" => Some(Unfit::Grpc),
+        "tcp" | "tls" | "https" => None,
+        plain => (known(plain) == Some(AppProtocol::Tcp)).then_some(Unfit::Http),
+    }
 }
 
 /// What the name of a port says of what is spoken there.

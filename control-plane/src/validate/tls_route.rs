@@ -13,12 +13,8 @@ pub(super) fn check(check: &mut Check<'_>, name: Name, spec: &TlsRouteSpec) -> T
     if spec.use_default_gateways.is_some() {
         check.not_yet(&path.key("useDefaultGateways"), "useDefaultGateways");
     }
-    let (services, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
-    if !services.is_empty() {
-        let hint = "attach it to a Gateway, or write a TCPRoute";
-        check.error(&path.key("parentRefs"), "a TLSRoute on a Service is not supported", hint);
-    }
+    let (parents, gateways) = route::parents(check, &name, written_parents!(&spec.parent_refs));
     let hostnames = route::hostnames(check, &spec.hostnames);
     let backends = opaque_backends!(check, &name, "TLSRoute", spec.rules, " has one", "join them, or split the route");
-    TlsRoute { name, created: 0, gateways, hostnames, backends }
+    TlsRoute { name, created: 0, parents, gateways, hostnames, backends }
 }

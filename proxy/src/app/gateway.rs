@@ -21,7 +21,6 @@ use crate::routing::Router;
 use crate::settings::{GatewaySettings, MOST_GATEWAY_PORTS};
 use crate::state::Reader;
 use crate::telemetry::Direction;
-use crate::upstream::SharedDialer;
 use crate::xds::client::Handle;
 
 /// How long the ready line waits for what the control plane says of the Gateway.
@@ -172,7 +171,6 @@ pub(super) struct Serving {
     pub router: Rc<Router>,
     /// Of which each port has a copy whose connections end with the port.
     pub forwarder: Rc<Forwarder>,
-    pub passing: SharedDialer,
     /// How old an HTTP/2 connection of a client gets.
     pub age: Option<Duration>,
     pub stopping: DrainWatch,
@@ -215,7 +213,7 @@ impl Serving {
         let metrics = self.forwarder.metrics.clone();
         let server = Server::for_strangers(watch.clone()).counting(metrics, Direction::Outbound).aging(self.age);
         let forwarder = self.forwarder.with(server);
-        let listener = GatewayListener::new(port, self.router.clone(), forwarder, self.passing.clone());
+        let listener = GatewayListener::new(port, self.router.clone(), forwarder);
         tokio::task::spawn_local(accept_loop(socket, watch, move |stream, from| listener.clone().serve(stream, from)));
     }
 

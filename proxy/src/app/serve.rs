@@ -55,7 +55,8 @@ impl Worker {
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
         let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
-        let forwarder = Rc::new(Forwarder { dialer, outbound, server, metrics: metrics.clone() });
+        let passing = Rc::new(Dialer::passing(self.tls.clone()));
+        let forwarder = Rc::new(Forwarder { dialer, passing, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener { forwarder: forwarder.clone() };
         match self.capture {
             None => spawn_listener(self.http_proxy, &stopping, move |stream, _| proxy.clone().serve(stream)),
@@ -80,9 +81,8 @@ impl Worker {
             spawn_listener(socket, &stopping, move |stream, _| local.clone().serve(stream));
         }
         if let Some(events) = self.port_events {
-            let passing = Rc::new(Dialer::passing(self.tls.clone()));
             let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
-            tokio::task::spawn_local(Serving { router, forwarder, passing, age: self.age, stopping }.run(events));
+            tokio::task::spawn_local(Serving { router, forwarder, age: self.age, stopping }.run(events));
         }
         drop((stopping, forwarder));
 

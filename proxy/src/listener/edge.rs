@@ -1,6 +1,5 @@
 //! A port of the Gateway: clients that are not in the mesh, over HTTP, TLS or plain TCP.
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,12 +7,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use leno_certs::tls::refusal;
 use leno_runtime::handshakes::Handshakes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::forward::Forwarder;
-use crate::detect::client_hello::{self, ClientHello, Progress};
+use super::hello::{hello, unrecognized};
 use crate::detect::{self, Detected, Prefixed};
 use crate::error::Reason;
 use crate::http::{Edge, MOST_UNTAKEN, Via};
@@ -27,8 +25,6 @@ use crate::upstream::SharedDialer;
 const FIRST: Duration = Duration::from_secs(10);
 /// Handshakes of one port and worker at once. Only clients whose hello is whole have a place.
 const MOST_HANDSHAKES: usize = 1024;
-/// A fatal alert, unrecognized_name (RFC 6066, 3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// One port of the Gateway, for one worker.
 #[derive(Debug)]
@@ -36,17 +32,15 @@ pub struct GatewayListener {
     port: u16,
     router: Rc<Router>,
     forwarder: Forwarder,
-    /// Reaches backends of TLS that does not end here: it is theirs already.
-    passing: SharedDialer,
     metrics: Rc<Metrics>,
     handshakes: Handshakes,
 }
 
 impl GatewayListener {
     /// Serves a port by what the Gateway says of it at each moment.
-    pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder, passing: SharedDialer) -> Rc<Self> {
+    pub fn new(port: u16, router: Rc<Router>, forwarder: Forwarder) -> Rc<Self> {
         let metrics = forwarder.metrics.clone();
-        Rc::new(Self { port, router, forwarder, passing, metrics, handshakes: Handshakes::new(MOST_HANDSHAKES, FIRST) })
+        Rc::new(Self { port, router, forwarder, metrics, handshakes: Handshakes::new(MOST_HANDSHAKES, FIRST) })
     }
 
     /// Serves one connection to its end.
@@ -105,7 +99,7 @@ impl GatewayListener {
                     self.metrics.edge_handshake("unknown_server_name");
                     unrecognized(io).await
                 }
-                route => self.opaque(route, from, &self.passing, io).await,
+                route => self.opaque(route, from, &self.forwarder.passing, io).await,
             },
             _ => self.terminate(listener, hello.server_name, io, from).await,
         }
@@ -164,7 +158,7 @@ impl GatewayListener {
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Abort + Unpin,
     {
         let reached = match route {
-            Some(route) => tcp::dial(route, Some(from.ip().to_canonical()), dialer).await,
+            Some(route) => tcp::dial(route, &route.tcp, Some(from.ip().to_canonical()), dialer).await,
             None => Err(Reason::NoRoute),
         };
         let reached = reached.inspect_err(|_| io.abort())?;
@@ -184,26 +178,4 @@ fn wants_its_answers(stream: &TcpStream) {
 fn counted(listener: &EdgeListener) -> &EdgeListener {
     listener.metrics.connections.inc();
     listener
-}
-
-/// What the client says first. None: it is not TLS, or not to be read.
-async fn hello(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Option<ClientHello>> {
-    loop {
-        if stream.read_buf(read).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match client_hello::read(read) {
-            Progress::Done(hello) => return Ok(Some(*hello)),
-            Progress::Not => return Ok(None),
-            Progress::More => {}
-        }
-    }
-}
-
-/// Says that nobody of that name is here, and closes.
-async fn unrecognized<I: AsyncWriteExt + Unpin>(mut io: I) -> Result<(), Reason> {
-    // Best effort: whoever is gone needs no alert.
-    let _ = io.write_all(&UNRECOGNIZED_NAME).await;
-    let _ = io.shutdown().await;
-    Err(Reason::NoRoute)
 }

@@ -10,11 +10,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::hello::{hello, unrecognized};
 use crate::detect::{self, Detected, Manner, Prefixed};
 use crate::error::Reason;
 use crate::http::{Outbound, Protocol, Server, Via};
-use crate::model::AppProtocol;
-use crate::routing::{LocalPort, ServiceAddress};
+use crate::model::{AppProtocol, HostMap};
+use crate::routing::{LocalPort, ServiceAddress, Split};
 use crate::tcp::{self, Abort, Reached};
 use crate::telemetry::{Direction, Found, Metrics, Told};
 use crate::upstream::SharedDialer;
@@ -35,6 +36,8 @@ const FIRST_READ: usize = 4096;
 pub struct Forwarder {
     /// Reaches endpoints.
     pub dialer: SharedDialer,
+    /// Reaches those that TLS goes to which does not end here: it is theirs already.
+    pub passing: SharedDialer,
     /// Serves HTTP requests.
     pub outbound: Rc<Outbound>,
     /// Serves HTTP connections.
@@ -52,7 +55,13 @@ enum First {
 impl Forwarder {
     /// The same for another server, whose connections end when that is told to.
     pub fn with(&self, server: Server) -> Self {
-        Self { dialer: self.dialer.clone(), outbound: self.outbound.clone(), server, metrics: self.metrics.clone() }
+        Self {
+            dialer: self.dialer.clone(),
+            passing: self.passing.clone(),
+            outbound: self.outbound.clone(),
+            server,
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// Carries a connection to its end.
@@ -65,6 +74,10 @@ impl Forwarder {
         port: &LocalPort,
         mut stream: TcpStream,
     ) -> Result<(), Reason> {
+        if let Some(routes) = &port.tls {
+            // Boxed, as every way that is rarely taken.
+            return Box::pin(self.by_server_name(port, routes, stream)).await;
+        }
         let mut read = BytesMut::with_capacity(1024);
         match port.protocol {
             AppProtocol::Tcp => self.opaque(port, Prefixed::new(read, stream)).await,
@@ -131,10 +144,41 @@ impl Forwarder {
     }
 
     async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
+        self.through(port, &port.tcp, &self.dialer, io).await
+    }
+
+    async fn through(
+        &self,
+        port: &LocalPort,
+        split: &Split,
+        dialer: &SharedDialer,
+        io: Prefixed<TcpStream>,
+    ) -> Result<(), Reason> {
         // Whoever is refused here must not take it for an empty answer.
-        let reached = tcp::dial(port, source(io.get_ref()), &self.dialer).await.inspect_err(|_| io.abort())?;
+        let reached = tcp::dial(port, split, source(io.get_ref()), dialer).await.inspect_err(|_| io.abort())?;
         copy(io, BytesMut::new(), reached).await;
         Ok(())
+    }
+
+    /// TLSRoutes are attached to the port: the server that the client names in the clear says where its TLS goes, and nothing of
+    /// it is ended here.
+    async fn by_server_name(
+        &self,
+        port: &LocalPort,
+        routes: &HostMap<Rc<Split>>,
+        mut stream: TcpStream,
+    ) -> Result<(), Reason> {
+        let mut read = BytesMut::with_capacity(2048);
+        let said = tokio::time::timeout(FIRST_BYTES, hello(&mut stream, &mut read)).await;
+        let Ok(Ok(said)) = said else { return Ok(()) };
+        // Plain HTTP is told so; anything else is broken off.
+        let Some(hello) = said else { return self.refuse(stream, read, Reason::NoRoute).await };
+        self.metrics.detected(Found::Tls);
+        let io = Prefixed::new(read, stream);
+        match routes.get(hello.server_name.as_deref().unwrap_or_default()) {
+            Some(split) => self.through(port, split, &self.passing, io).await,
+            None => unrecognized(io).await,
+        }
     }
 
     /// Nobody said what the service speaks. The client's first bytes decide; meanwhile the server is dialled already, since it
@@ -165,7 +209,7 @@ impl Forwarder {
         mut stream: TcpStream,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
-        let mut dialling = pin!(tcp::dial(port, source(&stream), &self.dialer));
+        let mut dialling = pin!(tcp::dial(port, &port.tcp, source(&stream), &self.dialer));
         let first = tokio::select! {
             biased;
             detected = detect::read(&mut stream, &mut read) => First::Client(detected),

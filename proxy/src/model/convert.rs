@@ -75,6 +75,7 @@ fn service_port(number: u16, wire: v1::ServicePort) -> Port {
         },
         name: wire.name,
         http_routes: wire.http_routes,
+        tls_routes: wire.tls_routes,
         tcp_routes: wire.tcp_routes,
         backend_tls: wire.backend_tls.map(|tls| Arc::new(gateway::backend_tls(tls))),
     }

@@ -175,6 +175,7 @@ impl Resources {
         let Some(Some(service)) = self.services.get(name) else { return };
         for port in service.ports.iter().chain(&service.any_port) {
             wanted.extend(port.http_routes.iter().map(|r| (v1::HttpRoute::TYPE_URL, r.clone())));
+            wanted.extend(port.tls_routes.iter().map(|r| (v1::TlsRoute::TYPE_URL, r.clone())));
             wanted.extend(port.tcp_routes.iter().map(|r| (v1::TcpRoute::TYPE_URL, r.clone())));
         }
     }
@@ -183,13 +184,18 @@ impl Resources {
     fn backends_of(&self, name: &str) -> BTreeSet<String> {
         let Some(Some(service)) = self.services.get(name) else { return BTreeSet::new() };
         let ports = || service.ports.iter().chain(&service.any_port);
-        self.backends_in(ports().flat_map(|p| &p.http_routes), ports().flat_map(|p| &p.tcp_routes))
+        self.backends_in(
+            ports().flat_map(|p| &p.http_routes),
+            ports().flat_map(|p| &p.tls_routes),
+            ports().flat_map(|p| &p.tcp_routes),
+        )
     }
 
     /// Services that these routes send to.
     fn backends_in<'a>(
         &self,
         http: impl Iterator<Item = &'a String>,
+        tls: impl Iterator<Item = &'a String>,
         tcp: impl Iterator<Item = &'a String>,
     ) -> BTreeSet<String> {
         let http = http
@@ -197,7 +203,8 @@ impl Resources {
             .flat_map(|r| &r.rules)
             .flat_map(super::route::RawRule::targets);
         let tcp = tcp.filter_map(|r| self.tcp_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
-        http.chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()
+        let tls = tls.filter_map(|r| self.tls_routes.get(r)?.as_ref()).flat_map(|r| &r.backends);
+        http.chain(tls).chain(tcp).filter(|b| b.invalid_reason.is_empty()).map(|b| b.service.clone()).collect()
     }
 
     /// Joins what is held into what the workers read.

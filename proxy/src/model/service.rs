@@ -94,6 +94,8 @@ pub struct Port {
     pub protocol: AppProtocol,
     /// Names of the resources, oldest first.
     pub http_routes: Vec<String>,
+    /// With one of these its clients speak TLS.
+    pub tls_routes: Vec<String>,
     pub tcp_routes: Vec<String>,
     /// How an app without a sidecar is spoken to over TLS.
     pub backend_tls: Option<Arc<BackendTls>>,

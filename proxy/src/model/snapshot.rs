@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use leno_proto::v1;
 
 use super::{
-    AppProtocol, AuthorizationPolicy, BackendTls, Endpoint, Filters, Gateway, HealthCheck, HttpMatch, InboundPolicy,
-    Policy, Resilience, Retry, RouteKind, SessionPersistence, convert,
+    AppProtocol, AuthorizationPolicy, BackendTls, Endpoint, Filters, Gateway, HealthCheck, Hostname, HttpMatch,
+    InboundPolicy, Policy, Resilience, Retry, RouteKind, SessionPersistence, convert,
 };
 
 /// One state of everything that was asked for.
@@ -118,6 +118,7 @@ impl AnyPort {
             protocol: self.template.protocol,
             candidates: self.template.candidates.clone(),
             routed: self.template.routed,
+            tls: self.template.tls.clone(),
             tcp: self.template.tcp.clone(),
             own: Arc::new(own),
         }
@@ -146,6 +147,8 @@ pub struct DestinationPort {
     pub candidates: Vec<Candidate>,
     /// Whether any HTTPRoute or GRPCRoute is attached. If so a request that none matches is not found.
     pub routed: bool,
+    /// Where TLSRoutes send connections, by the hostname that they say.
+    pub tls: Vec<(Hostname, Arc<Vec<Backend>>)>,
     /// Where a TCPRoute sends connections, if one is attached.
     pub tcp: Option<Arc<Vec<Backend>>>,
     /// The service's own endpoints, where no route is attached.

@@ -20,8 +20,8 @@ use crate::balance::arms;
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
-    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HttpRule, Place, Policy, Posture,
-    Snapshot, Target, mix,
+    self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HostMap, Hostname, HttpRule, Place,
+    Policy, Posture, Snapshot, Target, mix,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
@@ -91,6 +91,8 @@ pub struct LocalPort {
     own: Rc<Split>,
     /// Where opaque connections go.
     pub tcp: Rc<Split>,
+    /// Where connections go by the server that their TLS names; set where TLSRoutes say that.
+    pub tls: Option<Box<HostMap<Rc<Split>>>>,
     used: Option<Arc<LastUsed>>,
 }
 
@@ -269,18 +271,21 @@ impl Router {
             });
             candidates.push((candidate.clone(), split.clone()));
         }
-        let own = self.own(&port.own);
+        // What a TCPRoute says holds for requests, too.
+        let own = port.tcp.as_ref().map_or_else(|| self.own(&port.own), |to| Rc::new(self.split(None, to, &sticky)));
         let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
         Some(Rc::new(LocalPort {
             number: port.number,
             protocol: port.protocol,
             budget: Some(budget),
             learned,
-            routed: port.routed,
+            // Whoever says where TLS goes says that nothing else does.
+            routed: port.routed || !port.tls.is_empty(),
             matches_host: candidates.iter().any(|(candidate, _)| candidate.matches.asks_for_host()),
             candidates,
             less_specific: None,
-            tcp: port.tcp.as_ref().map_or_else(|| own.clone(), |backends| Rc::new(self.split(None, backends, &sticky))),
+            tls: self.by_server_name(&port.tls, &sticky),
+            tcp: own.clone(),
             own,
             used,
         }))
@@ -298,10 +303,23 @@ impl Router {
             matches_host: false,
             candidates: Vec::new(),
             less_specific: None,
+            tls: None,
             tcp: own.clone(),
             own,
             used,
         })
+    }
+
+    fn by_server_name(
+        &self,
+        routes: &[(Hostname, Arc<Vec<Backend>>)],
+        sticky: &Option<Arc<Policy>>,
+    ) -> Option<Box<HostMap<Rc<Split>>>> {
+        let mut map = HostMap::default();
+        for (hostname, backends) in routes {
+            map.insert(hostname, Rc::new(self.split(None, backends, sticky)));
+        }
+        (!routes.is_empty()).then(|| Box::new(map))
     }
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {

@@ -74,6 +74,10 @@ async fn a_route_of_another_namespace_holds_for_the_callers_of_that_namespace_al
     assert_eq!((reply.text().as_str(), mark(&reply)), ("echo-v1", Some("set")));
     let reply = stage.get("http://echo-v1.default/", &[]).await;
     assert_eq!((reply.text().as_str(), mark(&reply)), ("echo-v1", None));
+    // To the Service itself without one: its clients reach it anyway (GEP-1294).
+    assert!(stage.mesh.leno(&["delete", "referencegrant", "consumers", "--wait"]).await.status.success());
+    let reply = caller.get("http://echo-v1.default/").await.unwrap();
+    assert_eq!((reply.text().as_str(), mark(&reply)), ("echo-v1", Some("set")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,4 +119,18 @@ async fn weights_are_shares_and_what_is_not_there_has_its_share_of_500() {
         let reply = stage.get(&format!("http://echo{path}"), &[]).await;
         assert_eq!((reply.status, reply.reason()), (500, Some(reason)), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tcp_route_holds_for_whatever_the_ports_clients_speak() {
+    let stage = Stage::start("").await;
+    let rules = "  - backendRefs: [{name: echo-v2, port: 80, weight: 1}, {name: echo-v1, port: 80, weight: 0}]\n";
+    stage.mesh.apply(&route("TCPRoute", "tcp", "name: echo-v1, sectionName: http", rules)).await;
+    for _ in 0..10 {
+        assert_eq!(stage.get("http://echo-v1/", &[]).await.text(), "echo-v2");
+        let request = client::request(http::Method::GET, "http://echo-v1/", &[], "");
+        let reply = client::send(stage.client.upstream("echo-v1:80"), request).await.unwrap();
+        assert_eq!(reply.text(), "echo-v2");
+    }
+    assert_eq!(stage.get("http://echo-v1:8080/", &[]).await.text(), "echo-v1", "another port");
 }

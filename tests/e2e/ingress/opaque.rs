@@ -1,15 +1,10 @@
 //! Connections whose bytes are none of the Gateway's: TCPRoute, and TLSRoute with TLS that ends here or at the backend.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use leno_tests::{Mesh, TcpEcho, wait};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::support::*;
 
@@ -20,31 +15,6 @@ async fn greeter(name: &'static str) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move { stream.write_all(name.as_bytes()).await });
-        }
-    });
-    addr
-}
-
-/// The same over TLS of its own.
-async fn tls_greeter(name: &'static str, pair: &Pair) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let key = PrivateKeyDer::try_from(pair.key.clone()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(pair.chain.clone())], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let _ = stream.write_all(name.as_bytes()).await;
-                let _ = stream.shutdown().await;
-            });
         }
     });
     addr

@@ -14,11 +14,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use leno_tests::{HttpApp, Mesh, ProxyConnection, Reply, Sidecar, client, wait};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -201,7 +202,11 @@ impl Tls {
 
     /// Connects and shakes hands.
     pub async fn connect(&self, at: SocketAddr, name: &str) -> Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(at).await?;
+        self.over(TcpStream::connect(at).await?, name).await
+    }
+
+    /// Shakes hands on a connection.
+    pub async fn over(&self, stream: TcpStream, name: &str) -> Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned())?;
         let shaken = TlsConnector::from(Arc::new(self.config.clone())).connect(name, stream);
         Ok(tokio::time::timeout(PATIENCE, shaken).await.context("a handshake in time")??)
@@ -238,4 +243,34 @@ where
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await?;
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// A server of TLS that says its name to whoever shakes hands, and closes.
+pub async fn tls_greeter(name: &'static str, pair: &Pair) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tls_greeter_on(listener, name, pair);
+    addr
+}
+
+/// The same on a listener that is there.
+pub fn tls_greeter_on(listener: TcpListener, name: &'static str, pair: &Pair) {
+    let key = PrivateKeyDer::try_from(pair.key.clone()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(pair.chain.clone())], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.write_all(name.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Both ends of the gRPC test, with the official grpcio and no generated code: messages are bytes as they are.
 
-grpc_peer.py serve HOST:PORT             serves until it is killed
+grpc_peer.py serve HOST:PORT [NAME]      serves until it is killed, and says its name in every answer's head
+grpc_peer.py ask HOST:PORT AUTHORITY METHOD  makes one call of that kind; prints who answered, or the status
 grpc_peer.py health HOST:PORT FILE       a health server (grpc.health.v1); FILE has a line SERVICE STATUS for each it knows
 grpc_peer.py call HOST:PORT AUTHORITY    tries every kind of call; exits 0 only when each was right
 """
@@ -14,6 +15,19 @@ import grpc
 
 SERVICE = "leno.test.Peer"
 OPTIONS = [("grpc.max_receive_message_length", 32 << 20), ("grpc.max_send_message_length", 32 << 20)]
+
+
+NAME = "peer"
+
+
+def named(behaviour):
+    """Says who answers, before the answer."""
+
+    def handle(request, context):
+        context.send_initial_metadata((("x-server", NAME),))
+        return behaviour(request, context)
+
+    return handle
 
 
 def unary(request, context):
@@ -60,11 +74,11 @@ def health(address, file):
 
 def serve(address):
     handlers = {
-        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Unary": grpc.unary_unary_rpc_method_handler(named(unary)),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
-        "Count": grpc.unary_stream_rpc_method_handler(count),
-        "Add": grpc.stream_unary_rpc_method_handler(add),
-        "Echo": grpc.stream_stream_rpc_method_handler(echo),
+        "Count": grpc.unary_stream_rpc_method_handler(named(count)),
+        "Add": grpc.stream_unary_rpc_method_handler(named(add)),
+        "Echo": grpc.stream_stream_rpc_method_handler(named(echo)),
     }
     listen(address, SERVICE, handlers)
 
@@ -123,9 +137,35 @@ def call(address, authority):
     print("all right")
 
 
+def ask(address, authority, method):
+    options = OPTIONS + [("grpc.enable_http_proxy", 0), ("grpc.default_authority", authority)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        name, said = "/%s/%s" % (SERVICE, method), iter([b"3", b"4"])
+        try:
+            if method == "Count":
+                outcome = channel.unary_stream(name)(b"3", timeout=20)
+                assert list(outcome) == [b"0", b"1", b"2"]
+            elif method == "Add":
+                answer, outcome = channel.stream_unary(name).with_call(said, timeout=20)
+                assert answer == b"7", answer
+            elif method == "Echo":
+                outcome = channel.stream_stream(name)(said, timeout=20)
+                assert list(outcome) == [b"3", b"4"]
+            else:
+                answer, outcome = channel.unary_unary(name).with_call(b"hello", timeout=20)
+                assert answer == b"hello", answer
+        except grpc.RpcError as error:
+            print(error.code().name)
+        else:
+            print(dict(outcome.initial_metadata())["x-server"])
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] == "serve":
+    if len(sys.argv) in (3, 4) and sys.argv[1] == "serve":
+        NAME = sys.argv[3] if len(sys.argv) == 4 else NAME
         serve(sys.argv[2])
+    elif len(sys.argv) == 5 and sys.argv[1] == "ask":
+        ask(*sys.argv[2:])
     elif len(sys.argv) == 4 and sys.argv[1] == "health":
         health(sys.argv[2], sys.argv[3])
     elif len(sys.argv) == 4 and sys.argv[1] == "call":

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use leno_tests::netns::{self, Namespace, NetMesh, resolve_one};
 use leno_tests::wait::{DEADLINE, eventually};
 use leno_tests::{HttpApp, client, require_netns};
+use tokio::io::AsyncReadExt;
+
+use crate::ingress::support::{Ca, Tls, tls_greeter_on, within};
 
 const PORT: u16 = 8080;
 const REQUESTS: usize = 100;
@@ -115,4 +118,41 @@ async fn filters_hold_for_the_connections_of_apps_that_know_nothing_of_them() {
     assert_eq!((seen.host.as_str(), seen.path.as_str()), ("other.example.org", "/b/c%2Fd?q=1"));
     eventually("the mirror has it", DEADLINE, async || (copy.count() == 1).then_some(())).await;
     assert_eq!(copy.seen().remove(0).path, "/b/c%2Fd?q=1");
+}
+
+/// GEP-1294; with a Gateway `ingress::opaque` tries it, through a port of the sidecar's own `conformance::tls`.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_of_apps_that_know_nothing_of_the_mesh_goes_where_its_server_name_says() {
+    require_netns!();
+    let mut mesh = NetMesh::start().await;
+    let [caller, one, two] = ["caller", "one", "two"].map(|name| mesh.host(name));
+    let ca = Ca::new();
+    let pair = ca.pair(&["a.example.com", "b.example.com"]);
+    for (host, name) in [(&one, "one"), (&two, "two")] {
+        tls_greeter_on(netns::listen(host, SocketAddr::from(([0, 0, 0, 0], 443))), name, &pair);
+    }
+    let _sidecars = [
+        mesh.sidecar(&one, "shop").await.start().await,
+        mesh.sidecar(&two, "other").await.start().await,
+        mesh.sidecar(&caller, "caller").await.start().await,
+    ];
+    mesh.connected(3).await;
+    let shop = SocketAddr::new(resolve_one(&caller, 4, "shop").await, 443);
+    let tls = Tls::new(&ca);
+    let says = async |name: &str| {
+        let mut stream = tls.over(netns::connect(&caller, shop).await?, name).await?;
+        let mut text = String::new();
+        within(stream.read_to_string(&mut text)).await?;
+        anyhow::Ok(text)
+    };
+    eventually("shop is reached", DEADLINE, async || (says("b.example.com").await.ok()? == "one").then_some(())).await;
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {name: shop, namespace: default}\nspec:\n  \
+                 parentRefs: [{kind: Service, group: \"\", name: shop, port: 443}]\n  hostnames: [b.example.com]\n  \
+                 rules: [{backendRefs: [{name: other, port: 443}]}]\n";
+    mesh.apply(route).await;
+    for _ in 0..5 {
+        assert_eq!(says("b.example.com").await.unwrap(), "two");
+    }
+    let refused = says("a.example.com").await.unwrap_err();
+    assert!(format!("{refused:#}").contains("UnrecognisedName"), "{refused:#}");
 }

@@ -7,9 +7,11 @@ use crate::model::{Backend, Cors, Filter, HeaderModifier, Mirror, PathModifier, 
 /// Why a backend is not valid; empty when it is.
 pub(super) type Reason<'a> = dyn Fn(&Backend) -> String + 'a;
 
-pub(super) fn filter(filter: &Filter, reason: &Reason<'_>) -> v1::HttpFilter {
+/// None: it is not known here, and what it belongs to is not sent anywhere.
+pub(super) fn filter(filter: &Filter, reason: &Reason<'_>) -> Option<v1::HttpFilter> {
     use v1::http_filter::Filter as Wire;
     let filter = match filter {
+        Filter::Unknown(_) => return None,
         Filter::RequestHeaders(modifier) => Wire::RequestHeaders(header_modifier(modifier)),
         Filter::ResponseHeaders(modifier) => Wire::ResponseHeaders(header_modifier(modifier)),
         Filter::Redirect(redirect) => Wire::Redirect(self::redirect(redirect)),
@@ -19,7 +21,7 @@ pub(super) fn filter(filter: &Filter, reason: &Reason<'_>) -> v1::HttpFilter {
         Filter::Mirror(mirror) => Wire::Mirror(self::mirror(mirror, reason)),
         Filter::Cors(cors) => Wire::Cors(self::cors(cors)),
     };
-    v1::HttpFilter { filter: Some(filter) }
+    Some(v1::HttpFilter { filter: Some(filter) })
 }
 
 fn header_modifier(modifier: &HeaderModifier) -> v1::HeaderModifier {

@@ -38,7 +38,14 @@ fn certificate(scene: &mut Scene, key: u8) {
 fn attached(at: &str) -> crate::model::HttpRoute {
     let mut route = route(at, 1, "default/web", &["default/web"]);
     route.parents.clear();
-    let parent = GatewayParent { index: 0, kind: Kind::Gateway, name: name("default/edge"), section: None, port: None };
+    let parent = GatewayParent {
+        index: 0,
+        kind: Kind::Gateway,
+        name: name("default/edge"),
+        section: None,
+        port: None,
+        says_namespace: false,
+    };
     route.gateways.push(parent);
     route
 }

@@ -61,7 +61,8 @@ fn a_route_on_a_port_of_an_implicit_service_holds_there_and_sends_to_another_one
     scene.add_live(transparent("default/web-v2-1", "web-v2", "10.0.0.8"));
     scene.commit();
     let mut canary = route("default/web", 1, "default/web", &["default/web-v2", "default/nobody"]);
-    canary.parents = vec![ParentRef { service: name("default/web"), port: Some(8080) }];
+    canary.parents =
+        vec![ParentRef { service: name("default/web"), port: Some(8080), section: None, says_namespace: false }];
     scene.add_route(canary);
     scene.commit();
     let service = scene.service("default/web", "default");

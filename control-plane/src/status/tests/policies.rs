@@ -92,3 +92,48 @@ fn a_traffic_policy_says_whether_its_targets_are_there() {
         (vec!["Accepted=True/Accepted".to_owned()], vec!["Accepted=False/TargetNotFound".to_owned()])
     );
 }
+
+fn traffic(name: &str, created: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: infra, creationTimestamp: '{created}'}}\n\
+         spec: {{targetRefs: [{{group: '', kind: Service, name: web}}], {spec}}}\n"
+    )
+}
+
+/// GEP-713.
+#[test]
+fn of_traffic_policies_that_say_a_field_differently_the_oldest_holds_and_the_others_say_so() {
+    let (old, new) = ("2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z");
+    let of = |a: (&str, &str), b: (&str, &str)| {
+        let yaml = SERVICE.to_owned() + &traffic("a", a.0, a.1) + &traffic("b", b.0, b.1);
+        let one = |name: &str| conditions(&status(&yaml, Kind::TrafficPolicy, name, true)["ancestors"][0]);
+        (one("infra/a"), one("infra/b"))
+    };
+    let accepted = vec!["Accepted=True/Accepted".to_owned()];
+    let conflicted = vec!["Accepted=False/Conflicted".to_owned()];
+    let partly = vec!["Accepted=True/Accepted".to_owned(), "Conflicted=True/Conflicted".to_owned()];
+    let (two, three) = ("connectTimeout: 2s", "connectTimeout: 3s");
+    assert_eq!(of((old, two), (new, three)), (accepted.clone(), conflicted.clone()));
+    assert_eq!(of((new, two), (old, three)), (conflicted.clone(), accepted.clone()));
+    assert_eq!(of((old, two), (old, three)), (accepted.clone(), conflicted));
+    assert_eq!(of((old, two), (new, "connectTimeout: 3s, idleTimeout: 9s")), (accepted.clone(), partly));
+    assert_eq!(of((old, two), (new, "idleTimeout: 9s")), (accepted.clone(), accepted.clone()));
+    assert_eq!(of((old, two), (new, two)), (accepted.clone(), accepted));
+}
+
+#[test]
+fn a_traffic_policy_of_a_route_or_rule_that_is_not_there_says_so() {
+    let base = gateway(HTTP) + SERVICE + &route("HTTPRoute", "infra/r", "name: edge", "");
+    let of = |target: &str| {
+        let target = format!("group: gateway.networking.k8s.io, kind: HTTPRoute, {target}");
+        let yaml = base.clone() + &traffic("p", "2024-01-01T00:00:00Z", "retry: {attempts: 1}");
+        let yaml = yaml.replace("group: '', kind: Service, name: web}]", &format!("{target}}}]"));
+        let found = status(&yaml, Kind::TrafficPolicy, "infra/p", true);
+        (found["ancestors"][0]["ancestorRef"].clone(), conditions(&found["ancestors"][0]))
+    };
+    let (reference, conditions) = of("name: r");
+    assert_eq!((reference["kind"].as_str(), reference["name"].as_str()), (Some("HTTPRoute"), Some("r")));
+    assert_eq!(conditions, ["Accepted=True/Accepted"]);
+    assert_eq!(of("name: none").1, ["Accepted=False/TargetNotFound"]);
+    assert_eq!(of("name: r, sectionName: none").1, ["Accepted=False/TargetNotFound"]);
+}

@@ -81,8 +81,13 @@ impl Port {
         for (name, number) in services {
             let name = Name::new("default", *name);
             let target = TargetPort::Name("http".into());
-            let ports =
-                vec![ServicePort { name: String::new(), number: *number, target, protocol: AppProtocol::Detect }];
+            let ports = vec![ServicePort {
+                name: String::new(),
+                number: *number,
+                target,
+                protocol: AppProtocol::Detect,
+                unfit: None,
+            }];
             let selector = [("app".to_owned(), name.name.clone())].into();
             mesh.services.insert(name.clone(), Service { name, selector, ports, any_port: false, headless: false });
         }

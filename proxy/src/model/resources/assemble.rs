@@ -13,7 +13,7 @@ use crate::model::service::{Port, Service};
 use crate::model::snapshot::{
     AnyPort, Backend, Candidate, Cluster, Destination, DestinationPort, Host, HttpRule, Place, Target,
 };
-use crate::model::{AppProtocol, Filters, InvalidResource, Policy, RouteKind, convert};
+use crate::model::{AppProtocol, Filters, Hostname, InvalidResource, Policy, RouteKind, convert};
 
 /// Something that is needed was not answered yet.
 #[derive(Debug)]
@@ -70,9 +70,29 @@ fn destination_port(
         protocol: port.protocol,
         routed: !routes.is_empty(),
         candidates: candidates(held, &routes, Some(&service.policy), clusters, &mut Rules::default())?,
+        tls: tls_routes(held, &port.tls_routes, clusters)?,
         tcp,
         own: cluster(held, name, service, port.number, clusters)?,
     })
+}
+
+/// A hostname's backends.
+type BackendsOf = (Hostname, Arc<Vec<Backend>>);
+
+pub(super) fn tls_routes(
+    held: &Resources,
+    names: &[String],
+    clusters: &mut Clusters,
+) -> Result<Vec<BackendsOf>, Missing> {
+    let mut all = Vec::new();
+    for route in names {
+        if let Some(route) = held.tls_routes.get(route).ok_or(Missing)? {
+            let backends = Arc::new(backends(held, &route.backends, clusters)?);
+            // Of two that say the same hostname the older one, which comes first, holds.
+            all.extend(route.hostnames.iter().map(|hostname| (hostname.clone(), backends.clone())));
+        }
+    }
+    Ok(all)
 }
 
 /// All matches of all routes in the order of the specification's precedence. The sort is stable, and routes come oldest first

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::assemble::{self, Clusters, Missing, Rules};
 use super::{Resources, Wanted};
 use crate::model::gateway::{Gateway, GatewayPort, Listener, RawGateway, RawListener};
-use crate::model::{Backend, BackendTls, Candidate, Hostname};
+use crate::model::{BackendTls, Candidate, Hostname};
 
 impl Resources {
     /// What has to be subscribed for a Gateway.
@@ -23,13 +23,10 @@ impl Resources {
             wanted.extend(listener.tcp_routes.iter().map(|r| (v1::TcpRoute::TYPE_URL, r.clone())));
         }
         let listeners = || gateway.listeners.iter();
-        let passing = listeners().flat_map(|l| &l.tls_routes).filter_map(|r| self.tls_routes.get(r)?.as_ref());
-        let passing = passing.flat_map(|r| &r.backends).filter(|b| b.invalid_reason.is_empty());
         let http = listeners().flat_map(|l| &l.http_routes);
         let tcp = listeners().flat_map(|l| &l.tcp_routes);
-        let mut services = self.backends_in(http, tcp);
-        services.extend(passing.map(|b| b.service.clone()));
-        for service in services {
+        let tls = listeners().flat_map(|l| &l.tls_routes);
+        for service in self.backends_in(http, tls, tcp) {
             wanted.insert((v1::Endpoints::TYPE_URL, service.clone()));
             wanted.insert((v1::Service::TYPE_URL, service));
         }
@@ -93,7 +90,7 @@ fn listener(
         hostname: raw.hostname.clone(),
         tls: raw.tls.clone(),
         http: http(held, raw, clusters, rules)?,
-        tls_routes: tls_routes(held, raw, clusters)?,
+        tls_routes: assemble::tls_routes(held, &raw.tls_routes, clusters)?,
         tcp,
     })
 }
@@ -121,21 +118,6 @@ fn http(
             Ok((hostname.clone(), assemble::candidates(held, &said, None, clusters, rules)?))
         })
         .collect()
-}
-
-/// A hostname's backends.
-type BackendsOf = (Hostname, Arc<Vec<Backend>>);
-
-fn tls_routes(held: &Resources, raw: &RawListener, clusters: &mut Clusters) -> Result<Vec<BackendsOf>, Missing> {
-    let mut all = Vec::new();
-    for route in &raw.tls_routes {
-        if let Some(route) = held.tls_routes.get(route).ok_or(Missing)? {
-            let backends = Arc::new(assemble::backends(held, &route.backends, clusters)?);
-            // Of two that say the same hostname the older one, which comes first, holds.
-            all.extend(route.hostnames.iter().map(|hostname| (hostname.clone(), backends.clone())));
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

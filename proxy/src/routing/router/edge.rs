@@ -196,6 +196,7 @@ impl Parts<'_> {
                 || less_specific.as_ref().is_some_and(|port| port.matches_host),
             candidates,
             less_specific,
+            tls: None,
             tcp: own.clone(),
             own,
             used: None,
