@@ -22,6 +22,7 @@ mod server;
 mod session;
 mod target;
 mod tie;
+pub mod tunnel;
 mod upgrade;
 
 pub use authorizer::{Authorizer, Caller};

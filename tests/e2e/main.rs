@@ -37,4 +37,5 @@ mod stalled_bodies;
 mod start_errors;
 mod tcp;
 mod transparent;
+mod tunnels;
 mod upgrade;

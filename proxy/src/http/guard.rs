@@ -280,7 +280,8 @@ impl<I> Guard<I> {
     }
 }
 
-fn reason(flaw: Flaw) -> Reason {
+/// What a flaw is answered with.
+pub(super) fn reason(flaw: Flaw) -> Reason {
     match flaw {
         Flaw::Malformed(what) => {
             tracing::debug!(what, "refused a request");

@@ -66,7 +66,9 @@ impl CaptureListener {
             return self.forwarder.refuse(stream, BytesMut::new(), Reason::LoopRefused).await;
         }
         match self.router.captured(to).await {
-            Ok(Captured::Mesh(destined)) => self.forwarder.carry(&destined.address, &destined.port, stream).await,
+            Ok(Captured::Mesh(destined)) => {
+                self.forwarder.carry(&destined.address, &destined.port, stream, BytesMut::with_capacity(1024)).await
+            }
             Ok(Captured::Outside) => self.outside(stream, to).await,
             // Nobody can say what is there now. What certainly is the mesh's is refused, and the rest goes by the policy.
             Err(Reason::NotResolved) if !is_virtual(to.ip()) => self.outside(stream, to).await,

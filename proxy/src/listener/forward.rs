@@ -64,7 +64,7 @@ impl Forwarder {
         }
     }
 
-    /// Carries a connection to its end.
+    /// Carries a connection to its end. `read` was read of it already.
     ///
     /// # Errors
     /// Why it could not be carried; it is broken off then.
@@ -73,12 +73,12 @@ impl Forwarder {
         address: &Rc<ServiceAddress>,
         port: &LocalPort,
         mut stream: TcpStream,
+        mut read: BytesMut,
     ) -> Result<(), Reason> {
         if let Some(routes) = &port.tls {
             // Boxed, as every way that is rarely taken.
-            return Box::pin(self.by_server_name(port, routes, stream)).await;
+            return Box::pin(self.by_server_name(port, routes, stream, read)).await;
         }
-        let mut read = BytesMut::with_capacity(1024);
         match port.protocol {
             AppProtocol::Tcp => self.opaque(port, Prefixed::new(read, stream)).await,
             AppProtocol::Http1 | AppProtocol::Http2 => {
@@ -167,8 +167,8 @@ impl Forwarder {
         port: &LocalPort,
         routes: &HostMap<Rc<Split>>,
         mut stream: TcpStream,
+        mut read: BytesMut,
     ) -> Result<(), Reason> {
-        let mut read = BytesMut::with_capacity(2048);
         let said = tokio::time::timeout(FIRST_BYTES, hello(&mut stream, &mut read)).await;
         let Ok(Ok(said)) = said else { return Ok(()) };
         // Plain HTTP is told so; anything else is broken off.

@@ -98,7 +98,8 @@ fn bad_requests() -> Vec<String> {
         "GET /attack HTTP/1.1\r\nHost: web\r\nHost: web\r\n\r\n".to_owned(),
         "GET http://user@web/attack HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
         "GET http://web:+80/attack HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
-        "CONNECT web:80 HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
+        "CONNECT web HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
+        "CONNECT web:80 HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
         "GET * HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
         "GET web HTTP/1.1\r\nHost: web\r\n\r\n".to_owned(),
     ];

@@ -2,9 +2,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::field::{Field, HTTP1, at_each};
+use super::field::{Field, HTTP1, Role, at_each};
 
 const ASK: &str = "GET /ask HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const FIRST: &str = "GET /first HTTP/1.1\r\nHost: web\r\n\r\n";
 const BEHIND: &str = "GET /smuggled HTTP/1.1\r\nHost: web\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,11 +15,19 @@ async fn what_was_sent_ahead_of_an_upgrade_that_is_refused_is_not_read_as_reques
         let got = field.answers(role, format!("{ASK}{BEHIND}").as_bytes()).await;
         assert!(got.starts_with("HTTP/1.1 200"), "{role:?} {got}");
         assert!(got.contains("HTTP/1.1 400") && got.contains("leno-reason: malformed_request"), "{role:?} {got}");
-        // CONNECT is refused, and what its sender believed to be in a tunnel is not read.
-        let got =
-            field.answers(role, format!("CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n{BEHIND}").as_bytes()).await;
-        assert!(got.starts_with("HTTP/1.1 400") && got.contains("leno-reason: bad_request"), "{role:?} {got}");
+        // CONNECT is refused where nothing is tunnelled, and what its sender believed to be in a tunnel is not read. At the proxy
+        // port it is where it does not come first, and where its head is no clear one.
+        let connect = "CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n";
+        let sent = match role {
+            Role::Outbound => format!("{connect}Content-Length: 3\r\n\r\n{BEHIND}"),
+            _ => format!("{connect}\r\n{BEHIND}"),
+        };
+        let got = field.answers(role, sent.as_bytes()).await;
+        let reason = if role == Role::Outbound { "malformed_request" } else { "bad_request" };
+        assert!(got.starts_with("HTTP/1.1 400") && got.contains(&format!("leno-reason: {reason}")), "{role:?} {got}");
         assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{role:?} {got}");
+        let got = field.answers(role, format!("{FIRST}{connect}\r\n{BEHIND}").as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 200") && got.contains("leno-reason: bad_request"), "{role:?} {got}");
     })
     .await;
     assert_eq!(field.app.asked("/ask").len(), HTTP1.len());
