@@ -3,6 +3,7 @@
 
 mod captured;
 mod edge;
+mod split;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -16,12 +17,11 @@ use http::{HeaderMap, HeaderValue, Method, header, request};
 use tokio::time::Instant;
 
 use super::authority::{self, ServiceAddress};
-use crate::balance::arms;
 use crate::detect::Learned;
 use crate::error::Reason;
 use crate::model::{
     self, AppProtocol, Backend, Candidate, Cluster, Demand, Destination, Filters, HostMap, Hostname, HttpRule, Place,
-    Policy, Posture, Snapshot, Target, mix,
+    Policy, Posture, Snapshot, Target,
 };
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
@@ -31,6 +31,9 @@ use crate::upstream::{Clusters, LocalCluster};
 
 pub use captured::{Captured, Destined};
 pub use edge::{EdgeAddress, EdgeListener, EdgePort, Shown};
+pub use split::{MirrorTarget, Split};
+
+use split::LocalTarget;
 
 /// How long a first request waits for the control plane to say where its destination is.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -94,35 +97,6 @@ pub struct LocalPort {
     /// Where connections go by the server that their TLS names; set where TLSRoutes say that.
     pub tls: Option<Box<HostMap<Rc<Split>>>>,
     used: Option<Arc<LastUsed>>,
-}
-
-/// A rule with its weighted backends.
-#[derive(Debug)]
-pub struct Split {
-    /// None: no route, the service's own endpoints.
-    pub rule: Option<Arc<HttpRule>>,
-    backends: Vec<(u32, LocalTarget)>,
-    total: u32,
-    /// Set where a request's hash decides among the backends: by what it is hashed.
-    pub sticky: Option<Arc<Policy>>,
-    /// What its filters mirror to.
-    mirrors: Vec<MirrorTarget>,
-}
-
-/// A service that requests are mirrored to.
-#[derive(Debug)]
-pub struct MirrorTarget {
-    shared: Arc<Cluster>,
-    /// Its endpoints.
-    pub cluster: Rc<LocalCluster>,
-    /// What is counted of the copies.
-    pub metrics: Rc<MirrorMetrics>,
-}
-
-#[derive(Debug)]
-enum LocalTarget {
-    Cluster(Rc<LocalCluster>),
-    Invalid,
 }
 
 impl Router {
@@ -442,64 +416,5 @@ impl LocalPort {
             LocalTarget::Cluster(cluster) => Some(&cluster.metrics),
             LocalTarget::Invalid => None,
         })
-    }
-}
-
-impl Split {
-    /// What is counted for the first service that it mirrors to.
-    pub fn mirrored(&self) -> Option<&Rc<ServiceMetrics>> {
-        self.mirrors.first().map(|mirror| &mirror.cluster.metrics)
-    }
-
-    /// What one of its filters mirrors to.
-    pub fn mirror(&self, shared: &Arc<Cluster>) -> Option<&MirrorTarget> {
-        self.mirrors.iter().find(|mirror| Arc::ptr_eq(&mirror.shared, shared))
-    }
-
-    /// Draws a backend by weight; gives its index among the rule's backends too.
-    ///
-    /// # Errors
-    /// The weights are all zero, or the drawn reference is not valid.
-    pub fn draw(&self) -> Result<(usize, &Rc<LocalCluster>), Reason> {
-        if self.total == 0 {
-            return Err(Reason::NoBackend);
-        }
-        let mut at = if self.backends.len() == 1 { 0 } else { fastrand::u32(..self.total) };
-        for (index, (weight, _)) in self.backends.iter().enumerate() {
-            if at < *weight {
-                return self.at(index);
-            }
-            at -= weight;
-        }
-        Err(Reason::NoBackend)
-    }
-
-    /// As [`Self::draw`], where a request's hash decides: with other weights only those move that have to.
-    ///
-    /// # Errors
-    /// As [`Self::draw`].
-    pub fn draw_by(&self, key: u64) -> Result<(usize, &Rc<LocalCluster>), Reason> {
-        let arms = self.backends.iter().enumerate().map(|(index, (weight, target))| match target {
-            LocalTarget::Cluster(cluster) => (cluster.id, *weight),
-            LocalTarget::Invalid => (mix(index as u64), *weight),
-        });
-        // The key picks the endpoint, too: the two must have nothing to do with each other.
-        self.at(arms::arm(mix(key), arms).ok_or(Reason::NoBackend)?)
-    }
-
-    /// The backend of this identity, whatever its weight: a session lasts beyond it (GEP-1619).
-    pub fn backend(&self, id: u64) -> Option<(usize, &Rc<LocalCluster>)> {
-        self.backends.iter().enumerate().find_map(|(index, (_, target))| match target {
-            LocalTarget::Cluster(cluster) if cluster.id == id => Some((index, cluster)),
-            _ => None,
-        })
-    }
-
-    fn at(&self, index: usize) -> Result<(usize, &Rc<LocalCluster>), Reason> {
-        match self.backends.get(index) {
-            Some((_, LocalTarget::Cluster(cluster))) => Ok((index, cluster)),
-            Some((_, LocalTarget::Invalid)) => Err(Reason::InvalidBackend),
-            None => Err(Reason::NoBackend),
-        }
     }
 }
