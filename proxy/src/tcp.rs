@@ -132,6 +132,7 @@ where
     metrics.tcp_connections.inc();
     let mut counted = Counted { io: &mut caller, metrics };
     let copied = tokio::select! {
+        biased;
         copied = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER) => copied,
         () = denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a policy denies it now")),
     };

@@ -48,8 +48,7 @@ impl Worker {
         let gate =
             Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let authorizer = Authorizer::new(self.reader.clone(), self.labels.clone(), registry.clone());
-        let authorizer = Rc::new(authorizer);
-        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer.clone(), gate));
+        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
@@ -73,7 +72,7 @@ impl Worker {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
-                let inbound = InboundListener { router, own, gate: inbound, metrics, app, authorizer };
+                let inbound = InboundListener { router, own, gate: inbound, metrics, app };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
         }

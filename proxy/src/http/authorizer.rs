@@ -58,9 +58,9 @@ impl Caller {
         UnderWay(self.clone())
     }
 
-    /// Its SPIFFE ID, or nothing.
+    /// Its SPIFFE ID, or `none`, as rate limits and logs have it.
     pub fn id(&self) -> &str {
-        self.id.as_deref().unwrap_or_default()
+        self.id.as_deref().unwrap_or("none")
     }
 }
 
@@ -121,7 +121,7 @@ impl Authorizer {
     ///
     /// # Errors
     /// Why not.
-    pub async fn connection(&self, caller: &Caller, port: u16) -> Result<(), Reason> {
+    pub(super) async fn connection(&self, caller: &Caller, port: u16) -> Result<(), Reason> {
         if !self.known() {
             self.first_word().await?;
         }
@@ -129,7 +129,7 @@ impl Authorizer {
     }
 
     /// Comes back when a connection that was let in no longer would be.
-    pub async fn until_denied(&self, caller: &Caller, port: u16) {
+    pub(super) async fn until_denied(&self, caller: &Caller, port: u16) {
         loop {
             let seen = self.reader.version();
             if self.known() && self.verdict(&self.rules_for(caller), &Asked { port, http: None }).is_err() {

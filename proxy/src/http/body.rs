@@ -78,7 +78,7 @@ enum Source {
 }
 
 /// The code under which a request is counted whose caller did not wait for the answer.
-pub(super) const GIVEN_UP: u16 = 499;
+const GIVEN_UP: u16 = 499;
 
 /// What ends with the body, or with a request that never got one.
 #[derive(Debug)]
@@ -99,6 +99,20 @@ pub(super) struct Booking {
 }
 
 impl Booking {
+    /// Until there is an answer it says that the caller gave up, as nginx and others write it.
+    pub(super) fn new(metrics: Rc<ServiceMetrics>, start: Instant) -> Self {
+        Self {
+            metrics,
+            code: GIVEN_UP,
+            start,
+            _in_flight: None,
+            _open: None,
+            _admitted: None,
+            _under_way: None,
+            connection: None,
+        }
+    }
+
     /// Books an answer of the sidecar's own.
     pub(super) fn of_own(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
         self.code = response.status().as_u16();

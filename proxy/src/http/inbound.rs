@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
 use super::authorizer::{Authorizer, Caller};
-use super::body::{Booking, GIVEN_UP, ResponseBody};
+use super::body::{Booking, ResponseBody};
 use super::gate::{Gate, Pass};
 use super::{headers, respond};
 use crate::error::Reason;
@@ -24,8 +24,6 @@ use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
-/// Callers that have proven nothing, as rate limits for each caller have it.
-const NOBODY: &str = "none";
 /// For a connection to the local app, which is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the app are closed after this, see [`Http1Pool::new`].
@@ -158,13 +156,13 @@ async fn connect(host: &str, number: u16) -> Result<TcpStream, Reason> {
 #[derive(Debug)]
 pub struct Inbound {
     metrics: Rc<Metrics>,
-    authorizer: Rc<Authorizer>,
+    authorizer: Authorizer,
     gate: Gate,
 }
 
 impl Inbound {
     /// Counts in these metrics, and lets in what the authorizer and the gate do.
-    pub fn new(metrics: Rc<Metrics>, authorizer: Rc<Authorizer>, gate: Gate) -> Self {
+    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate) -> Self {
         Self { metrics, authorizer, gate }
     }
 
@@ -180,17 +178,8 @@ impl Inbound {
         let grpc = headers::is_grpc(request.headers());
         let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
         // Booked from here on, also when the caller gives up.
-        let metrics = port.metrics.clone();
-        let mut booking = Booking {
-            metrics,
-            code: GIVEN_UP,
-            start,
-            _in_flight: None,
-            _open: None,
-            _admitted: None,
-            _under_way: Some(caller.begin()),
-            connection: None,
-        };
+        let mut booking = Booking::new(port.metrics.clone(), start);
+        booking._under_way = Some(caller.begin());
         // A request that comes too late uses nothing of a rate limit up, and takes nobody's place.
         let left = deadline::left(request.headers(), grpc);
         let (entered, pass) = match left {
@@ -246,26 +235,18 @@ impl Inbound {
         self.gate.enter(caller.id(), request, grpc)
     }
 
-    /// Lets in a connection in plaintext, likewise one request.
-    ///
-    /// # Errors
-    /// Those who have proven nothing have used their limit up.
-    pub fn open_plaintext(&self) -> Result<(), Reason> {
-        self.gate.open(NOBODY)
-    }
-
-    /// Lets in an opaque connection to a port, which is one request to the rate limits of the service.
+    /// Lets in a connection of bytes to one of the app's ports, which is one request to the rate limits of its services.
     ///
     /// # Errors
     /// The caller may not have it, or has used its limit up.
-    pub async fn open(&self, caller: &Caller, port: &AppPort) -> Result<(), Reason> {
-        self.authorizer.connection(caller, port.number).await?;
+    pub async fn open(&self, caller: &Caller, port: u16) -> Result<(), Reason> {
+        self.authorizer.connection(caller, port).await?;
         self.gate.open(caller.id())
     }
 
-    /// Comes back when an opaque connection that was let in no longer would be.
-    pub async fn until_denied(&self, caller: &Caller, port: &AppPort) {
-        self.authorizer.until_denied(caller, port.number).await;
+    /// Comes back when a connection of bytes that was let in no longer would be.
+    pub async fn until_denied(&self, caller: &Caller, port: u16) {
+        self.authorizer.until_denied(caller, port).await;
     }
 
     /// Comes back when no request of the caller would be let in any more and some are under way.

@@ -14,7 +14,7 @@ use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
 
 use super::attempt::Answer;
-use super::body::{Booking, GIVEN_UP, Limit, ResponseBody};
+use super::body::{Booking, Limit, ResponseBody};
 use super::edge::{self, Edge};
 use super::exchange::{Body, Exchange};
 use super::filters::{self, Chain, Front, Mirrors};
@@ -26,7 +26,7 @@ use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
-use crate::telemetry::{Metrics, ServiceMetrics};
+use crate::telemetry::Metrics;
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -162,7 +162,7 @@ impl Outbound {
         let copies = chain.request(&mut parts)?;
 
         // 4. From here on it is booked, also when the caller gives up.
-        let mut booking = booking(cluster.metrics.clone(), start);
+        let mut booking = Booking::new(cluster.metrics.clone(), start);
         let taps = match copies.is_empty() {
             true => Taps::default(),
             false => self.mirrors.send(copies, &split, &body, downstream, grpc),
@@ -347,20 +347,6 @@ pub(super) fn app_http(protocol: AppProtocol, downstream: Version, grpc: bool) -
         AppProtocol::Http1 => AppHttp::H1,
         AppProtocol::Detect | AppProtocol::Tcp if h2 => AppHttp::H2,
         AppProtocol::Detect | AppProtocol::Tcp => AppHttp::H1,
-    }
-}
-
-/// Until there is an answer it says that the caller gave up, as nginx and others write it.
-fn booking(metrics: Rc<ServiceMetrics>, start: Instant) -> Booking {
-    Booking {
-        metrics,
-        code: GIVEN_UP,
-        start,
-        _in_flight: None,
-        _open: None,
-        _admitted: None,
-        _under_way: None,
-        connection: None,
     }
 }
 

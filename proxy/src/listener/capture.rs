@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::forward::Forwarder;
 use super::local::ProxyListener;
 use crate::error::Reason;
-use crate::http::{Authorizer, Caller, Inbound};
+use crate::http::{Caller, Inbound};
 use crate::model::is_virtual;
 use crate::routing::{Captured, Router};
 use crate::settings::OwnPorts;
@@ -106,14 +106,12 @@ pub struct InboundListener {
     pub router: Rc<Router>,
     /// Never let in.
     pub own: OwnPorts,
-    /// Says whether there is not too much of it.
-    pub gate: Rc<Inbound>,
     /// Counts what is refused.
     pub metrics: Rc<Metrics>,
     /// Counts what is let in.
     pub app: Rc<ServiceMetrics>,
-    /// Says whether somebody without an identity may have it.
-    pub authorizer: Rc<Authorizer>,
+    /// Says whether somebody without an identity may have it, and not too much.
+    pub gate: Rc<Inbound>,
 }
 
 impl InboundListener {
@@ -140,12 +138,11 @@ impl InboundListener {
             return Err(Reason::PlaintextRefused);
         }
         let (caller, port) = (Caller::unknown(), to.port());
-        self.authorizer.connection(&caller, port).await.inspect_err(|_| stream.abort())?;
         // Nothing of it is read, so it is one request to the limits of the app's services.
-        self.gate.open_plaintext().inspect_err(|_| stream.abort())?;
+        self.gate.open(&caller, port).await.inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
-        tcp::copy_until(stream, app, &self.app, self.authorizer.until_denied(&caller, port)).await;
+        tcp::copy_until(stream, app, &self.app, self.gate.until_denied(&caller, port)).await;
         Ok(())
     }
 }

@@ -82,11 +82,15 @@ impl MeshListener {
                     async move { inbound.handle(&caller, port.as_ref(), app, request).await }
                 }
             };
+            // In a task of its own, so that what comes and goes on the connection does not look each time whether policies changed.
+            let server = self.server.clone();
+            let mut serving = tokio::task::spawn_local(async move { server.serve_peer(stream, handler).await });
             tokio::select! {
-                () = self.server.serve_peer(stream, handler) => {}
-                // What is under way is broken off with the connection.
+                _ = &mut serving => return,
                 () = self.inbound.until_shut_out(&caller) => tracing::info!(%peer, "closed a connection: a policy shuts the peer out"),
             }
+            // What is under way is broken off with the connection.
+            serving.abort();
         }
     }
 
@@ -98,7 +102,7 @@ impl MeshListener {
     async fn tcp(&self, caller: &Caller, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
         let connected = match &port {
             None => Err(Reason::UnknownPort),
-            Some(port) => match self.inbound.open(caller, port).await {
+            Some(port) => match self.inbound.open(caller, port.number()).await {
                 Ok(()) => port.connect().await.map(|app| (port, app)),
                 Err(reason) => Err(reason),
             },
@@ -111,7 +115,7 @@ impl MeshListener {
         let told = tell.await;
         match connected {
             Ok((port, app)) if told.is_ok() => {
-                let denied = self.inbound.until_denied(caller, port);
+                let denied = self.inbound.until_denied(caller, port.number());
                 tcp::copy_until(stream, app, &port.metrics, denied).await;
             }
             Ok((_, app)) => app.abort(),

@@ -15,7 +15,7 @@ use super::super::filters::Chain;
 use super::super::tie::{self, Promise, Tie};
 use super::super::upgrade::{self, Tunnel};
 use super::super::{ResponseBody, failing, headers};
-use super::{Outbound, Via, booking, front};
+use super::{Outbound, Via, front};
 use crate::error::Reason;
 use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::replay::RequestBody;
@@ -66,7 +66,7 @@ impl Outbound {
             Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), false, start)),
         };
         drop(chain.request(&mut parts)?);
-        let mut booking = booking(cluster.metrics.clone(), start);
+        let mut booking = Booking::new(cluster.metrics.clone(), start);
 
         let (rule, policy) = (split.rule.as_deref(), cluster.policy());
         let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
