@@ -15,8 +15,9 @@ use super::{patience, respond};
 use crate::error::Reason;
 use crate::resilience::adaptive::Admitted;
 use crate::resilience::breaker::Permit;
+use crate::resilience::outlier::Verdict;
 use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
-use crate::upstream::{Http1Pool, Http1Sender, InFlight};
+use crate::upstream::{Http1Pool, Http1Sender, InFlight, LocalCluster, LocalEndpoint};
 
 /// A response's body.
 #[derive(Debug)]
@@ -35,11 +36,24 @@ pub(super) struct Limit {
     reason: Reason,
     grpc: bool,
     metrics: Rc<Metrics>,
+    /// Where it comes from, if that is still to be told how it fared.
+    judge: Option<(Rc<LocalCluster>, Rc<LocalEndpoint>)>,
 }
 
 impl Limit {
     pub(super) fn new(at: Instant, reason: Reason, grpc: bool, metrics: &Rc<Metrics>) -> Self {
-        Self { until: Box::pin(tokio::time::sleep_until(at)), reason, grpc, metrics: metrics.clone() }
+        Self { until: Box::pin(tokio::time::sleep_until(at)), reason, grpc, metrics: metrics.clone(), judge: None }
+    }
+
+    /// The endpoint is judged by whether the answer comes whole in time.
+    pub(super) fn judging(self, judge: Option<(Rc<LocalCluster>, Rc<LocalEndpoint>)>) -> Self {
+        Self { judge, ..self }
+    }
+
+    fn record(&mut self, verdict: Verdict) {
+        if let Some((cluster, endpoint)) = self.judge.take() {
+            cluster.record(&endpoint, verdict, None);
+        }
     }
 }
 
@@ -160,9 +174,13 @@ impl ResponseBody {
         self
     }
 
-    /// It was not whole in time. A caller of gRPC can be told, any other one sees an answer that breaks off.
-    fn late(&mut self, limit: &Limit) -> Result<Frame<Bytes>, Broken> {
+    /// It was not whole in time. A caller of gRPC can be told, any other one sees an answer that breaks off. It is held against the
+    /// endpoint where it is the endpoint that is waited for, and not its caller that takes its time or has none left.
+    fn late(&mut self, limit: &mut Limit, stalled: bool) -> Result<Frame<Bytes>, Broken> {
         (self.source, self.booking) = (Source::Empty, None);
+        if stalled && limit.reason == Reason::Timeout {
+            limit.record(Verdict::Gateway);
+        }
         limit.metrics.failed(Direction::Outbound, limit.reason, Told::default());
         if !limit.grpc {
             return Err(Broken::Late(h2::Reason::CANCEL.into()));
@@ -185,31 +203,10 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        if let Some(mut limit) = this.limit.take() {
-            if limit.until.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Some(this.late(&limit)));
-            }
-            this.limit = Some(limit);
+        if this.limit.is_some() {
+            return this.poll_limited(cx);
         }
-        let frame = match &mut this.source {
-            Source::Empty => None,
-            Source::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.source = Source::Empty;
-                Some(Ok(Frame::data(bytes)))
-            }
-            Source::Upstream(body) => {
-                ready!(patience::note(Pin::new(body).poll_frame(cx))).map(|frame| frame.map_err(Broken::Upstream))
-            }
-        };
-        if let (Some(Ok(frame)), Some(booking)) = (&frame, &this.booking) {
-            booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));
-        }
-        // Booked with the last byte, not when the caller's connection gets round to dropping us.
-        if !matches!(frame, Some(Ok(_))) || this.is_end_stream() {
-            this.booking = None;
-        }
-        Poll::Ready(frame)
+        this.poll_source(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -226,5 +223,48 @@ impl Body for ResponseBody {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream(body) => body.size_hint(),
         }
+    }
+}
+
+impl ResponseBody {
+    /// As [`Self::poll_source`], until the time is over.
+    fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(mut limit) = self.limit.take() else { return self.poll_source(cx) };
+        let over = limit.until.as_mut().poll(cx).is_ready();
+        let polled = self.poll_source(cx);
+        let whole = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.is_end_stream(),
+            _ => false,
+        };
+        match &polled {
+            Poll::Ready(Some(Err(_))) => limit.record(Verdict::Gateway),
+            _ if whole => limit.record(Verdict::Good),
+            _ if over => return Poll::Ready(Some(self.late(&mut limit, polled.is_pending()))),
+            _ => self.limit = Some(limit),
+        }
+        polled
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = match &mut self.source {
+            Source::Empty => None,
+            Source::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.source = Source::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Source::Upstream(body) => {
+                ready!(patience::note(Pin::new(body).poll_frame(cx))).map(|frame| frame.map_err(Broken::Upstream))
+            }
+        };
+        if let (Some(Ok(frame)), Some(booking)) = (&frame, &self.booking) {
+            booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        // Booked with the last byte, not when the caller's connection gets round to dropping us.
+        if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {
+            self.booking = None;
+        }
+        Poll::Ready(frame)
     }
 }

@@ -94,15 +94,15 @@ pub(super) struct Exchange<'a> {
     pub(super) seen: bool,
     /// When the answer to the last one has to be whole.
     pub(super) whole: Option<Instant>,
+    /// What that says of its endpoint is known only then.
+    pub(super) pending: bool,
 }
 
 /// What holds for all attempts of one request.
 struct Rules {
     retry: Retries,
-    /// Until an attempt's answer begins.
-    per_try: Option<Duration>,
-    /// Until it is whole.
-    backend: Option<Duration>,
+    /// Until an attempt's answer is whole.
+    attempt: Option<Duration>,
     hedge: Option<Duration>,
 }
 
@@ -137,12 +137,10 @@ impl Exchange<'_> {
             }
             let outcome = outcome(&result);
             self.seen |= !unseen(outcome);
-            if self.tells_of_the_endpoint(outcome) {
-                self.cluster.record(&endpoint, verdict(outcome), self.began.get());
-            }
-            let Some((pause, permit)) = self.may_retry(&rules.retry, &result, outcome) else {
-                return result.map(|answer| (answer, in_flight));
-            };
+            let again = self.may_retry(&rules.retry, &result, outcome);
+            self.pending = again.is_none() && self.whole.is_some() && is_pending(&result);
+            self.fared(&endpoint, outcome);
+            let Some((pause, permit)) = again else { return result.map(|answer| (answer, in_flight)) };
             // The answer that nobody will read goes now, so that its connection or stream is free.
             drop((result, in_flight));
             retrying = Some(permit);
@@ -160,8 +158,8 @@ impl Exchange<'_> {
         let in_flight = endpoint.begin();
         self.began.set(self.cluster.clock());
         let from_now = |limit: Option<Duration>| limit.and_then(|limit| Instant::now().checked_add(limit));
-        self.whole = earlier(from_now(rules.backend), self.deadline.at);
-        let limit = earlier(from_now(rules.per_try), self.whole);
+        self.whole = earlier(from_now(rules.attempt), self.deadline.at);
+        let limit = self.whole;
         self.prepare(rules, limit);
         if let Some(delay) = rules.hedge.filter(|_| tried.is_empty()) {
             // Boxed, as every way that is rarely taken.
@@ -170,6 +168,18 @@ impl Exchange<'_> {
         let last = self.attempts >= rules.retry.most;
         let request = self.request(last);
         Ok((self.send(&endpoint, request, limit).await, endpoint, in_flight))
+    }
+
+    /// What the attempt tells of its endpoint. An answer that has to be whole in time is no success before it is.
+    fn fared(&self, endpoint: &LocalEndpoint, outcome: Outcome) {
+        if !self.tells_of_the_endpoint(outcome) {
+            return;
+        }
+        let (verdict, began) = (verdict(outcome), self.began.get());
+        match verdict == Verdict::Good && self.pending {
+            true => self.cluster.answers(endpoint, began),
+            false => self.cluster.record(endpoint, verdict, began),
+        }
     }
 
     /// A limit of our own, a caller's impatience, or an app that is well but busy is not held against an endpoint.
@@ -214,8 +224,7 @@ impl Exchange<'_> {
         // Only what is idempotent by its method: the app does it twice for certain.
         let hedged = hedge.is_some() && !nested && retry::idempotent(method);
         Rules {
-            per_try: retry.per_try_timeout,
-            backend: rule.and_then(|rule| rule.backend_request_timeout),
+            attempt: shorter(retry.per_try_timeout, rule.and_then(|rule| rule.backend_request_timeout)),
             hedge: hedge.filter(|_| hedged),
             retry: Retries {
                 // An inner hop's share of what the outer one repeats already.
@@ -341,6 +350,19 @@ impl Exchange<'_> {
         }
         granted
     }
+}
+
+/// Of two limits of an attempt.
+pub(super) fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
+/// Whether there is an answer of which more is to come, and that is none of a failure.
+fn is_pending(result: &Attempted) -> bool {
+    result.as_ref().is_ok_and(|answer| {
+        let good = Verdict::of_status(answer.response.status().as_u16()) == Verdict::Good;
+        good && !http_body::Body::is_end_stream(answer.response.body())
+    })
 }
 
 /// Of two times that something has to be done by.

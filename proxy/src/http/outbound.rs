@@ -186,6 +186,7 @@ impl Outbound {
             attempts: 0,
             seen: false,
             whole: None,
+            pending: false,
             port: &port,
             split: &split,
             cluster,
@@ -206,15 +207,16 @@ impl Outbound {
         // 6. Filters on the answer, and the booking that ends with its body.
         let mut response = match answered {
             Ok((answer, in_flight)) => {
-                let endpoint = in_flight.endpoint().id;
+                let endpoint = in_flight.endpoint().clone();
                 let mut response = booked(answer, in_flight, booking);
                 if let Some(at) = exchange.whole {
-                    let limit = || Limit::new(at, exchange.late(), grpc, &self.metrics);
+                    let judge = exchange.pending.then(|| (cluster.clone(), endpoint.clone()));
+                    let limit = || Limit::new(at, exchange.late(), grpc, &self.metrics).judging(judge);
                     response = response.map(|body| body.limited(limit));
                 }
                 chain.response(response.headers_mut());
                 if let Some(promise) = promise {
-                    promise.keep(response.headers_mut(), endpoint);
+                    promise.keep(response.headers_mut(), endpoint.id);
                 }
                 response
             }

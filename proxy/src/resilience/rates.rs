@@ -13,6 +13,8 @@ pub struct Rate {
     requests: Cell<u32>,
     good: Cell<u32>,
     took: Cell<Duration>,
+    /// The longest that one took.
+    longest: Cell<Duration>,
 }
 
 /// What an endpoint is judged by.
@@ -32,12 +34,15 @@ impl Rate {
         self.requests.set(self.requests.get().saturating_add(1));
         self.good.set(self.good.get().saturating_add(u32::from(good)));
         self.took.set(self.took.get().saturating_add(took));
+        self.longest.set(self.longest.get().max(took));
     }
 
-    /// Begins the next interval; gives the share of successes and the mean time, when there were enough requests.
+    /// Begins the next interval; gives the share of successes and the mean time, when there were enough requests. The longest one
+    /// is left out of the mean: a single one that had to wait, for a connection or a pause of the machine, says nothing of the others.
     fn take(&self, minimum: u32) -> Option<(f64, Duration)> {
         let (requests, good, took) = (self.requests.take(), self.good.take(), self.took.take());
-        (requests != 0 && requests >= minimum).then(|| (f64::from(good) * 100.0 / f64::from(requests), took / requests))
+        let usual = took.saturating_sub(self.longest.take()) / requests.saturating_sub(1).max(1);
+        (requests != 0 && requests >= minimum).then(|| (f64::from(good) * 100.0 / f64::from(requests), usual))
     }
 }
 
@@ -110,5 +115,18 @@ mod tests {
         assert_eq!(found(&[(20, 20, 10), (20, 20, 29)]), NONE);
         assert_eq!(found(&[(20, 20, 1), (20, 20, 4)]), NONE);
         assert_eq!(found(&[(20, 10, 200), (20, 20, 10), (20, 20, 10)]), [0], "once for both");
+    }
+
+    #[test]
+    fn one_request_that_had_to_wait_makes_nobody_slow() {
+        let rates = [Rate::default(), Rate::default()];
+        rates.iter().for_each(|rate| (0..10).for_each(|_| rate.add(true, Duration::from_millis(1))));
+        rates[0].add(true, Duration::from_secs(10));
+        assert!(outliers(rates.iter(), LIMITS).is_empty());
+        for rate in &rates {
+            (0..10).for_each(|_| rate.add(true, Duration::from_millis(1)));
+        }
+        (0..5).for_each(|_| rates[0].add(true, Duration::from_secs(10)));
+        assert_eq!(outliers(rates.iter(), LIMITS), [0], "several are no accident");
     }
 }

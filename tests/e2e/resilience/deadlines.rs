@@ -8,14 +8,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leno_certs::tls;
-use leno_tests::raw::{RawApp, Step, answer};
-use leno_tests::{light, wait};
+use leno_tests::raw::{RawApp, RawSeen, Step, answer};
+use leno_tests::{client, light, wait};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Web, field, policy, route};
+use super::{Web, field, policy, route, rule_policy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_app_is_told_how_much_of_the_time_is_left() {
@@ -122,9 +122,12 @@ async fn stalling() -> RawApp {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_stalls_in_its_body_breaks_off_when_the_time_of_the_route_is_over() {
-    for timeouts in ["request: 1s", "request: 20s, backendRequest: 1s"] {
+    let per_try = rule_policy("said", "  retry: {perTryTimeout: 1s}");
+    for (timeouts, policy) in
+        [("request: 1s", ""), ("request: 20s, backendRequest: 1s", ""), ("request: 20s", &*per_try)]
+    {
         let app = stalling().await;
-        let web = Web::start(&[&app], &route(&format!("    timeouts: {{{timeouts}}}\n"))).await;
+        let web = Web::start(&[&app], &(route(&format!("    timeouts: {{{timeouts}}}\n")) + policy)).await;
         for path in ["/said/length", "/said/chunked"] {
             let mut caller = TcpStream::connect(web.frontend.http_proxy()).await.unwrap();
             caller.write_all(format!("GET {path} HTTP/1.1\r\nhost: web\r\n\r\n").as_bytes()).await.unwrap();
@@ -156,6 +159,32 @@ async fn an_answer_that_stalls_in_its_body_breaks_off_when_the_time_of_the_route
         let mut got = Vec::new();
         let two_seconds = std::time::Duration::from_secs(2);
         assert!(tokio::time::timeout(two_seconds, caller.read_to_end(&mut got)).await.is_err());
+    }
+}
+
+/// Everybody is let wait in the midst of the answer by one of two instances: it is not well, although it answers 200.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_answers_do_not_come_whole_in_time_is_ejected() {
+    let stalled = |_: usize, _: &RawSeen| {
+        vec![Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart".into()), Step::Stall]
+    };
+    for timeouts in [route("    timeouts: {backendRequest: 500ms}\n"), policy("  retry: {perTryTimeout: 500ms}")] {
+        let (ill, well) = (RawApp::start(stalled).await, RawApp::start(|_, _| answer(200, "", "done")).await);
+        let web = Web::start(&[&ill, &well], &timeouts).await;
+        let get = async || {
+            let request = client::request(Method::GET, "http://web/said/whole", &[], "");
+            client::send(web.frontend.http_proxy(), request).await
+        };
+        wait::eventually("it is ejected", wait::DEADLINE, async || {
+            let _ = get().await;
+            let metrics = web.frontend.metrics().await;
+            (metrics.sum("leno_endpoint_ejections_total", &[("service", "default/web")]) == 1.0).then_some(())
+        })
+        .await;
+        assert_eq!(ill.seen().len(), 5, "as many as make an outlier, each tried once");
+        for _ in 0..20 {
+            assert_eq!(get().await.expect("a whole answer").text(), "done");
+        }
     }
 }
 

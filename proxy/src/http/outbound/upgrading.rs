@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::super::body::{Booking, Limit};
-use super::super::exchange::earlier;
+use super::super::exchange::{earlier, shorter};
 use super::super::filters::Chain;
 use super::super::tie::{self, Promise, Tie};
 use super::super::upgrade::{self, Tunnel};
@@ -74,8 +74,9 @@ impl Outbound {
         if let Some(aborted) = failing::inject(&self.metrics, faults, &parts.headers, false, deadline).await {
             return Ok(booking.of_own(aborted));
         }
-        let backend = rule.and_then(|rule| rule.backend_request_timeout);
-        let until = earlier(backend.and_then(|limit| Instant::now().checked_add(limit)), deadline.at);
+        let retry = rule.and_then(|rule| rule.retry.as_ref()).unwrap_or(&policy.retry);
+        let attempt = shorter(retry.per_try_timeout, rule.and_then(|rule| rule.backend_request_timeout));
+        let until = earlier(attempt.and_then(|limit| Instant::now().checked_add(limit)), deadline.at);
         let wish = Wish { port: &port, cluster, choice, protocol, deadline, until };
         let (answer, held, metrics) = match self.ask(&wish, parts, body).await {
             Ok(said) => said,
