@@ -119,6 +119,11 @@ impl<I> Prefixed<I> {
         Self { prefix, io }
     }
 
+    /// The connection itself, and what was in front of it.
+    pub fn into_parts(self) -> (Bytes, I) {
+        (self.prefix, self.io)
+    }
+
     /// The connection itself.
     pub fn get_ref(&self) -> &I {
         &self.io

@@ -152,6 +152,11 @@ pub trait Abort {
     fn is_broken(&self) -> bool;
 }
 
+/// A connection of whatever kind.
+pub trait Connection: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static {}
+
+impl<I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static> Connection for I {}
+
 impl Abort for TcpStream {
     fn abort(&self) {
         // It fails only when the connection is gone already.

@@ -210,6 +210,7 @@ pub struct Metrics {
     handshakes: Counter,
     egress: [Counter; 2],
     plaintext: Counter,
+    untaken: Counter,
     detected: Vec<Counter>,
 }
 
@@ -275,6 +276,11 @@ impl Metrics {
                 "Captured connections from outside the mesh that were let in (PERMISSIVE).",
                 &[],
             ),
+            untaken: registry.counter(
+                "leno_gateway_answers_given_up_total",
+                "Answers that were given up because their clients took nothing of them.",
+                &[],
+            ),
             registry: registry.clone(),
             failures: Reason::ALL
                 .iter()
@@ -295,6 +301,11 @@ impl Metrics {
         let (counter, pace) = &self.failures[reason as usize][usize::from(direction == Direction::Inbound)];
         counter.inc();
         pace.tell(direction, reason, told);
+    }
+
+    /// Answers of a Gateway that were given up because their clients do not take them.
+    pub fn untaken(&self) -> Counter {
+        self.untaken.clone()
     }
 
     /// A connection has shown what it speaks.

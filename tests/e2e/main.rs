@@ -35,6 +35,7 @@ mod soak;
 mod split;
 mod stalled_bodies;
 mod start_errors;
+mod streamed;
 mod tcp;
 mod transparent;
 mod tunnels;

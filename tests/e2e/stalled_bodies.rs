@@ -13,6 +13,8 @@ use leno_tests::{Mesh, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::ingress::support::{answers, edge, gateway, get, route};
+
 /// Transfers that are begun and not read.
 const STALLED: usize = 20;
 /// A sidecar's memory meanwhile: its own and what all of these may have in flight, with room to spare. Without back-pressure it
@@ -102,6 +104,47 @@ async fn readers_that_stop_cost_little_memory_and_stop_nobody_else() {
         assert!(process.memory() < MOST_MEMORY, "{} has {} MiB", process.name(), process.memory() >> 20);
     }
     drop(stalled);
+}
+
+/// Strangers who begin more answers than the connection to the app's sidecar has room for, and take nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_gateway_that_take_nothing_hold_nobody_else_up() {
+    const CONNECTIONS: usize = 3;
+    const STREAMS: usize = 200;
+    let mesh = Mesh::start().await;
+    let yaml = service("web", "app: web", 80, "http")
+        + &gateway(&["{name: http, port: 80, protocol: HTTP}"], "")
+        + &route("web", "", &["web"], "", "web");
+    mesh.apply(&yaml).await;
+    let sent = Arc::new(AtomicU64::new(0));
+    let _web = mesh.sidecar("web", "web").await.port("http", app(sent.clone()).await).start().await;
+    let edge = edge(&mesh, &[80]).await;
+    mesh.connected(2).await;
+    let at = edge.gateway(80);
+    answers(at, "web", "/", 200).await;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(at).await.unwrap();
+        let (sender, connection) =
+            h2::client::Builder::new().initial_window_size(1 << 20).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut sender = sender.ready().await.unwrap();
+        for _ in 0..STREAMS {
+            let get = http::Request::get("http://web/endless").version(http::Version::HTTP_2).body(()).unwrap();
+            held.push(sender.send_request(get, true).unwrap().0);
+        }
+    }
+    eventually("too many untaken answers make room for one another", Duration::from_secs(50), async || {
+        let given_up = edge.metrics().await.sum("leno_gateway_answers_given_up_total", &[]);
+        (given_up >= (CONNECTIONS * STREAMS - 512) as f64).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        let get = get(at, "web", "/");
+        let reply = tokio::time::timeout(Duration::from_secs(10), get).await.expect("nobody is held up").unwrap();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    }
+    drop(held);
 }
 
 /// A GET and a POST with a body are answered as if nothing was.

@@ -211,7 +211,8 @@ impl Serving {
 
     fn serve(&self, port: u16, socket: TcpListener, watch: DrainWatch) {
         let metrics = self.forwarder.metrics.clone();
-        let server = Server::for_strangers(watch.clone()).counting(metrics, Direction::Outbound).aging(self.age);
+        let server =
+            Server::for_strangers(watch.clone(), &metrics).counting(metrics, Direction::Outbound).aging(self.age);
         let forwarder = self.forwarder.with(server);
         let listener = GatewayListener::new(port, self.router.clone(), forwarder);
         tokio::task::spawn_local(accept_loop(socket, watch, move |stream, from| listener.clone().serve(stream, from)));

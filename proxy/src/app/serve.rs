@@ -56,11 +56,7 @@ impl Worker {
         let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
         let passing = Rc::new(Dialer::passing(self.tls.clone()));
         let forwarder = Rc::new(Forwarder { dialer, passing, outbound, server, metrics: metrics.clone() });
-        let proxy = ProxyListener {
-            namespace: self.namespace.as_str().into(),
-            router: router.clone(),
-            forwarder: forwarder.clone(),
-        };
+        let proxy = ProxyListener::new(self.namespace.clone(), router.clone(), forwarder.clone());
         match self.capture {
             None => spawn_listener(self.http_proxy, &stopping, move |stream, _| proxy.clone().serve(stream)),
             Some(captured) => {

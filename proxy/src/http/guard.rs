@@ -1,21 +1,23 @@
 //! What stands in front of an HTTP/1 connection: requests that two readers could take differently, that are too large or that take
 //! too long are replaced by one that says so, before anything else reads them. Costs one look at each byte of a head.
 
-use std::collections::VecDeque;
+mod requests;
+
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use leno_runtime::metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+pub(super) use self::requests::{Answered, Requests, Seen};
 use super::half_close::HalfClose;
 use super::scan::{Flaw, Phase, Scanner};
+use super::untaken::Place;
 use crate::detect::Prefixed;
 use crate::error::Reason;
 use crate::tcp::Abort;
@@ -32,78 +34,6 @@ const MOST_DRAINED: usize = 1 << 20;
 const STEP: usize = 4096;
 /// What stands in the place of a request that is refused.
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-
-/// What was found out of a request before it was read.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// It is to be answered by this.
-    pub(super) refused: Option<Reason>,
-    /// Its names of fields as they were written.
-    pub(super) names: Option<HeaderValue>,
-    /// It may be answered by another protocol.
-    pub(super) upgrade: bool,
-}
-
-/// What both ends of a connection's service know: the requests that passed and were not begun yet. They are begun in the order in
-/// which they passed. Both ends are of one task, so the lock is never waited for; it is there because hyper's upgraded
-/// connections have to be `Send`.
-#[derive(Debug, Default)]
-struct Shared {
-    seen: VecDeque<Seen>,
-    /// How the request for another protocol was answered.
-    agreed: Option<bool>,
-    /// Nothing more comes.
-    ended: bool,
-}
-
-#[derive(Debug, Default)]
-struct Both {
-    shared: Mutex<Shared>,
-    /// Requests that were begun.
-    begun: AtomicU32,
-    /// Nothing more comes, and the last request was begun.
-    over: AtomicBool,
-}
-
-/// The service's end.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Requests(Arc<Both>);
-
-impl Requests {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next request begins.
-    pub(super) fn begin(&self) -> Seen {
-        let mut shared = self.lock();
-        let seen = shared.seen.pop_front().unwrap_or_default();
-        self.0.begun.store(self.0.begun.load(Relaxed).wrapping_add(1), Relaxed);
-        if shared.ended && shared.seen.is_empty() {
-            self.0.over.store(true, Relaxed);
-        }
-        seen
-    }
-
-    /// Nothing more comes.
-    fn end(&self) {
-        let mut shared = self.lock();
-        shared.ended = true;
-        if shared.seen.is_empty() {
-            self.0.over.store(true, Relaxed);
-        }
-    }
-
-    /// Whether the request that was begun last, if any, is the last one of the connection.
-    pub(super) fn is_over(&self) -> bool {
-        self.0.over.load(Relaxed)
-    }
-
-    /// A request for another protocol was answered.
-    pub(super) fn answered(&self, agreed: bool) {
-        self.lock().agreed = Some(agreed);
-    }
-}
 
 /// A connection that is read along.
 #[derive(Debug)]
@@ -125,6 +55,10 @@ pub(super) struct Guard<I> {
     written: u32,
     /// What was to be written last did not go.
     blocked: bool,
+    /// The client is not in the mesh: of answers that it does not take there may be so many, and those that are given up are counted.
+    stranger: Option<Counter>,
+    /// Held while it takes nothing.
+    untaken: Option<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,12 +82,34 @@ struct Waiting {
 }
 
 impl<I> Guard<I> {
-    pub(super) fn new(io: I) -> Self {
-        let (scanner, requests) = (Scanner::default(), Requests::default());
+    /// `tunnels`: CONNECT opens some.
+    pub(super) fn new(io: I, tunnels: bool) -> Self {
+        let scanner = if tunnels { Scanner::tunnelling() } else { Scanner::default() };
+        let requests = Requests::default();
         let (held, state) = (Vec::new(), State::Requests);
         let (waiting, names, half) = (None, None, None);
-        let (written, blocked) = (0, false);
-        Self { io, scanner, requests, held, ready: 0, partial: false, state, waiting, names, half, written, blocked }
+        let (written, blocked, stranger, untaken) = (0, false, None, None);
+        Self {
+            io,
+            scanner,
+            requests,
+            held,
+            ready: 0,
+            partial: false,
+            state,
+            waiting,
+            names,
+            half,
+            written,
+            blocked,
+            stranger,
+            untaken,
+        }
+    }
+
+    /// The same, of a client that is not in the mesh.
+    pub(super) fn of_stranger(self, given_up: Option<Counter>) -> Self {
+        Self { stranger: given_up, ..self }
     }
 
     pub(super) fn requests(&self) -> Requests {
@@ -365,15 +321,19 @@ impl<I: AsyncRead + AsyncWrite + Abort + Unpin> Guard<I> {
     /// Waits for the answer to a request for another protocol, which wakes us; what comes meanwhile is held, and no more of it
     /// than one piece. Whoever has nothing more to say may still want to hear.
     fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let agreed = self.requests.lock().agreed.take();
-        match agreed {
-            Some(true) => self.state = State::Tunnel,
+        let answered = self.requests.lock().answered.take();
+        match answered {
+            Some(Answered::Agreed) => self.state = State::Tunnel,
+            Some(Answered::Over) => {
+                self.held = Vec::new();
+                self.state = State::Refused(0);
+            }
             // What was sent ahead in the belief to be in another protocol must not be read as requests.
-            Some(false) if !self.held.is_empty() => {
+            Some(Answered::Declined) if !self.held.is_empty() => {
                 self.refuse(Reason::MalformedRequest);
                 self.looked(0);
             }
-            Some(false) => {
+            Some(Answered::Declined) => {
                 self.scanner.go_on();
                 if self.half.is_some() {
                     self.requests.end();
@@ -394,15 +354,23 @@ impl<I: AsyncRead + AsyncWrite + Abort + Unpin> Guard<I> {
 
     /// Nothing more comes. Gives an error once the client is gone altogether, which ends what is done for it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let answering = self.written == self.requests.0.begun.load(Relaxed);
+        let answering = self.written == self.requests.begun();
         let may_ask = !answering && !self.blocked && !self.scanner.is_old();
         let Some(half) = &mut self.half else { return Poll::Pending };
         half.poll_gone(&mut self.io, cx, may_ask).map(Err)
     }
 
-    fn wrote<T>(&mut self, polled: &Poll<T>) {
+    /// Something was written, or was to be. Gives an error once the client is given up that does not take it.
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         self.blocked = polled.is_pending();
-        self.written = self.requests.0.begun.load(Relaxed);
+        self.written = self.requests.begun();
+        let Some(given_up) = self.stranger.as_ref().filter(|_| self.state != State::Tunnel) else { return polled };
+        if !self.blocked {
+            self.untaken = None;
+        } else if self.untaken.get_or_insert_with(|| Place::take(cx)).poll_lost(cx, given_up).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -456,8 +424,7 @@ impl<I: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for Guard<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.wrote(&polled);
-        polled
+        this.wrote(polled, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -475,8 +442,7 @@ impl<I: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for Guard<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.wrote(&polled);
-        polled
+        this.wrote(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

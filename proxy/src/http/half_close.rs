@@ -15,7 +15,7 @@ use crate::tcp::Abort;
 /// How often it is looked whether the client has reset the connection meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 /// A client of HTTP/1.1 that waits for so long is sent something that every client has to read past (RFC 9110, 15.2).
-const ASK_AFTER: u32 = 10;
+const ASK_AFTER: u32 = 2;
 const ASKED: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What happens once nothing more comes.

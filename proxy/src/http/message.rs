@@ -2,16 +2,18 @@
 //! HTTP/1 on its last hop, and there it could.
 
 use http::{HeaderMap, Method, Request, header};
+use hyper::ext::Protocol;
 
 use super::scan::{MOST_FIELDS, is_look_alike};
-use super::target::authority_fits;
+use super::target::{authority_fits, tunnel_fits};
 use crate::error::Reason;
 
 /// What HTTP/2 counts for a field besides its bytes.
 const OVERHEAD: usize = 32;
 
-/// Why a request is refused, if it is. `most` is for all of its fields, of which a peer's sidecar may have added some.
-pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Option<Reason> {
+/// Why a request is refused, if it is. `most` is for all of its fields, of which a peer's sidecar may have added some; `tunnels`: CONNECT
+/// opens some.
+pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize, tunnels: bool) -> Option<Reason> {
     let headers = request.headers();
     let (size, look_alike) = look(headers);
     if headers.len() > MOST_FIELDS + added || size > most {
@@ -20,10 +22,12 @@ pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Opt
     if look_alike {
         return Some(Reason::MalformedRequest);
     }
-    if request.method() == Method::CONNECT {
+    let uri = request.uri();
+    // With a protocol it is a request like others (RFC 8441); there is none where that was not offered.
+    let tunnel = request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
+    if tunnel && !tunnels {
         return Some(Reason::BadRequest);
     }
-    let uri = request.uri();
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Some(Reason::BadRequest);
     }
@@ -36,7 +40,8 @@ pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Opt
         (None, Some(host)) => host.to_str().unwrap_or_default(),
         _ => "",
     };
-    if authority_fits(authority.as_bytes()).is_err() || hosts.next().is_some() {
+    let fits = if tunnel { tunnel_fits } else { authority_fits };
+    if fits(authority.as_bytes()).is_err() || hosts.next().is_some() {
         return Some(Reason::BadAuthority);
     }
     let one_length = {
@@ -45,7 +50,7 @@ pub(super) fn refused<B>(request: &Request<B>, most: usize, added: usize) -> Opt
         first.is_none_or(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit))
             && lengths.next().is_none()
     };
-    let target = uri.path().starts_with('/') || (uri.path() == "*" && request.method() == Method::OPTIONS);
+    let target = tunnel || uri.path().starts_with('/') || (uri.path() == "*" && request.method() == Method::OPTIONS);
     if !one_length || !target { Some(Reason::MalformedRequest) } else { None }
 }
 
@@ -66,7 +71,19 @@ mod tests {
     const MOST: usize = 64 * 1024;
 
     fn verdict(request: http::request::Builder) -> Option<Reason> {
-        refused(&request.body(()).unwrap(), MOST, 0)
+        refused(&request.body(()).unwrap(), MOST, 0, false)
+    }
+
+    #[test]
+    fn a_tunnel_names_a_host_and_a_port_and_is_opened_where_there_are_some() {
+        let tunnel = |to: &str, tunnels| refused(&Request::connect(to).body(()).unwrap(), MOST, 0, tunnels);
+        assert_eq!(tunnel("web:80", true), None);
+        assert_eq!(tunnel("web:80", false), Some(Reason::BadRequest));
+        assert_eq!(tunnel("web", true), Some(Reason::BadAuthority));
+        let mut wish = Request::connect("http://web/chat").body(()).unwrap();
+        assert_eq!(refused(&wish, MOST, 0, false), Some(Reason::BadRequest));
+        wish.extensions_mut().insert(Protocol::from_static("websocket"));
+        assert_eq!(refused(&wish, MOST, 0, false), None);
     }
 
     #[test]

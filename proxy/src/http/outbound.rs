@@ -102,7 +102,7 @@ impl Outbound {
     ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
-        let served = match upgrade::wanted(version, request.headers()) {
+        let served = match upgrade::asked(&request) {
             None => self.serve(via, source, request, grpc).await,
             // Boxed, as every way that is rarely taken.
             Some(protocol) => Box::pin(self.upgrade(via, source, request, protocol)).await,

@@ -9,7 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::Executor;
+use leno_runtime::metrics::Counter;
 use tokio::time::{Instant, Sleep};
+
+use super::stream;
+use super::untaken::Place;
 
 /// How long a client may take nothing of an answer that is there.
 pub const MOST_UNTAKEN: Duration = Duration::from_secs(60);
@@ -36,13 +40,16 @@ pub(super) fn note<T>(polled: Poll<T>) -> Poll<T> {
     polled
 }
 
-/// Runs the streams of a connection whose client may not hold them for ever.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience;
+/// Runs the streams of a connection whose client may not hold them for ever, nor too many of them. Those that are given up are counted.
+#[derive(Debug, Clone)]
+pub(super) struct Patience(pub(super) Counter);
 
 impl<F: Future + 'static> Executor<F> for Patience {
     fn execute(&self, stream: F) {
-        tokio::task::spawn_local(Watched { stream: Box::pin(stream), untaken: None });
+        if let Some(stream) = stream::start(stream) {
+            let given_up = self.0.clone();
+            tokio::task::spawn_local(Watched { stream: Box::pin(stream), untaken: None, given_up });
+        }
     }
 }
 
@@ -50,7 +57,14 @@ impl<F: Future + 'static> Executor<F> for Patience {
 struct Watched<F> {
     stream: Pin<Box<F>>,
     /// Since when its client takes nothing.
-    untaken: Option<Pin<Box<Sleep>>>,
+    untaken: Option<Idle>,
+    given_up: Counter,
+}
+
+/// How long nothing may be taken, and the place that this has.
+struct Idle {
+    until: Pin<Box<Sleep>>,
+    place: Place,
 }
 
 impl<F: Future> Future for Watched<F> {
@@ -67,13 +81,22 @@ impl<F: Future> Future for Watched<F> {
                 *untaken = None;
                 return Poll::Pending;
             }
-            (Waits::Progress, Some(since)) => since.as_mut().reset(Instant::now() + MOST_UNTAKEN),
+            (Waits::Progress, Some(idle)) => {
+                idle.until.as_mut().reset(Instant::now() + MOST_UNTAKEN);
+                idle.place.renew();
+            }
             (Waits::Client, Some(_)) => {}
-            (_, untaken) => *untaken = Some(Box::pin(tokio::time::sleep(MOST_UNTAKEN))),
+            (_, untaken) => {
+                *untaken = Some(Idle { until: Box::pin(tokio::time::sleep(MOST_UNTAKEN)), place: Place::take(cx) });
+            }
         }
-        let Some(since) = &mut this.untaken else { return Poll::Pending };
+        let Some(idle) = &mut this.untaken else { return Poll::Pending };
         // The stream is dropped then, which resets it.
-        since.as_mut().poll(cx)
+        if idle.until.as_mut().poll(cx).is_ready() {
+            this.given_up.inc();
+            return Poll::Ready(());
+        }
+        idle.place.poll_lost(cx, &this.given_up)
     }
 }
 
@@ -133,7 +156,8 @@ mod tests {
             std::future::poll_fn(move |cx| note(answer.as_mut().poll(cx)))
         });
         let tasks = tokio::task::LocalSet::new();
-        tasks.spawn_local(http2::Builder::new(Patience).serve_connection(TokioIo::new(io), service));
+        tasks
+            .spawn_local(http2::Builder::new(Patience(Counter::default())).serve_connection(TokioIo::new(io), service));
         let client = async move {
             let (mut sender, connection) = h2::client::handshake(client).await?;
             tokio::task::spawn_local(connection);

@@ -2,7 +2,7 @@
 //! is lenient in places, the app behind may be so in others. Only the standard library is used here, so that the fuzz target builds
 //! without the rest of the sidecar.
 
-use super::target::{authority_fits, target_fits};
+use super::target::{authority_fits, target_fits, tunnel_fits};
 
 /// Largest request head.
 pub const MOST_HEAD: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub enum Phase {
     Length(u64),
     /// In a chunked body.
     Chunked(Chunk),
-    /// Behind a request to go on in another protocol: nothing is to be read until it was answered.
+    /// Behind a request to go on in another protocol, or for a tunnel: nothing is to be read until it was answered.
     Upgrade,
 }
 
@@ -91,6 +91,8 @@ pub struct Scanner {
     unusual: bool,
     /// The last whole head is of HTTP/1.0.
     old: bool,
+    /// A request may ask for a tunnel.
+    tunnels: bool,
 }
 
 /// What was read of a head so far.
@@ -104,6 +106,7 @@ struct Head {
     chunked: bool,
     upgrade: bool,
     asked: bool,
+    connect: bool,
 }
 
 impl Default for Scanner {
@@ -120,11 +123,17 @@ impl Default for Scanner {
             names: Vec::new(),
             unusual: false,
             old: false,
+            tunnels: false,
         }
     }
 }
 
 impl Scanner {
+    /// Reads along where CONNECT opens tunnels.
+    pub fn tunnelling() -> Self {
+        Self { tunnels: true, ..Self::default() }
+    }
+
     /// Where the next byte is.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -136,7 +145,7 @@ impl Scanner {
         if self.unusual { &self.names } else { &[] }
     }
 
-    /// Whether the last whole head asks to go on in another protocol.
+    /// Whether the last whole head asks to go on in another protocol, or for a tunnel.
     pub fn asks_upgrade(&self) -> bool {
         self.then == Phase::Upgrade
     }
@@ -215,9 +224,10 @@ impl Scanner {
             b"HTTP/1.0" => true,
             _ => return Err(Flaw::Malformed("no version of HTTP/1")),
         };
-        // Bytes that its sender believes to be in a tunnel must not be read as requests, so nothing is read behind it.
+        // Bytes that its sender believes to be in a tunnel must not be read as requests. Where there is none, nothing is read behind it.
         if method == b"CONNECT" {
-            return Err(Flaw::Form);
+            self.head.connect = true;
+            return if self.tunnels { tunnel_fits(target) } else { Err(Flaw::Form) };
         }
         target_fits(method, target)
     }
@@ -294,8 +304,13 @@ impl Scanner {
         if head.chunked && (head.old || head.length.is_some()) {
             return Err(Flaw::Malformed("a body with two lengths, or chunks in HTTP/1.0"));
         }
+        let upgrade = head.upgrade && head.asked;
+        // What follows is the tunnel's, so it must not be a body.
+        if head.connect && (upgrade || head.chunked || head.length.is_some_and(|length| length > 0)) {
+            return Err(Flaw::Malformed("a CONNECT with a body, or with another wish"));
+        }
         self.old = head.old;
-        self.then = if head.upgrade && head.asked && !head.old { Phase::Upgrade } else { Phase::Head };
+        self.then = if head.connect || upgrade && !head.old { Phase::Upgrade } else { Phase::Head };
         self.phase = match head.length {
             Some(length) if length > 0 => Phase::Length(length),
             _ if head.chunked => Phase::Chunked(Chunk::Size(0, 0)),

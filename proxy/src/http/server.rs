@@ -3,30 +3,33 @@
 use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::Either;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use leno_runtime::drain::DrainWatch;
+use leno_runtime::metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::guard::{Guard, HEAD_TIME, Requests, Seen};
+use super::guard::{Answered, Guard, HEAD_TIME, Requests, Seen};
 use super::patience::{self, Patience};
 use super::scan::MOST_HEAD;
+use super::stream::{self, Cut, Streams};
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
 use crate::tcp::Abort;
 use crate::telemetry::{Direction, Metrics, Told};
-use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, LocalExec, STREAM_WINDOW, own_case, restore_case};
+use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, STREAM_WINDOW, own_case, restore_case};
 
 /// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
 /// closes first and no request meets a close.
@@ -78,8 +81,10 @@ pub struct Server {
     added: usize,
     /// What is kept of an answer that its client does not take.
     untaken: usize,
-    /// Such an answer is given up after a while.
-    patient: bool,
+    /// Such an answer is given up after a while, or when there are too many; counted.
+    patient: Option<Counter>,
+    /// CONNECT opens tunnels.
+    tunnels: bool,
     /// How old an HTTP/2 connection gets.
     age: Option<Duration>,
     /// Where refused requests are counted.
@@ -90,7 +95,8 @@ impl Server {
     /// Connections of this server end with the drain: HTTP/1 ones after the request in flight, HTTP/2 ones by GOAWAY.
     pub fn new(drain: DrainWatch) -> Self {
         let (streams, resets, head, untaken) = (MOST_STREAMS, MOST_RESETS, MOST_HEAD, MOST_UNTAKEN);
-        Self { drain, streams, resets, head, added: 0, untaken, patient: false, age: None, metrics: None }
+        let (patient, tunnels) = (None, false);
+        Self { drain, streams, resets, head, added: 0, untaken, patient, tunnels, age: None, metrics: None }
     }
 
     /// As [`Self::new`], for the connections of other sidecars.
@@ -99,9 +105,14 @@ impl Server {
     }
 
     /// As [`Self::new`], for clients that are not in the mesh.
-    pub fn for_strangers(drain: DrainWatch) -> Self {
+    pub fn for_strangers(drain: DrainWatch, metrics: &Metrics) -> Self {
         let (streams, resets, untaken) = (MOST_STRANGER_STREAMS, MOST_STRANGER_RESETS, MOST_STRANGER_UNTAKEN);
-        Self { streams, resets, untaken, patient: true, ..Self::new(drain) }
+        Self { streams, resets, untaken, patient: Some(metrics.untaken()), ..Self::new(drain) }
+    }
+
+    /// The same, where CONNECT opens tunnels. The handler makes them.
+    pub fn tunnelling(&self) -> Self {
+        Self { tunnels: true, ..self.clone() }
     }
 
     /// HTTP/2 connections end when they are so old, give or take a tenth: no new requests, and those that are open go on to
@@ -152,7 +163,7 @@ impl Server {
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
-        let io = Guard::new(io);
+        let io = Guard::new(io, self.tunnels).of_stranger(self.patient.clone());
         let (requests, last, server) = (io.requests(), io.requests(), self.clone());
         // Not an async block, which would hold the handler's future twice. And boxed: it is some kilobytes, and everything that
         // passes it on would move them.
@@ -166,8 +177,8 @@ impl Server {
                 None => request.headers_mut().remove(CASE_HEADER),
             };
             request.headers_mut().remove(REASON_HEADER);
-            let waiting = upgrade.then(|| requests.clone());
-            Either::Right(Box::pin(handler(request)).map(move |response| Ok(finish(response, waiting.as_ref()))))
+            let waiting = upgrade.then(|| (requests.clone(), request.method() == Method::CONNECT));
+            Either::Right(Box::pin(handler(request)).map(move |response| Ok(finish(response, waiting))))
         });
         // Half-closing is the guard's: hyper would not look any more whether the client is there.
         // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer an
@@ -202,7 +213,7 @@ impl Server {
         let server = self.clone();
         let from_app = self.added == 0;
         let service = service_fn(move |mut request: Request<Incoming>| {
-            if let Some(reason) = message::refused(&request, server.head, server.added) {
+            if let Some(reason) = message::refused(&request, server.head, server.added, server.tunnels) {
                 return Either::Left(server.refuse(reason, &request));
             }
             if from_app {
@@ -214,13 +225,15 @@ impl Server {
                 if from_app {
                     response.headers_mut().remove(CASE_HEADER);
                 }
+                if let Some(cut) = response.extensions_mut().remove::<Arc<Cut>>() {
+                    stream::opens(cut);
+                }
                 Ok(response)
             }))
         });
-        if self.patient {
-            self.run_http2(Patience, io, service).await
-        } else {
-            self.run_http2(LocalExec, io, service).await
+        match &self.patient {
+            Some(given_up) => self.run_http2(Patience(given_up.clone()), io, service).await,
+            None => self.run_http2(Streams, io, service).await,
         }
     }
 
@@ -231,7 +244,12 @@ impl Server {
         F: Future<Output = Result<Response<ResponseBody>, Infallible>> + 'static,
         E: Http2ServerConnExec<F, ResponseBody>,
     {
-        let connection = http2::Builder::new(exec)
+        let mut builder = http2::Builder::new(exec);
+        // Apps and strangers may ask for WebSockets so (RFC 8441); between sidecars they have connections of their own.
+        if self.added == 0 {
+            builder.enable_connect_protocol();
+        }
+        let connection = builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -277,10 +295,18 @@ async fn aged(age: Option<Duration>) {
     }
 }
 
-/// The last look at an answer to an HTTP/1 request.
-fn finish(mut response: Response<ResponseBody>, waiting: Option<&Requests>) -> Response<ResponseBody> {
-    if let Some(waiting) = waiting {
-        waiting.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+/// The last look at an answer to an HTTP/1 request. `waiting`: for whether it is the last one, and whether it was one for a tunnel.
+fn finish(mut response: Response<ResponseBody>, waiting: Option<(Requests, bool)>) -> Response<ResponseBody> {
+    if let Some((waiting, tunnel)) = waiting {
+        let opened = tunnel && response.status().is_success();
+        waiting.answered(match tunnel {
+            _ if opened || response.status() == StatusCode::SWITCHING_PROTOCOLS => Answered::Agreed,
+            true => Answered::Over,
+            false => Answered::Declined,
+        });
+        if tunnel && !opened {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     if response.headers().contains_key(REASON_HEADER) {
         own_case(response.headers_mut());

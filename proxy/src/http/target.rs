@@ -21,6 +21,12 @@ pub fn target_fits(method: &[u8], target: &[u8]) -> Result<(), Flaw> {
     if path.is_empty() || path.starts_with(b"/") { path_fits(path) } else { Err(FLAW) }
 }
 
+/// Whether this is where a tunnel is to lead: an authority with its port (RFC 9112, 3.2.3).
+pub fn tunnel_fits(authority: &[u8]) -> Result<(), Flaw> {
+    let host = authority.iter().position(|b| *b == b']').unwrap_or(0);
+    if authority[host..].contains(&b':') { authority_fits(authority) } else { Err(Flaw::Authority) }
+}
+
 /// What passes here is a path to the library that reads it next, and is changed by nobody: what is a fragment to one reader
 /// and a part of the path to another is refused.
 pub fn path_fits(target: &[u8]) -> Result<(), Flaw> {

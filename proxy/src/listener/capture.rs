@@ -45,7 +45,7 @@ pub struct CaptureListener {
     /// Carries the connections.
     pub forwarder: Rc<Forwarder>,
     /// An app that is configured for the HTTP proxy connects here by itself.
-    pub proxy: ProxyListener,
+    pub proxy: Rc<ProxyListener>,
     /// Never gone to.
     pub own: OwnPorts,
     /// What is counted of connections out of the mesh.
@@ -67,7 +67,8 @@ impl CaptureListener {
         }
         match self.router.captured(to).await {
             Ok(Captured::Mesh(destined)) => {
-                self.forwarder.carry(&destined.address, &destined.port, stream, BytesMut::with_capacity(1024)).await
+                let read = BytesMut::with_capacity(1024);
+                self.forwarder.carry(&destined.address, &destined.port, Some(from.ip()), stream, read).await
             }
             Ok(Captured::Outside) => self.outside(stream, to).await,
             // Nobody can say what is there now. What certainly is the mesh's is refused, and the rest goes by the policy.

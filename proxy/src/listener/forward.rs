@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::hello::{hello, unrecognized};
@@ -16,7 +16,7 @@ use crate::error::Reason;
 use crate::http::{Outbound, Protocol, Server, Via};
 use crate::model::{AppProtocol, HostMap};
 use crate::routing::{LocalPort, ServiceAddress, Split};
-use crate::tcp::{self, Abort, Reached};
+use crate::tcp::{self, Abort, Connection, Reached};
 use crate::telemetry::{Direction, Found, Metrics, Told};
 use crate::upstream::SharedDialer;
 
@@ -64,7 +64,7 @@ impl Forwarder {
         }
     }
 
-    /// Carries a connection to its end. `read` was read of it already.
+    /// Carries a connection to its end, of a client at `from`. `read` was read of it already.
     ///
     /// # Errors
     /// Why it could not be carried; it is broken off then.
@@ -72,30 +72,69 @@ impl Forwarder {
         &self,
         address: &Rc<ServiceAddress>,
         port: &LocalPort,
-        mut stream: TcpStream,
-        mut read: BytesMut,
+        from: Option<IpAddr>,
+        stream: impl Connection,
+        read: BytesMut,
+    ) -> Result<(), Reason> {
+        self.carry_on(address, port, from, (stream, read), None).await
+    }
+
+    /// As [`Self::carry`], where an endpoint may be reached already.
+    ///
+    /// # Errors
+    /// As [`Self::carry`].
+    pub(super) async fn carry_on<I: Connection>(
+        &self,
+        address: &Rc<ServiceAddress>,
+        port: &LocalPort,
+        from: Option<IpAddr>,
+        (mut stream, mut read): (I, BytesMut),
+        reached: Option<Reached>,
     ) -> Result<(), Reason> {
         if let Some(routes) = &port.tls {
             // Boxed, as every way that is rarely taken.
-            return Box::pin(self.by_server_name(port, routes, stream, read)).await;
+            return Box::pin(self.by_server_name(port, routes, from, stream, read)).await;
         }
-        match port.protocol {
-            AppProtocol::Tcp => self.opaque(port, Prefixed::new(read, stream)).await,
-            AppProtocol::Http1 | AppProtocol::Http2 => {
+        match (port.protocol, reached) {
+            (AppProtocol::Tcp, Some(reached)) => copy(Prefixed::new(read, stream), BytesMut::new(), reached).await,
+            (AppProtocol::Tcp, None) => {
+                self.through(port, &port.tcp, from, &self.dialer, Prefixed::new(read, stream)).await?
+            }
+            (AppProtocol::Http1 | AppProtocol::Http2, _) => {
                 let detected = tokio::time::timeout(FIRST_BYTES, detect::read(&mut stream, &mut read)).await;
                 let Ok(Ok(detected)) = detected else { return Ok(()) };
-                self.http(address, detected, Prefixed::new(read, stream)).await;
-                Ok(())
+                self.http(address, from, detected, Prefixed::new(read, stream)).await;
             }
-            AppProtocol::Detect => self.detect(address, port, stream, read).await,
+            (AppProtocol::Detect, None) => return self.detect(address, port, from, stream, read).await,
+            (AppProtocol::Detect, Some(reached)) => {
+                return Box::pin(self.listen(address, port, from, (stream, read), reached)).await;
+            }
         }
+        Ok(())
+    }
+
+    /// Reaches an endpoint before its client has said anything, where that can be any; none where requests, or the server that TLS
+    /// names, say which one it is.
+    ///
+    /// # Errors
+    /// There is none to be reached.
+    pub(super) async fn reach(&self, port: &LocalPort, from: Option<IpAddr>) -> Result<Option<Reached>, Reason> {
+        let by_what_comes = match port.protocol {
+            AppProtocol::Tcp => false,
+            AppProtocol::Detect => port.is_routed(),
+            AppProtocol::Http1 | AppProtocol::Http2 => true,
+        };
+        if by_what_comes || port.tls.is_some() {
+            return Ok(None);
+        }
+        tcp::dial(port, &port.tcp, from, &self.dialer).await.map(Some)
     }
 
     /// Tells an HTTP client why it is refused; anything else is broken off.
     ///
     /// # Errors
     /// The same reason, for whoever counts it, unless it was told.
-    pub async fn refuse(&self, mut stream: TcpStream, mut read: BytesMut, reason: Reason) -> Result<(), Reason> {
+    pub async fn refuse(&self, mut stream: impl Connection, mut read: BytesMut, reason: Reason) -> Result<(), Reason> {
         let detected = tokio::time::timeout(REFUSED, detect::read(&mut stream, &mut read)).await;
         match detected {
             Ok(Ok(http)) if http.is_http() => {
@@ -119,22 +158,18 @@ impl Forwarder {
         self.metrics.failed(Direction::Outbound, reason, Told { connection: Some(to), ..Told::default() });
     }
 
-    /// Serves the requests of a connection through the HTTP proxy port.
-    pub(super) async fn proxy(&self, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(io.get_ref());
-        self.serve(Via::Proxy, source, detected, io).await;
-    }
-
-    async fn http(&self, address: &Rc<ServiceAddress>, detected: Detected, io: Prefixed<TcpStream>) {
-        let source = source(io.get_ref());
-        self.serve(Via::Upstream(address.clone()), source, detected, io).await;
+    async fn http<I: Connection>(
+        &self,
+        address: &Rc<ServiceAddress>,
+        from: Option<IpAddr>,
+        detected: Detected,
+        io: Prefixed<I>,
+    ) {
+        self.serve(Via::Upstream(address.clone()), from, detected, io).await;
     }
 
     /// Serves the requests of a connection.
-    pub(super) async fn serve<I>(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: I)
-    where
-        I: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
-    {
+    pub(super) async fn serve(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: impl Connection) {
         let outbound = self.outbound.clone();
         let handler = move |request| {
             let (outbound, via) = (outbound.clone(), via.clone());
@@ -143,19 +178,16 @@ impl Forwarder {
         self.server.serve(io, protocol(detected), handler).await;
     }
 
-    async fn opaque(&self, port: &LocalPort, io: Prefixed<TcpStream>) -> Result<(), Reason> {
-        self.through(port, &port.tcp, &self.dialer, io).await
-    }
-
-    async fn through(
+    async fn through<I: Connection>(
         &self,
         port: &LocalPort,
         split: &Split,
+        from: Option<IpAddr>,
         dialer: &SharedDialer,
-        io: Prefixed<TcpStream>,
+        io: Prefixed<I>,
     ) -> Result<(), Reason> {
         // Whoever is refused here must not take it for an empty answer.
-        let reached = tcp::dial(port, split, source(io.get_ref()), dialer).await.inspect_err(|_| io.abort())?;
+        let reached = tcp::dial(port, split, from, dialer).await.inspect_err(|_| io.abort())?;
         copy(io, BytesMut::new(), reached).await;
         Ok(())
     }
@@ -166,7 +198,8 @@ impl Forwarder {
         &self,
         port: &LocalPort,
         routes: &HostMap<Rc<Split>>,
-        mut stream: TcpStream,
+        from: Option<IpAddr>,
+        mut stream: impl Connection,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
         let said = tokio::time::timeout(FIRST_BYTES, hello(&mut stream, &mut read)).await;
@@ -176,7 +209,7 @@ impl Forwarder {
         self.metrics.detected(Found::Tls);
         let io = Prefixed::new(read, stream);
         match routes.get(hello.server_name.as_deref().unwrap_or_default()) {
-            Some(split) => self.through(port, split, &self.passing, io).await,
+            Some(split) => self.through(port, split, from, &self.passing, io).await,
             None => unrecognized(io).await,
         }
     }
@@ -187,7 +220,8 @@ impl Forwarder {
         &self,
         address: &Rc<ServiceAddress>,
         port: &LocalPort,
-        mut stream: TcpStream,
+        from: Option<IpAddr>,
+        mut stream: impl Connection,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
         if port.learned.manner() == Some(Manner::Http)
@@ -195,21 +229,22 @@ impl Forwarder {
             && http.is_http()
         {
             self.metrics.detected(Found::of(http));
-            self.http(address, http, Prefixed::new(read, stream)).await;
+            self.http(address, from, http, Prefixed::new(read, stream)).await;
             return Ok(());
         }
         // Boxed: most connections do not come so far, and their futures shall be small.
-        Box::pin(self.race(address, port, stream, read)).await
+        Box::pin(self.race(address, port, from, stream, read)).await
     }
 
     async fn race(
         &self,
         address: &Rc<ServiceAddress>,
         port: &LocalPort,
-        mut stream: TcpStream,
+        from: Option<IpAddr>,
+        mut stream: impl Connection,
         mut read: BytesMut,
     ) -> Result<(), Reason> {
-        let mut dialling = pin!(tcp::dial(port, &port.tcp, source(&stream), &self.dialer));
+        let mut dialling = pin!(tcp::dial(port, &port.tcp, from, &self.dialer));
         let first = tokio::select! {
             biased;
             detected = detect::read(&mut stream, &mut read) => First::Client(detected),
@@ -224,11 +259,11 @@ impl Forwarder {
                 http => {
                     self.metrics.detected(Found::of(http));
                     port.learned.learn(Manner::Http);
-                    self.http(address, http, Prefixed::new(read, stream)).await;
+                    self.http(address, from, http, Prefixed::new(read, stream)).await;
                     return Ok(());
                 }
             },
-            First::Reached(Ok(reached)) => return self.listen(address, port, stream, read, reached).await,
+            First::Reached(Ok(reached)) => return self.listen(address, port, from, (stream, read), reached).await,
             First::Reached(Err(reason)) => return self.refuse(stream, read, reason).await,
         };
         port.learned.learn(Manner::Opaque);
@@ -237,12 +272,12 @@ impl Forwarder {
     }
 
     /// Both ends are there; whoever speaks first decides.
-    async fn listen(
+    async fn listen<I: Connection>(
         &self,
         address: &Rc<ServiceAddress>,
         port: &LocalPort,
-        mut stream: TcpStream,
-        mut read: BytesMut,
+        from: Option<IpAddr>,
+        (mut stream, mut read): (I, BytesMut),
         mut reached: Reached,
     ) -> Result<(), Reason> {
         let mut greeting = BytesMut::with_capacity(FIRST_READ);
@@ -255,7 +290,7 @@ impl Forwarder {
                     // The server did not speak: the connection was dialled in vain.
                     drop(reached);
                     port.learned.learn(Manner::Http);
-                    self.http(address, detected, Prefixed::new(read, stream)).await;
+                    self.http(address, from, detected, Prefixed::new(read, stream)).await;
                     return Ok(());
                 }
             }
@@ -286,16 +321,17 @@ impl Found {
     }
 }
 
-fn source(stream: &TcpStream) -> Option<IpAddr> {
+/// The address of a client.
+pub(super) fn source(stream: &TcpStream) -> Option<IpAddr> {
     stream.peer_addr().ok().map(|from| from.ip().to_canonical())
 }
 
 /// What is not HTTP gets HTTP/1.1's own answer to that, a 400.
-fn protocol(detected: Detected) -> Protocol {
+pub(super) fn protocol(detected: Detected) -> Protocol {
     if detected == Detected::Http2 { Protocol::Http2 } else { Protocol::Http1 }
 }
 
-async fn copy(io: Prefixed<TcpStream>, greeting: BytesMut, reached: Reached) {
+async fn copy(io: impl Connection, greeting: BytesMut, reached: Reached) {
     let Reached { io: upstream, metrics, in_flight } = reached;
     if greeting.is_empty() {
         tcp::copy(io, upstream, &metrics).await;

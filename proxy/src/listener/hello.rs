@@ -4,8 +4,7 @@
 use std::io;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::detect::client_hello::{self, ClientHello, Progress};
 use crate::error::Reason;
@@ -14,7 +13,10 @@ use crate::error::Reason;
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// What the client says first. None: it is not TLS, or not to be read.
-pub(super) async fn hello(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Option<ClientHello>> {
+pub(super) async fn hello<I: AsyncRead + Unpin>(
+    stream: &mut I,
+    read: &mut BytesMut,
+) -> io::Result<Option<ClientHello>> {
     loop {
         if stream.read_buf(read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -1,77 +1,109 @@
 //! The ports that the local app is configured for: the HTTP proxy, and those that lead to one service.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::BytesMut;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
-use super::forward::{FIRST_BYTES, Forwarder};
-use crate::detect::{self, Detected, Prefixed};
+use super::forward::{FIRST_BYTES, Forwarder, protocol, source};
+use crate::detect::{self, Prefixed};
 use crate::error::Reason;
-use crate::http::tunnel;
-use crate::routing::{Router, ServiceAddress, parse_authority};
-
-/// Tells an HTTP client that a tunnel was opened.
-const OPENED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
-/// What stands in the place of a CONNECT that is refused, so that it is answered as every other request.
-const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+use crate::http::{Carrier, ResponseBody, Server, Tunnel, Via};
+use crate::routing::{LocalPort, Router, ServiceAddress, parse_authority};
+use crate::tcp::Reached;
 
 /// The HTTP proxy port.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ProxyListener {
     /// Of the sidecar: a bare name is of it.
-    pub namespace: Rc<str>,
+    namespace: String,
     /// Where a tunnel leads.
-    pub router: Rc<Router>,
+    router: Rc<Router>,
     /// Carries the connections.
-    pub forwarder: Rc<Forwarder>,
+    forwarder: Rc<Forwarder>,
+    /// Serves requests, also such for tunnels.
+    server: Server,
 }
 
+/// Held by every tunnel of a connection.
+type Held = mpsc::Sender<()>;
+
 impl ProxyListener {
-    /// Serves one connection to its end.
-    pub async fn serve(self, mut stream: TcpStream) {
+    /// The proxy port of a sidecar of this namespace.
+    pub fn new(namespace: String, router: Rc<Router>, forwarder: Rc<Forwarder>) -> Rc<Self> {
+        let server = forwarder.server.tunnelling();
+        Rc::new(Self { namespace, router, forwarder, server })
+    }
+
+    /// Serves one connection to its end, and to that of the tunnel which it may become.
+    pub async fn serve(self: Rc<Self>, mut stream: TcpStream) {
         let mut read = BytesMut::with_capacity(1024);
         let detected = tokio::time::timeout(FIRST_BYTES, detect::read(&mut stream, &mut read)).await;
         let Ok(Ok(detected)) = detected else { return };
-        if detected == Detected::Http1 && tunnel::begins(&read) {
-            // Boxed, as every way that is rarely taken.
-            return Box::pin(self.tunnel(stream, read)).await;
-        }
-        self.forwarder.proxy(detected, Prefixed::new(read, stream)).await;
+        let (listener, from) = (self.clone(), source(&stream));
+        let (held, mut all_ended) = mpsc::channel(1);
+        let handler = move |request: Request<Incoming>| {
+            let (this, held) = (self.clone(), held.clone());
+            async move {
+                if request.method() == http::Method::CONNECT {
+                    // Boxed, as every way that is rarely taken.
+                    return Box::pin(this.connect(request, from, held)).await;
+                }
+                this.forwarder.outbound.handle_from(&Via::Proxy, from, request).await
+            }
+        };
+        listener.server.serve(Prefixed::new(read, stream), protocol(detected), handler).await;
+        let _ = all_ended.recv().await;
     }
 
-    /// Serves a CONNECT (RFC 9110, 9.3.6): what comes behind its head is carried as at a local port of the service that it names.
-    /// Only the first request of a connection can be one.
-    async fn tunnel(&self, mut stream: TcpStream, mut read: BytesMut) {
-        let opened = async {
-            let authority = tokio::time::timeout(FIRST_BYTES, head(&mut stream, &mut read)).await;
-            let authority = authority.unwrap_or(Err(Reason::HeadTimeout))?;
-            let address = parse_authority(&authority, &self.namespace).ok_or(Reason::UnknownService)?;
-            let port = self.router.by_address(&address).await?;
-            stream.write_all(OPENED).await.map_err(|_| Reason::DownstreamReset)?;
-            Ok((Rc::new(address), port))
+    /// Serves a CONNECT: what comes behind it is carried as at a local port of the service that it names.
+    async fn connect(
+        self: Rc<Self>,
+        mut request: Request<Incoming>,
+        from: Option<IpAddr>,
+        held: Held,
+    ) -> Response<ResponseBody> {
+        let Some((tunnel, to)) = Tunnel::asked(&mut request) else {
+            return self.forwarder.outbound.handle_from(&Via::Proxy, from, request).await;
         };
-        let served = match opened.await {
-            Ok((address, port)) => self.forwarder.carry(&address, &port, stream, read).await,
-            Err(reason) => self.forwarder.refuse(stream, REFUSED.into(), reason).await,
+        let (address, port, reached) = match self.reach(&to, from).await {
+            Ok(reached) => reached,
+            Err(reason) => return self.forwarder.outbound.refuse(&request, reason),
         };
-        if let Err(reason) = served {
-            self.forwarder.failed(reason, &"CONNECT");
-        }
+        let opened = tunnel.opened();
+        tokio::task::spawn_local(async move {
+            let forwarder = &self.forwarder;
+            let carried = match tunnel.carrier().await {
+                None => Ok(()),
+                Some(Carrier::Connection(stream, read)) => {
+                    forwarder.carry_on(&address, &port, from, (stream, read), reached).await
+                }
+                Some(Carrier::Stream(stream)) => {
+                    forwarder.carry_on(&address, &port, from, (stream, BytesMut::new()), reached).await
+                }
+            };
+            if let Err(reason) = carried {
+                forwarder.failed(reason, &"CONNECT");
+            }
+            drop(held);
+        });
+        opened
     }
-}
 
-/// Reads a CONNECT's head, and nothing that stands behind it is taken away. Gives what it names.
-async fn head(stream: &mut TcpStream, read: &mut BytesMut) -> Result<String, Reason> {
-    loop {
-        if let Some((authority, length)) = tunnel::target(read)? {
-            read.advance(length);
-            return Ok(authority);
-        }
-        if stream.read_buf(read).await.map_err(|_| Reason::DownstreamReset)? == 0 {
-            return Err(Reason::DownstreamReset);
-        }
+    /// Where a tunnel leads, and its endpoint where that is known before anything was said in it.
+    async fn reach(
+        &self,
+        to: &str,
+        from: Option<IpAddr>,
+    ) -> Result<(Rc<ServiceAddress>, Rc<LocalPort>, Option<Reached>), Reason> {
+        let address = parse_authority(to, &self.namespace).ok_or(Reason::UnknownService)?;
+        let port = self.router.by_address(&address).await?;
+        let reached = self.forwarder.reach(&port, from).await?;
+        Ok((Rc::new(address), port, reached))
     }
 }
 
@@ -96,7 +128,10 @@ impl LocalListener {
 
     async fn route(&self, stream: TcpStream) -> Result<(), Reason> {
         match self.router.by_address(&self.address).await {
-            Ok(port) => self.forwarder.carry(&self.address, &port, stream, BytesMut::with_capacity(1024)).await,
+            Ok(port) => {
+                let from = source(&stream);
+                self.forwarder.carry(&self.address, &port, from, stream, BytesMut::with_capacity(1024)).await
+            }
             // An HTTP client can be told why; the service's protocol is not known, so its bytes decide.
             Err(reason) => self.forwarder.refuse(stream, BytesMut::new(), reason).await,
         }

@@ -410,6 +410,11 @@ impl LocalPort {
         self.budget.clone().unwrap_or_else(|| cluster.budget())
     }
 
+    /// Whether routes of HTTP are attached to it.
+    pub fn is_routed(&self) -> bool {
+        self.routed
+    }
+
     /// What is counted of requests that no backend answers.
     pub fn metrics(&self) -> Option<&Rc<ServiceMetrics>> {
         self.own.backends.iter().find_map(|(_, target)| match target {

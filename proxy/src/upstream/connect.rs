@@ -22,8 +22,10 @@ use crate::model::{Endpoint, Peer};
 use crate::tls::port_name::{self, AppHttp};
 use crate::tls::{MeshTls, opaque};
 
-/// Between keep-alive probes of an upstream connection that is silent.
+/// How long a connection is silent before it is probed, between two probes, and how many of them may go without an answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+const PROBES_EVERY: Duration = Duration::from_secs(10);
+const MOST_PROBES: u32 = 3;
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -133,7 +135,8 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 /// The connection is gone already.
 pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(PROBES_EVERY).with_retries(MOST_PROBES);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
@@ -212,5 +215,22 @@ impl AsyncWrite for Io {
             Self::Plain(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_vanished_is_noticed_within_a_minute() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(
+            socket.keepalive().unwrap() && socket.tcp_keepalive_time().unwrap() + probes <= Duration::from_secs(60)
+        );
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -15,8 +15,8 @@ async fn what_was_sent_ahead_of_an_upgrade_that_is_refused_is_not_read_as_reques
         let got = field.answers(role, format!("{ASK}{BEHIND}").as_bytes()).await;
         assert!(got.starts_with("HTTP/1.1 200"), "{role:?} {got}");
         assert!(got.contains("HTTP/1.1 400") && got.contains("leno-reason: malformed_request"), "{role:?} {got}");
-        // CONNECT is refused where nothing is tunnelled, and what its sender believed to be in a tunnel is not read. At the proxy
-        // port it is where it does not come first, and where its head is no clear one.
+        // CONNECT is refused where nothing is tunnelled, and at the proxy port where its head is no clear one or nobody is there; what
+        // its sender believed to be in a tunnel is not read.
         let connect = "CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n";
         let sent = match role {
             Role::Outbound => format!("{connect}Content-Length: 3\r\n\r\n{BEHIND}"),
@@ -26,8 +26,13 @@ async fn what_was_sent_ahead_of_an_upgrade_that_is_refused_is_not_read_as_reques
         let reason = if role == Role::Outbound { "malformed_request" } else { "bad_request" };
         assert!(got.starts_with("HTTP/1.1 400") && got.contains(&format!("leno-reason: {reason}")), "{role:?} {got}");
         assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{role:?} {got}");
+        let (connect, reason) = match role {
+            Role::Outbound => (connect.replace("web:80", "nobody:80"), "unknown_service"),
+            _ => (connect.to_owned(), "bad_request"),
+        };
         let got = field.answers(role, format!("{FIRST}{connect}\r\n{BEHIND}").as_bytes()).await;
-        assert!(got.starts_with("HTTP/1.1 200") && got.contains("leno-reason: bad_request"), "{role:?} {got}");
+        assert!(got.starts_with("HTTP/1.1 200") && got.contains(&format!("leno-reason: {reason}")), "{role:?} {got}");
+        assert_eq!(got.matches("HTTP/1.1 ").count(), 2, "{role:?} {got}");
     })
     .await;
     assert_eq!(field.app.asked("/ask").len(), HTTP1.len());

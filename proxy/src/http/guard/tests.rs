@@ -16,7 +16,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 async fn no_more_than_so_many_requests_pass_before_the_first_of_them_is_begun() {
     let (mut client, io) = tokio::io::duplex(1 << 20);
     client.write_all(&GET.repeat(3 * MOST_AHEAD + 1)).await.unwrap();
-    let mut guard = Guard::new(io);
+    let mut guard = Guard::new(io, false);
     let requests = guard.requests();
     let mut got = vec![0; 1 << 20];
     for _ in 0..3 {

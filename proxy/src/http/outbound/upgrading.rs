@@ -13,7 +13,7 @@ use super::super::body::{Booking, Limit};
 use super::super::exchange::{earlier, shorter};
 use super::super::filters::Chain;
 use super::super::tie::{self, Promise, Tie};
-use super::super::upgrade::{self, Tunnel};
+use super::super::upgrade::{self, Caller, Tunnel};
 use super::super::{ResponseBody, failing, headers};
 use super::{Outbound, Via, front};
 use crate::error::Reason;
@@ -50,6 +50,7 @@ impl Outbound {
         let caller = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         via.distrust(&mut parts.headers);
+        let streamed = upgrade::as_http1(&mut parts, &protocol);
         let left = deadline::left(&parts.headers, false);
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Reason::DeadlineExpired);
@@ -78,7 +79,13 @@ impl Outbound {
         let attempt = shorter(retry.per_try_timeout, rule.and_then(|rule| rule.backend_request_timeout));
         let until = earlier(attempt.and_then(|limit| Instant::now().checked_add(limit)), deadline.at);
         let wish = Wish { port: &port, cluster, choice, protocol, deadline, until };
-        let (answer, held, metrics) = match self.ask(&wish, parts, body).await {
+        let mut said = self.ask(&wish, parts, body).await;
+        if let (Ok((answer, ..)), Some(streamed)) = (&mut said, &streamed)
+            && !streamed.fits(answer)
+        {
+            said = Err(Reason::UpstreamProtocol);
+        }
+        let (answer, held, metrics) = match said {
             Ok(said) => said,
             Err(reason) => {
                 let mut response = failing::answer(&self.metrics, reason, false, &cluster.shared().service, 1);
@@ -88,8 +95,17 @@ impl Outbound {
         };
         booking.code = answer.status().as_u16();
         if upgrade::agreed(&answer) {
+            let caller = match &streamed {
+                None => Caller::Connection(caller),
+                Some(streamed) => streamed.caller(caller),
+            };
             let tunnel = |app| Tunnel { caller, app, metrics, in_flight: held, guard: self.drain.guard() };
-            return Ok(go_on(answer, wish.protocol, promise, &chain, tunnel));
+            let mut response = go_on(answer, promise, &chain, tunnel, wish.protocol);
+            if let Some(streamed) = streamed {
+                headers::strip_hop_by_hop(response.headers_mut());
+                streamed.say(&mut response);
+            }
+            return Ok(response);
         }
         Ok(self.declined(answer, held, &wish, promise, &chain, booking))
     }
@@ -150,10 +166,10 @@ impl Wish<'_> {
 /// The app has agreed: bytes are carried from now on.
 fn go_on(
     mut answer: Response<Incoming>,
-    asked: HeaderValue,
     promise: Option<Box<Promise>>,
     chain: &Chain<'_>,
     tunnel: impl FnOnce(hyper::upgrade::OnUpgrade) -> Tunnel,
+    asked: HeaderValue,
 ) -> Response<ResponseBody> {
     let protocol = answer.headers().get(header::UPGRADE).cloned().unwrap_or(asked);
     let tunnel = tunnel(hyper::upgrade::on(&mut answer));

@@ -201,3 +201,65 @@ fn a_target_that_passes_is_one_to_the_library_that_reads_it_next() {
         }
     }
 }
+
+/// As [`outcome`], where CONNECT opens tunnels: with what is behind the head, which is not looked at.
+fn tunnel(bytes: &[u8]) -> Result<usize, Flaw> {
+    let whole = {
+        let mut scanner = Scanner::tunnelling();
+        scanner.head(bytes).map(|length| (length, scanner.phase()))
+    };
+    let mut scanner = Scanner::tunnelling();
+    let piecewise = (0..=bytes.len()).find_map(|n| match scanner.head(&bytes[..n]) {
+        Ok(None) => None,
+        Ok(Some(length)) => Some(Ok(length)),
+        Err(flaw) => Some(Err(flaw)),
+    });
+    match whole {
+        Err(flaw) => {
+            assert_eq!(piecewise, Some(Err(flaw)));
+            Err(flaw)
+        }
+        Ok((length, phase)) => {
+            let length = length.expect("a whole head");
+            assert_eq!((piecewise, phase), (Some(Ok(length)), Phase::Upgrade), "{}", bytes.escape_ascii());
+            Ok(length)
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_leads_to_a_host_and_a_port_and_begins_behind_its_head() {
+    for head in [
+        "CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\nProxy-Connection: keep-alive\r\n\r\n",
+        "CONNECT [::1]:80 HTTP/1.0\r\n\r\n",
+        "CONNECT web:80 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let all = format!("{head}early data\r\n\r\n");
+        assert_eq!(tunnel(all.as_bytes()), Ok(head.len()), "{head:?}");
+        assert_eq!(outcome(all.as_bytes()), Err(Flaw::Form), "where there are no tunnels");
+    }
+}
+
+#[test]
+fn a_tunnel_that_two_readers_could_take_differently_is_refused() {
+    let malformed = |flaw| matches!(flaw, Err(Flaw::Malformed(_)));
+    for head in
+        ["web", "80", "web:", "[::1]", "[::1]:", "a@web:80", "web:80/", "http://web:80", ":80", "*", "/", "web:x"]
+    {
+        let asked = format!("CONNECT {head} HTTP/1.1\r\n\r\n");
+        assert_eq!(tunnel(asked.as_bytes()), Err(Flaw::Authority), "{head:?}");
+    }
+    for head in [
+        "CONNECT  web:80 HTTP/1.1\r\n\r\n",
+        "CONNECT web:80  HTTP/1.1\r\n\r\n",
+        "CONNECT web:80 HTTP/2.0\r\n\r\n",
+        "CONNECT web:80 HTTP/1.1\n\n",
+        "CONNECT web:80 HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
+        "CONNECT web:80 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "CONNECT web:80 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        "CONNECT web:80 HTTP/1.1\r\n folded: x\r\n\r\n",
+    ] {
+        assert!(malformed(tunnel(head.as_bytes())), "{head:?}");
+    }
+    assert_eq!(tunnel(b"CONNECT web:80 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), Err(Flaw::Authority));
+}
