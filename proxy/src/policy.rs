@@ -3,6 +3,7 @@
 //! What could be read in two ways is taken so that nobody gets in by it. A DENY compares *broadly* (any case, any of several
 //! values), an ALLOW *narrowly* (as written, every value), and an exception (`not…`) the other way round.
 
+pub mod pattern;
 mod reading;
 #[cfg(test)]
 mod tests;

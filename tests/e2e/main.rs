@@ -11,6 +11,7 @@ mod compose;
 mod conformance;
 mod control_plane_loss;
 mod demo;
+mod edges;
 mod filters;
 mod gateway_cases;
 mod gateway_ports;

@@ -40,7 +40,16 @@ impl Api {
         let sessions = Sessions::new(registry.clone());
         let token = AdminToken::open(&store).unwrap();
         let bearer = String::from_utf8(store.blob("admin-token").unwrap().unwrap()).unwrap();
-        let parts = Parts { store, authority, tls, registry, sessions, token: Arc::new(token), problems: None };
+        let parts = Parts {
+            store,
+            authority,
+            tls,
+            registry,
+            sessions,
+            token: Arc::new(token),
+            observed: Default::default(),
+            problems: None,
+        };
         Self { router: router(parts.clone()), parts, bearer, _dir: dir }
     }
 
