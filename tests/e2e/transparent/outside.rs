@@ -167,6 +167,15 @@ async fn plaintext_from_outside_the_mesh_is_refused_until_the_namespace_is_permi
     }
     // Who is in the mesh still comes by the mesh port.
     assert_eq!(greeting(&parts.client, doors[0]).await.as_deref(), Some("inside"));
+    // Who would be shut out is seen before the door is closed.
+    for address in parts.outside.addresses() {
+        eventually(&format!("{address} is named"), SOON, async || {
+            let found = parts.mesh.leno(&["check"]).await;
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            text.contains(&format!("{address} sends plaintext to port {PORT}")).then_some(())
+        })
+        .await;
+    }
     parts.policy("mtls: STRICT").await;
     for addr in doors {
         parts.until_greeting(&parts.outside, addr, None).await;
