@@ -6,6 +6,7 @@ mod attack;
 mod authorization;
 mod bad_config;
 mod balancing;
+mod certificates;
 mod check;
 mod cli;
 mod compose;
