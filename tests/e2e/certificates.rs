@@ -201,3 +201,47 @@ async fn who_has_no_certificate_is_refused_by_the_mesh_port_and_gets_no_stream_o
     .await;
     assert_eq!(scene.app.count(), 0);
 }
+
+/// What a public web server's certificate needs, and an SVID has in another way: a root that browsers know, a name in the DNS, years of life, a
+/// place to ask for revocations.
+const OF_THE_WEB: [&str; 6] =
+    ["cert_trust", "cert_chain_of_trust", "cert_expirationStatus", "cert_notAfter", "cert_revocation", "DNS_CAArecord"];
+
+/// What testssl.sh finds at a port that is neither good nor a mere fact. The report is kept where CI collects such.
+async fn testssl(name: &str, port: SocketAddr, dir: &Path) -> Vec<String> {
+    let report = dir.join(format!("testssl-{name}.json"));
+    let mut command = tokio::process::Command::new(tools::find("testssl").unwrap());
+    command.args(["--quiet", "--color", "0", "--warnings", "batch", "-p", "-s", "-f", "-S", "-U", "--jsonfile-pretty"]);
+    command.arg(&report).args(["--ip", "one", &port.to_string()]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = command.current_dir(dir).output().await.unwrap();
+    let text = std::fs::read_to_string(&report).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    if let Some(kept) = std::env::var_os("LENO_ARTIFACTS") {
+        std::fs::write(Path::new(&kept).join(format!("testssl-{name}.json")), &text).unwrap();
+    }
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let lists = found["scanResult"][0].as_object().unwrap().values().filter_map(|list| list.as_array());
+    let findings: Vec<_> = lists.flatten().collect();
+    let said =
+        |id: &str| findings.iter().find(|finding| finding["id"] == id).map(|finding| finding["finding"].as_str());
+    for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2"] {
+        assert!(
+            said(old).flatten().is_some_and(|text| text.starts_with("not offered")),
+            "{name}: {old}: {:?}",
+            said(old)
+        );
+    }
+    assert!(said("TLS1_3").flatten().is_some_and(|text| text.starts_with("offered")), "{name}: {:?}", said("TLS1_3"));
+    let well = |finding: &serde_json::Value| matches!(finding["severity"].as_str(), Some("OK" | "INFO"));
+    let of_the_web = |finding: &serde_json::Value| OF_THE_WEB.iter().any(|id| finding["id"] == *id);
+    findings.into_iter().filter(|finding| !well(finding) && !of_the_web(finding)).map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn testssl_finds_nothing_below_tls_1_3_and_no_weakness_at_either_port() {
+    require_tools!("testssl");
+    let scene = Scene::start().await;
+    let [mesh, xds] = scene.ports();
+    let found = tokio::join!(testssl("mesh", mesh, scene.mesh.dir()), testssl("xds", xds, scene.mesh.dir()));
+    assert_eq!(found, (vec![], vec![]));
+    println!("FIGURE testssl.sh: TLS 1.3 alone and no weakness at the mesh port and at the xDS port");
+}

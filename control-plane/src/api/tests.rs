@@ -149,7 +149,7 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
         [
             "DELETE /v1/objects/{kind}/{namespace}/{name}",
             "GET /v1/edges",
-        "GET /v1/history",
+            "GET /v1/history",
             "GET /v1/objects/{kind}",
             "GET /v1/objects/{kind}/{namespace}/{name}",
             "GET /v1/status",
