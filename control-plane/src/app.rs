@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
+use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{Follower, Store};
@@ -117,7 +118,17 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     Ok(Bound {
         addresses,
         listeners,
-        parts: xds::Parts { authority, secrets, tls, registry, worlds, sessions, refusals, metrics },
+        parts: xds::Parts {
+            authority,
+            secrets,
+            tls,
+            registry,
+            worlds,
+            sessions,
+            refusals,
+            observed: Observed::default(),
+            metrics,
+        },
         store,
         opened_at,
         token: Arc::new(token),
@@ -182,6 +193,7 @@ impl Bound {
             registry: parts.registry.clone(),
             sessions: parts.sessions.clone(),
             token,
+            observed: parts.observed.clone(),
             problems,
         };
         tokio::spawn(api::serve(listeners.api, api, watch.clone()));

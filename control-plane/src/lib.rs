@@ -7,6 +7,7 @@ pub mod ca;
 pub mod config;
 pub mod discovery;
 pub mod model;
+pub mod observed;
 pub mod registry;
 pub mod resolve;
 pub mod settings;
