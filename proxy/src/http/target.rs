@@ -1,5 +1,7 @@
 //! What the target of an HTTP/1 request may be. Only the standard library is used here, so that it can be fuzzed with `scan`.
 
+use std::net::Ipv6Addr;
+
 use super::scan::Flaw;
 
 /// Whether a target has one of the four forms (RFC 9112, 3.2), each where it may stand.
@@ -23,8 +25,10 @@ pub fn target_fits(method: &[u8], target: &[u8]) -> Result<(), Flaw> {
 
 /// Whether this is where a tunnel is to lead: an authority with its port (RFC 9112, 3.2.3).
 pub fn tunnel_fits(authority: &[u8]) -> Result<(), Flaw> {
-    let host = authority.iter().position(|b| *b == b']').unwrap_or(0);
-    if authority[host..].contains(&b':') { authority_fits(authority) } else { Err(Flaw::Authority) }
+    authority_fits(authority)?;
+    let port = authority.rsplit(|b| *b == b':').next().and_then(|port| std::str::from_utf8(port).ok());
+    let named = authority.last() != Some(&b']') && authority.contains(&b':');
+    if named && port.is_some_and(|port| port.parse::<u16>().is_ok()) { Ok(()) } else { Err(Flaw::Authority) }
 }
 
 /// What passes here is a path to the library that reads it next, and is changed by nobody: what is a fragment to one reader
@@ -44,9 +48,8 @@ pub fn authority_fits(authority: &[u8]) -> Result<(), Flaw> {
     let (host, port) = match authority {
         [b'[', rest @ ..] => {
             let end = rest.iter().position(|b| *b == b']').ok_or(Flaw::Authority)?;
-            if !rest[..end].iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) {
-                return Err(Flaw::Authority);
-            }
+            let address = std::str::from_utf8(&rest[..end]).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            address.ok_or(Flaw::Authority)?;
             (&rest[..end], &rest[end + 1..])
         }
         _ => authority.split_at(authority.iter().position(|b| *b == b':').unwrap_or(authority.len())),

@@ -149,11 +149,15 @@ impl Tunnel {
             tcp::copy(Http2Stream::new(caller, cut), app, &self.metrics).await;
             return drop((self.in_flight, self.guard));
         }
-        match plain(caller).map_err(|caller| over_tls(caller).map_err(in_tunnel)) {
+        match plain(caller) {
             Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
-            Err(Ok(caller)) => tcp::copy(caller, app, &self.metrics).await,
-            Err(Err(Some(caller))) => tcp::copy(caller, app, &self.metrics).await,
-            Err(Err(None)) => unknown(),
+            Err(caller) => match over_tls(caller) {
+                Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
+                Err(caller) => match in_tunnel(caller) {
+                    Some(caller) => tcp::copy(caller, app, &self.metrics).await,
+                    None => unknown(),
+                },
+            },
         }
         drop((self.in_flight, self.guard));
     }
