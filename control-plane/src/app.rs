@@ -2,6 +2,7 @@
 //! file that knows every module.
 
 mod failure;
+mod keys;
 mod observe;
 mod record;
 
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
+use crate::jwks::Keyring;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{Follower, Store};
@@ -58,6 +60,7 @@ pub struct Bound {
     token: Arc<AdminToken>,
     follower: Option<Follower>,
     globals: watch::Sender<Globals>,
+    keyring: Keyring,
     readiness: Readiness,
     starting: ReadyToken,
     drain: drain::Drain,
@@ -74,6 +77,8 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     loopback(&settings.admin_addr)?;
     let passphrase = passphrase(settings)?;
     let secrets = join_secrets(settings)?;
+    let metrics = Metrics::new();
+    let (keyring, accounts) = keys::of(settings, &metrics)?;
     let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
     let opened_at = store.committed().revision;
     let (listeners, addresses) = bind(settings)?;
@@ -82,7 +87,6 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let authority = ca::open(&store, &settings.state_dir, &settings.trust_domain, &passphrase, now)
         .map_err(|why| failure::of_ca(&why))?;
     drop(passphrase);
-    let metrics = Metrics::new();
     let authority = CertificateAuthority::new(store.clone(), authority, settings.leaf_ttl, &metrics);
     let advertised = settings.advertise_api_addr.as_ref();
     let names = advertised.map(|address| address.host.as_str());
@@ -117,12 +121,13 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     Ok(Bound {
         addresses,
         listeners,
-        parts: xds::Parts { authority, secrets, tls, registry, worlds, sessions, refusals, metrics },
+        parts: xds::Parts { authority, secrets, accounts, tls, registry, worlds, sessions, refusals, metrics },
         store,
         opened_at,
         token: Arc::new(token),
         follower,
         globals,
+        keyring,
         readiness,
         starting,
         drain,
@@ -154,6 +159,7 @@ impl Bound {
             token,
             follower,
             globals,
+            keyring,
             readiness,
             starting,
             drain,
@@ -173,6 +179,7 @@ impl Bound {
         }
         tokio::spawn(parts.registry.clone().run(watch.clone()));
         tokio::spawn(parts.tls.clone().run(watch.clone()));
+        tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
         let api = api::Parts {

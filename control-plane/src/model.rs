@@ -6,6 +6,7 @@ mod balancing;
 mod diff;
 mod filter;
 mod gateway;
+mod jwks;
 mod names;
 mod resilience;
 mod route;
@@ -26,6 +27,7 @@ pub use gateway::{
     AllowedFrom, BoundPorts, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener,
     ListenerSet, ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
+pub use jwks::JwksUrl;
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
@@ -72,6 +74,11 @@ impl Mesh {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
+    }
+
+    /// Where the keys of issuers are fetched from.
+    pub fn jwks_urls(&self) -> impl Iterator<Item = &JwksUrl> {
+        std::iter::empty()
     }
 
     /// The TrafficPolicies in the order in which they win a conflict.

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub use sessions::{Ack, Nack, Nacked, Sessions, SidecarStatus, WaitOutcome};
 
-use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity};
+use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity, ServiceAccounts};
 use crate::discovery::World;
 use crate::registry::Registry;
 
@@ -43,6 +43,8 @@ pub struct Parts {
     pub authority: CertificateAuthority,
     /// None: nobody can join by a secret.
     pub secrets: Option<Arc<JoinSecrets>>,
+    /// None: nobody can join by a service-account token.
+    pub accounts: Option<Arc<ServiceAccounts>>,
     pub tls: Arc<ServerIdentity>,
     pub registry: Registry,
     pub worlds: watch::Receiver<Arc<World>>,

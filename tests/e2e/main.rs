@@ -30,6 +30,7 @@ mod renewal;
 mod resilience;
 mod retries;
 mod routes;
+mod service_accounts;
 mod sessions;
 mod soak;
 mod split;

@@ -70,7 +70,7 @@ impl Port {
         tokio::spawn(registry.clone().run(watch.clone()));
         let secrets_dir = tempfile::tempdir().unwrap();
         let secrets = Some(Arc::new(JoinSecrets::open(secrets_dir.path(), "cluster.local").unwrap()));
-        let parts = Parts { authority, secrets, tls, registry, worlds, sessions, refusals, metrics };
+        let parts = Parts { authority, secrets, accounts: None, tls, registry, worlds, sessions, refusals, metrics };
         let serving = tokio::spawn(xds::serve(listener, parts.clone(), watch));
         Self { address, parts, drain: Some(drain), globals, serving, committed, secrets_dir, _dir: dir }
     }
@@ -111,7 +111,8 @@ impl Port {
         let root = self.parts.authority.trust_bundle().root_hash();
         let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
         let key = Key::generate().unwrap();
-        let request = JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap(), secret: None };
+        let request =
+            JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap(), ..JoinRequest::default() };
         Ok((IdentityClient::new(channel).join(request).await?.into_inner(), key))
     }
 
@@ -133,7 +134,7 @@ impl Port {
         let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
         let csr = csr::create(&Key::generate().unwrap(), id).unwrap();
         let secret = Some(SecretProof { secret_id: secret.id().to_owned(), mac: secret.prove_request(&csr) });
-        let request = JoinRequest { token: token.to_owned(), csr, secret };
+        let request = JoinRequest { token: token.to_owned(), csr, secret, ..JoinRequest::default() };
         Ok(IdentityClient::new(channel).join(request).await?.into_inner())
     }
 
