@@ -3,7 +3,12 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["envoy/service/discovery/v3/discovery.proto", "leno/v1/identity.proto", "leno/v1/resources.proto"];
+    let files = [
+        "envoy/service/discovery/v3/discovery.proto",
+        "leno/v1/identity.proto",
+        "leno/v1/reports.proto",
+        "leno/v1/resources.proto",
+    ];
     for dir in ["envoy", "google", "leno"] {
         println!("cargo:rerun-if-changed={dir}");
     }

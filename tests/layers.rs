@@ -32,6 +32,8 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["store"],
     // Keep what outlives a restart in the store.
     &["registry", "jwks"],
+    // What sidecars tell of traffic.
+    &["observed"],
     // What refers to what: of this, discovery makes resources and `status` conditions.
     &["resolve"],
     &["discovery", "ca", "status"],

@@ -82,14 +82,15 @@ pub fn run(settings: &Settings) -> Result<bool> {
     let generator = Generator::choose();
     let mut report = Report::new(settings.rounds, settings.seconds, settings.connections, generator.describe());
     let contestants = line_up(settings, &place, &bin, &mut report)?;
+    let turn = Turn { core: settings.load_core, connections: settings.connections as usize, seconds: settings.seconds };
     for contestant in &contestants {
-        warm_up(&generator, settings, contestant)?;
+        turn.warm_up(&generator, contestant)?;
     }
     for round in 0..settings.rounds {
         // The first place moves on, so that none always follows the same one.
-        for turn in 0..contestants.len() {
-            let contestant = &contestants[(turn + round as usize) % contestants.len()];
-            report.add(contestant.name, round, measure(&generator, settings, contestant)?);
+        for place in 0..contestants.len() {
+            let contestant = &contestants[(place + round as usize) % contestants.len()];
+            report.add(contestant.name, round, turn.measure(&generator, contestant)?);
         }
         eprintln!("round {} of {} is done", round + 1, settings.rounds);
     }
@@ -110,7 +111,7 @@ pub fn run(settings: &Settings) -> Result<bool> {
 
 /// Everybody who is there; what is missing is said in the report.
 fn line_up(settings: &Settings, place: &Place<'_>, bin: &Path, report: &mut Report) -> Result<Vec<Contestant>> {
-    let mut contestants = vec![Contestant::direct(place), contestant::leno(place, bin)?];
+    let mut contestants = vec![Contestant::direct(place), contestant::leno(place, bin, "leno", "")?];
     match process::find("haproxy") {
         Some(binary) => {
             let version = process::version(&binary, "-v");
@@ -132,36 +133,49 @@ fn line_up(settings: &Settings, place: &Place<'_>, bin: &Path, report: &mut Repo
     Ok(contestants)
 }
 
-fn start_backend(core: usize, dir: &Path) -> Result<(Running, SocketAddr)> {
+/// The server behind every contestant.
+pub fn start_backend(core: usize, dir: &Path) -> Result<(Running, SocketAddr)> {
     let mut running = Running::start("backend", core, &std::env::current_exe()?, &["backend".to_owned()], dir)?;
     let addr = running.first_line()?.trim().parse().context("the backend's address")?;
     Ok((running, addr))
 }
 
-/// Waits until requests get through, then runs the load for a second.
-fn warm_up(generator: &Generator, settings: &Settings, contestant: &Contestant) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        match generator.run(settings.load_core, contestant.target, contestant::HOST, settings.connections as usize, 1) {
-            Ok(_) => return Ok(()),
-            Err(error) if start.elapsed() > PATIENCE => {
-                return Err(error.context(format!("{} does not answer", contestant.name)));
-            }
-            Err(_) => {}
-        }
-    }
+/// How a contestant is loaded in its turn.
+pub struct Turn {
+    /// Of load and backend.
+    pub core: usize,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// How long it takes.
+    pub seconds: u64,
 }
 
-fn measure(generator: &Generator, settings: &Settings, contestant: &Contestant) -> Result<Sample> {
-    let pids = contestant.pids();
-    let before = cpu::used(&pids)?;
-    let connections = settings.connections as usize;
-    let measured = generator
-        .run(settings.load_core, contestant.target, contestant::HOST, connections, settings.seconds)
-        .with_context(|| contestant.name.to_owned())?;
-    let used = cpu::used(&pids)? - before;
-    ensure!(pids.is_empty() || !used.is_zero(), "{} used no processor time", contestant.name);
-    Ok(Sample { measured, cpu: (!pids.is_empty()).then_some(used) })
+impl Turn {
+    /// Waits until requests get through, then runs the load for a second.
+    pub fn warm_up(&self, generator: &Generator, contestant: &Contestant) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match generator.run(self.core, contestant.target, contestant::HOST, self.connections, 1) {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed() > PATIENCE => {
+                    return Err(error.context(format!("{} does not answer", contestant.name)));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What the load saw, and what the pair used for it.
+    pub fn measure(&self, generator: &Generator, contestant: &Contestant) -> Result<Sample> {
+        let pids = contestant.pids();
+        let before = cpu::used(&pids)?;
+        let measured = generator
+            .run(self.core, contestant.target, contestant::HOST, self.connections, self.seconds)
+            .with_context(|| contestant.name.to_owned())?;
+        let used = cpu::used(&pids)? - before;
+        ensure!(pids.is_empty() || !used.is_zero(), "{} used no processor time", contestant.name);
+        Ok(Sample { measured, cpu: (!pids.is_empty()).then_some(used) })
+    }
 }
 
 /// Makes the release build of the three programs, which is quick when they are fresh.

@@ -6,6 +6,7 @@ mod backend;
 mod certificates;
 mod contestant;
 mod cpu;
+mod features;
 mod first_byte;
 mod http1;
 mod load;
@@ -30,6 +31,8 @@ struct Args {
 enum Kind {
     /// Small HTTP/1.1 requests over keep-alive connections, through a pair of proxies with mutual TLS between them.
     Http1(http1::Settings),
+    /// What a feature costs: the same load through a pair with it and through one without.
+    Features(features::Settings),
     /// The wait for the first byte of a server that speaks first, directly and through intercepting sidecars. Needs root.
     FirstByte(first_byte::Settings),
     /// The server behind every contestant.
@@ -66,6 +69,7 @@ enum Kind {
 fn main() -> ExitCode {
     let result = match Args::parse().kind {
         Kind::Http1(settings) => http1::run(&settings),
+        Kind::Features(settings) => features::run(&settings),
         Kind::FirstByte(settings) => first_byte::run(&settings),
         Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
         Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),

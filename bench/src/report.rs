@@ -24,7 +24,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn per_cpu_second(&self) -> Option<f64> {
+    /// Requests for a second of the pair's processor time.
+    pub fn per_cpu_second(&self) -> Option<f64> {
         Some(self.measured.requests as f64 / self.cpu?.as_secs_f64())
     }
 }
@@ -171,7 +172,7 @@ fn shown(ratios: &[f64]) -> String {
 
 /// Whether rounds refute that the median is as claimed (sign test, one-sided, 5 %): were it so, each would hold it by the toss of a
 /// coin, and fewer of them do than coins show in all but 5 of 100 cases. Few rounds refute only together.
-fn refutes(ratios: &[f64], holds: impl Fn(f64) -> bool) -> bool {
+pub fn refutes(ratios: &[f64], holds: impl Fn(f64) -> bool) -> bool {
     let (all, held) = (ratios.len() as u32, ratios.iter().filter(|ratio| holds(**ratio)).count() as u32);
     let mut ways = 1.0_f64;
     let mut at_most = 0.0;
@@ -182,7 +183,7 @@ fn refutes(ratios: &[f64], holds: impl Fn(f64) -> bool) -> bool {
     !ratios.is_empty() && (held == 0 || at_most < 0.05)
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
+pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 

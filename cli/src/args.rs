@@ -67,6 +67,8 @@ pub enum Command {
     Validate(commands::validate::Args),
     Policy(commands::policy::Args),
     Status(commands::status::Args),
+    Edges(commands::edges::Args),
+    Check(commands::check::Args),
     History(commands::history::Args),
     Rollback(commands::rollback::Args),
     Token(commands::token::Args),

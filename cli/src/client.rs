@@ -1,6 +1,7 @@
 //! The client of the control plane's REST API: HTTP/1.1 over TLS 1.3, one connection a call.
 
 mod answer;
+mod edges;
 mod status;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 pub(crate) use answer::read;
 pub use answer::{Change, Changed, Problem, problem_text};
+pub use edges::{Edge, Edges, account};
 pub use status::{ControlPlane, Sidecar, Status};
 
 use crate::context::Context;

@@ -1,10 +1,12 @@
 //! The commands, one file each, and what they share.
 
 pub mod apply;
+pub mod check;
 pub mod completion;
 pub mod context;
 pub mod delete;
 pub mod demo;
+pub mod edges;
 pub mod get;
 pub mod history;
 pub mod inject;
@@ -36,6 +38,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => block_on(get::run(args, &global)),
         Command::Validate(args) => validate::run(args, &global),
         Command::Policy(args) => block_on(policy::run(args, &global)),
+        Command::Check(args) => block_on(check::run(args, &global)),
+        Command::Edges(args) => block_on(edges::run(args, &global)),
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),
         Command::Rollback(args) => block_on(rollback::run(args, &global)),

@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod changes;
+mod edges;
 mod error;
 mod extract;
 mod history;
@@ -27,6 +28,7 @@ use utoipa_axum::routes;
 
 use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
 use crate::config::Problem;
+use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::xds::Sessions;
@@ -46,6 +48,7 @@ pub struct Parts {
     pub registry: Registry,
     pub sessions: Sessions,
     pub token: Arc<AdminToken>,
+    pub observed: Observed,
     /// What is wrong in the configuration folder now; none without one.
     pub problems: Option<watch::Receiver<Arc<Vec<Problem>>>>,
 }
@@ -75,6 +78,7 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(objects::list))
         .routes(routes!(objects::get, objects::delete))
         .routes(routes!(status::status))
+        .routes(routes!(edges::edges))
         .routes(routes!(history::history))
         .routes(routes!(history::rollback))
         .routes(routes!(tokens::create))

@@ -25,6 +25,7 @@ use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
 use crate::jwks::Keyring;
+use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{Follower, Store};
@@ -121,7 +122,18 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     Ok(Bound {
         addresses,
         listeners,
-        parts: xds::Parts { authority, secrets, accounts, tls, registry, worlds, sessions, refusals, metrics },
+        parts: xds::Parts {
+            authority,
+            secrets,
+            accounts,
+            tls,
+            registry,
+            worlds,
+            sessions,
+            refusals,
+            observed: Observed::default(),
+            metrics,
+        },
         store,
         opened_at,
         token: Arc::new(token),
@@ -189,6 +201,7 @@ impl Bound {
             registry: parts.registry.clone(),
             sessions: parts.sessions.clone(),
             token,
+            observed: parts.observed.clone(),
             problems,
         };
         tokio::spawn(api::serve(listeners.api, api, watch.clone()));

@@ -8,6 +8,7 @@ pub mod config;
 pub mod discovery;
 pub mod jwks;
 pub mod model;
+pub mod observed;
 pub mod registry;
 pub mod resolve;
 pub mod settings;

@@ -6,6 +6,7 @@ mod connection;
 mod convert;
 mod identity;
 mod metrics;
+mod reports;
 mod service;
 mod session;
 mod sessions;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use leno_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use leno_proto::v1::identity_server::IdentityServer;
+use leno_proto::v1::reports_server::ReportsServer;
 use leno_runtime::drain::DrainWatch;
 use leno_runtime::metrics::Registry as Metrics;
 use tokio::sync::watch;
@@ -25,10 +27,13 @@ pub use sessions::{Ack, Nack, Nacked, Sessions, SidecarStatus, WaitOutcome};
 
 use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity, ServiceAccounts};
 use crate::discovery::World;
+use crate::observed::Observed;
 use crate::registry::Registry;
 
 /// Largest message that is taken from a sidecar, in bytes.
 const MOST_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest report, in bytes.
+const MOST_REPORT_BYTES: usize = 1024 * 1024;
 /// Largest message that is sent, in bytes: one resource may be that large; more than one goes in smaller messages.
 const MOST_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// Streams of one connection: the stream of the session and some calls beside it.
@@ -50,6 +55,8 @@ pub struct Parts {
     pub worlds: watch::Receiver<Arc<World>>,
     pub sessions: Sessions,
     pub refusals: Refusals,
+    /// Who calls whom.
+    pub observed: Observed,
     pub metrics: Metrics,
 }
 
@@ -64,6 +71,8 @@ pub async fn serve(listener: TcpListener, parts: Parts, drain: DrainWatch) -> Re
         .max_encoding_message_size(MOST_RESPONSE_BYTES);
     let identity = identity::IdentityService::new(&parts);
     let identity = IdentityServer::new(identity).max_decoding_message_size(64 * 1024);
+    let reports = ReportsServer::new(reports::ReportsService::new(&parts));
+    let reports = reports.max_decoding_message_size(MOST_REPORT_BYTES);
     let incoming = accept::incoming(listener, parts.tls, parts.refusals, drain.clone());
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
@@ -72,6 +81,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, drain: DrainWatch) -> Re
         .http2_max_header_list_size(16 * 1024)
         .add_service(discovery)
         .add_service(identity)
+        .add_service(reports)
         .serve_with_incoming_shutdown(incoming, async move { drain.signaled().await })
         .await
 }

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::settings::{Settings, StateDir};
+use crate::telemetry::Edges;
 use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
 use crate::xds::identity::{self, Credentials, RenewRpc};
@@ -108,6 +109,9 @@ impl Bound {
             let tell = move |healthy| handle.healthy(healthy);
             tokio::spawn(probes::watch(reader.clone(), probes::App::of(&settings), registry.clone(), tell))
         };
+        let edges = Edges::default();
+        let reporting = xds::reports::run(edges.clone(), workload.clone(), control.handle.channel());
+        let reporting = tokio::spawn(reporting);
         let (admin_drain, admin_watch) = drain::channel();
         let dns_watch = admin_watch.clone();
         if let Some(listener) = health {
@@ -136,6 +140,7 @@ impl Bound {
             reader: reader.clone(),
             demands,
             registry,
+            edges,
         })?;
         serving.done();
         tokio::pin!(shutdown);
@@ -162,6 +167,7 @@ impl Bound {
         }
         tracing::info!("draining");
         checking.abort();
+        reporting.abort();
         // First the mesh is told, so that nobody begins anything new here; then what was begun ends.
         control.handle.draining();
         workers.drain(settings.drain_timeout).await;

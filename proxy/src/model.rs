@@ -41,7 +41,7 @@ pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
 pub use resilience::{
     Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
-    RetrySaid,
+    RetrySaid, lets_plaintext_in,
 };
 pub use resources::{Assembled, Resources};
 pub use route::{HeaderModifier, RouteKind};

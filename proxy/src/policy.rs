@@ -3,6 +3,8 @@
 //! What could be read in two ways is taken so that nobody gets in by it. A DENY compares *broadly* (any case, any of several
 //! values), an ALLOW *narrowly* (as written, every value), and an exception (`not…`) the other way round.
 
+mod index;
+pub mod pattern;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
+use self::index::Indexed;
 use crate::model::{
     Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Pattern,
     RequestMatch,
@@ -56,9 +59,9 @@ pub enum Decision<'a> {
 /// The rules that hold for a workload, or for one caller of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    deny: Vec<Arc<AuthorizationRule>>,
+    deny: Indexed,
     /// None: no ALLOW holds, so everything is allowed that is not denied.
-    allow: Option<Vec<Arc<AuthorizationRule>>>,
+    allow: Option<Indexed>,
     audit: Vec<Arc<AuthorizationRule>>,
     looks_at_paths: bool,
 }
@@ -66,38 +69,39 @@ pub struct Rules {
 impl Rules {
     /// Of all policies those for a workload with these labels.
     pub fn of(policies: &[AuthorizationPolicy], labels: &BTreeMap<String, String>) -> Self {
-        let mut rules = Self::default();
+        let (mut deny, mut allow, mut audit) = (Vec::new(), None, Vec::new());
         for policy in policies.iter().filter(|policy| policy.is_for(labels)) {
             let into = match policy.action {
-                AuthorizationAction::Allow => rules.allow.get_or_insert_default(),
-                AuthorizationAction::Deny => &mut rules.deny,
-                AuthorizationAction::Audit => &mut rules.audit,
+                AuthorizationAction::Allow => allow.get_or_insert_default(),
+                AuthorizationAction::Deny => &mut deny,
+                AuthorizationAction::Audit => &mut audit,
             };
             into.extend(policy.rules.iter().cloned());
         }
-        rules.counted()
+        let (deny, allow) = (Indexed::new(deny), allow.map(Indexed::new));
+        Self { deny, allow, audit, looks_at_paths: false }.counted()
     }
 
     /// Those that can match what this caller asks for; None: one that proved no identity. A connection has one caller, so this is
     /// asked once for all of its requests.
     pub fn for_caller(&self, caller: Option<&str>) -> Self {
-        let of = |rules: &[Arc<AuthorizationRule>], broad: bool| -> Vec<Arc<AuthorizationRule>> {
-            let from = |rule: &&Arc<AuthorizationRule>| {
-                rule.from.is_empty() || rule.from.iter().any(|from| is_caller(from, caller, broad))
-            };
-            rules.iter().filter(from).cloned().collect()
+        let is_of = |rule: &AuthorizationRule, broad: bool| {
+            rule.from.is_empty() || rule.from.iter().any(|from| is_caller(from, caller, broad))
+        };
+        let of = |rules: &Indexed, broad: bool| {
+            Indexed::new(rules.iter().filter(|rule| is_of(rule, broad)).cloned().collect())
         };
         let rules = Self {
             deny: of(&self.deny, true),
-            allow: self.allow.as_deref().map(|rules| of(rules, false)),
-            audit: of(&self.audit, true),
+            allow: self.allow.as_ref().map(|rules| of(rules, false)),
+            audit: self.audit.iter().filter(|rule| is_of(rule, true)).cloned().collect(),
             looks_at_paths: false,
         };
         rules.counted()
     }
 
     fn counted(mut self) -> Self {
-        let allow = self.allow.iter().flatten();
+        let allow = self.allow.iter().flat_map(Indexed::iter);
         self.looks_at_paths = self.deny.iter().chain(allow).chain(&self.audit).any(|rule| rule.looks_at_paths());
         self
     }
@@ -110,17 +114,18 @@ impl Rules {
     /// What becomes of a request whose caller these rules are for.
     pub fn decide(&self, asked: &Asked<'_>) -> Decision<'_> {
         let Some(read) = self.read(asked) else { return Decision::UnclearPath };
-        if let Some(rule) = self.deny.iter().find(|rule| matches(rule, &read, true)) {
+        let path = read.http.as_ref().map(|http| http.path.as_bytes());
+        if let Some(rule) = self.deny.first(path, |rule| matches(rule, &read, true)) {
             return Decision::DeniedBy(rule);
         }
         let Some(allow) = &self.allow else { return Decision::Allowed(None) };
-        let rule = allow.iter().find(|rule| matches(rule, &read, false));
+        let rule = allow.first(path, |rule| matches(rule, &read, false));
         rule.map_or(Decision::NotAllowed, |rule| Decision::Allowed(Some(rule)))
     }
 
     /// Whether the caller these rules are for is denied whatever it asks for.
     pub fn shut_out(&self) -> bool {
-        self.deny.iter().any(|rule| rule.to.is_empty()) || self.allow.as_ref().is_some_and(Vec::is_empty)
+        self.deny.iter().any(|rule| rule.to.is_empty()) || self.allow.as_ref().is_some_and(Indexed::is_empty)
     }
 
     /// The rules of AUDITs that match.

@@ -1,5 +1,6 @@
 //! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
 
+pub mod edges;
 mod told;
 
 use std::cell::{OnceCell, RefCell};
@@ -10,6 +11,7 @@ use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
 use self::told::Pace;
 use crate::error::Reason;
 
+pub use edges::{Edge, EdgeKey, Edges, Peer, Spoken};
 pub use told::Told;
 
 /// Distinct status codes that are counted apart, for one service and direction. An app that answers with more is folded into

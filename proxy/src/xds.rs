@@ -4,6 +4,7 @@
 //! identity   join once by token, then renew by the certificate; publishes to `tls`
 //! client     one task: connect, subscribe what `state` demands, apply, publish, ACK
 //! subscriber the delta protocol without input and output, so that every rule of it can be tested
+//! reports    who calls the local app, told beside the stream
 //! snapshot   the last good resources on disk: traffic flows before the control plane is reached
 //! ```
 
@@ -14,6 +15,7 @@ mod held;
 pub mod identity;
 pub mod metrics;
 mod repeats;
+pub mod reports;
 pub mod snapshot;
 pub mod status;
 pub mod subscriber;

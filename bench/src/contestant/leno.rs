@@ -22,11 +22,12 @@ spec:
   ports: [{name: http, port: 80, targetPort: http, appProtocol: http}]
 ";
 
-/// The pair of the programs in `bin`.
-pub fn leno(place: &Place<'_>, bin: &Path) -> Result<Contestant> {
+/// The pair of the programs in `bin`, with these objects besides the service.
+pub fn leno(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<Contestant> {
     let config = file(place, "config");
     std::fs::create_dir(&config)?;
     std::fs::write(config.join("web.yaml"), CONFIG)?;
+    std::fs::write(config.join("more.yaml"), more)?;
     let state = file(place, "control-plane");
     let mut args = arguments(&["--config-dir", &text(&config), "--state-dir", &text(&state), "--output", "json"]);
     args.extend(["xds", "api", "admin"].iter().flat_map(|port| [format!("--{port}-addr"), "127.0.0.1:0".to_owned()]));
@@ -38,7 +39,7 @@ pub fn leno(place: &Place<'_>, bin: &Path) -> Result<Contestant> {
     let backend = format!("http={}", place.backend);
     let (inbound, _) = sidecar(place, bin, xds, &context, HOST, &["--port", &backend])?;
     let (outbound, target) = sidecar(place, bin, xds, &context, "frontend", &[])?;
-    Ok(Contestant { name: "leno", target, pair: vec![outbound, inbound], _others: vec![plane] })
+    Ok(Contestant { name, target, pair: vec![outbound, inbound], _others: vec![plane] })
 }
 
 /// A sidecar of `service`, and its HTTP proxy port.

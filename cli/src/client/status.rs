@@ -30,6 +30,8 @@ pub struct ControlPlane {
     pub root_expires: String,
     /// Since its start.
     pub uptime_seconds: i64,
+    /// By its clock, RFC 3339.
+    pub time: String,
 }
 
 /// One sidecar.
@@ -56,6 +58,8 @@ pub struct Sidecar {
     pub certificate_expires: String,
     /// Over its stream.
     pub resources_sent: u64,
+    /// Of its program.
+    pub version: String,
 }
 
 /// What a sidecar refused.

@@ -1,4 +1,6 @@
-//! `leno policy test`: what the AuthorizationPolicies would decide, by the sidecar's own code.
+//! `leno policy`: what the AuthorizationPolicies would decide, by the sidecar's own code; and what should be allowed.
+
+mod suggest;
 
 use std::path::PathBuf;
 
@@ -32,6 +34,9 @@ pub enum Action {
     /// Say whether a request would be let in, and which rule decides
     #[command(after_help = EXAMPLES)]
     Test(Test),
+    /// Write the least that has to be allowed for what was observed, with its evidence
+    #[command(after_help = suggest::EXAMPLES)]
+    Suggest(suggest::Suggest),
 }
 
 /// A request that is not made.
@@ -102,7 +107,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// # Errors
 /// The policies could not be read, or decide otherwise than expected.
 pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
-    let Action::Test(test) = args.action;
+    let test = match args.action {
+        Action::Test(test) => test,
+        Action::Suggest(suggest) => return suggest::run(suggest, global).await,
+    };
     let (mesh, trust_domain) = match test.file.is_empty() {
         true => in_force(global).await?,
         false => (written(&test.file)?, test.trust_domain.clone()),

@@ -181,6 +181,8 @@ pub(super) struct ControlPlane {
     /// SHA-256 of the root certificate, in hex, as join tokens carry it.
     pub root_hash: String,
     pub uptime_seconds: u64,
+    /// By its clock, RFC 3339.
+    pub time: String,
 }
 
 /// One sidecar that is connected, or was until less than the grace period ago.

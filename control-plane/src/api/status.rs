@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Shared;
@@ -28,6 +29,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<Status> {
         root_expires: parts.authority.root_not_after().format(&Rfc3339).unwrap_or_default(),
         root_hash: hex::encode(parts.authority.trust_bundle().root_hash()),
         uptime_seconds: shared.started.elapsed().as_secs(),
+        time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
     };
     let sidecars = parts.sessions.status().into_iter().map(Sidecar::from).collect();
     let problems = parts.problems.as_ref().map(|problems| problems.borrow().clone()).unwrap_or_default();

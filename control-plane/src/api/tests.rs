@@ -40,7 +40,16 @@ impl Api {
         let sessions = Sessions::new(registry.clone());
         let token = AdminToken::open(&store).unwrap();
         let bearer = String::from_utf8(store.blob("admin-token").unwrap().unwrap()).unwrap();
-        let parts = Parts { store, authority, tls, registry, sessions, token: Arc::new(token), problems: None };
+        let parts = Parts {
+            store,
+            authority,
+            tls,
+            registry,
+            sessions,
+            token: Arc::new(token),
+            observed: Default::default(),
+            problems: None,
+        };
         Self { router: router(parts.clone()), parts, bearer, _dir: dir }
     }
 
@@ -139,6 +148,7 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
         found,
         [
             "DELETE /v1/objects/{kind}/{namespace}/{name}",
+            "GET /v1/edges",
             "GET /v1/history",
             "GET /v1/objects/{kind}",
             "GET /v1/objects/{kind}/{namespace}/{name}",

@@ -38,10 +38,8 @@ pub enum Refusal {
     CsrInvalid(String),
     NoCertificate,
     CertificateExpired,
-    CertificateUntrusted(String),
-    WrongTrustDomain(String),
-    /// The handshake broke off for any other reason.
-    TlsHandshake(String),
+    /// The handshake failed: the code of [`leno_certs::tls::refusal`], and what is wrong.
+    Handshake(&'static str, String),
     /// One address joins too often.
     TooMany,
     /// Not the caller's fault.
@@ -69,9 +67,7 @@ impl Refusal {
             Self::CsrInvalid(_) => "csr_invalid",
             Self::NoCertificate => "no_certificate",
             Self::CertificateExpired => "certificate_expired",
-            Self::CertificateUntrusted(_) => "certificate_untrusted",
-            Self::WrongTrustDomain(_) => "wrong_trust_domain",
-            Self::TlsHandshake(_) => "tls_handshake",
+            Self::Handshake(code, _) => code,
             Self::TooMany => "rate_limited",
             Self::Internal(_) => "internal",
         }
@@ -79,7 +75,7 @@ impl Refusal {
 
     fn code(&self) -> Code {
         match self {
-            Self::WrongIdentity { .. } | Self::WrongTrustDomain(_) => Code::PermissionDenied,
+            Self::WrongIdentity { .. } => Code::PermissionDenied,
             Self::CsrInvalid(_) | Self::ProofMalformed => Code::InvalidArgument,
             Self::TooMany => Code::ResourceExhausted,
             Self::Internal(_) => Code::Internal,
@@ -152,9 +148,7 @@ impl fmt::Display for Refusal {
             Self::CsrInvalid(why) => write!(f, "the signing request is not valid: {why}"),
             Self::NoCertificate => write!(f, "this needs a client certificate; join with a token first"),
             Self::CertificateExpired => write!(f, "the client certificate has expired; join with a new token"),
-            Self::CertificateUntrusted(why) => write!(f, "the client certificate is not of this mesh: {why}"),
-            Self::WrongTrustDomain(why) => write!(f, "the client certificate {why}"),
-            Self::TlsHandshake(why) => write!(f, "the TLS handshake failed: {why}"),
+            Self::Handshake(_, why) => write!(f, "the TLS handshake failed: {why}"),
             Self::TooMany => write!(f, "too many joins from this address; try again in a second"),
             Self::Internal(why) => write!(f, "the control plane could not do it: {why}"),
         }

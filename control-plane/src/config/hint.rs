@@ -68,6 +68,7 @@ pub(super) const FIELDS: &[&str] = &[
     "serviceAccount",
     "targetRefs",
     "mtls",
+    "portLevelMtls",
     "egress",
     "connectTimeout",
     "idleTimeout",

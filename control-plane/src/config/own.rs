@@ -33,9 +33,12 @@ pub struct WorkloadSpec {
 pub struct TrafficPolicySpec {
     /// The Services and routes that it is attached to, or its own Namespace.
     pub target_refs: Vec<TargetRef>,
-    /// `STRICT` or `PERMISSIVE`, for a Namespace.
+    /// `STRICT` or `PERMISSIVE`, for a Namespace or the workloads of a Service.
     #[serde(default)]
     pub mtls: Option<String>,
+    /// The same by port of the app, for the workloads of a Service.
+    #[serde(default)]
+    pub port_level_mtls: Option<BTreeMap<String, String>>,
     /// `ALLOW` or `REGISTRY_ONLY`, for a Namespace.
     #[serde(default)]
     pub egress: Option<String>,

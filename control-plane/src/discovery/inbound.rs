@@ -1,11 +1,13 @@
-//! What the sidecars of a service enforce in front of their app: rate limits and adaptive concurrency. It is their own and not
+//! What the sidecars of a service enforce in front of their app: rate limits, adaptive concurrency, and what of plaintext. It is their own and not
 //! the callers' to enforce, since a caller's sidecar is not theirs to trust.
+
+use std::collections::BTreeMap;
 
 use leno_proto::v1;
 
 use super::attach::Attachments;
 use super::convert::resilience;
-use crate::model::{Kind, Mesh, Name, Service};
+use crate::model::{Kind, Mesh, MtlsMode, Name, Service, TrafficPolicy};
 
 /// None: nothing was said of the service.
 pub(super) fn policy(mesh: &Mesh, attachments: &Attachments, service: &Service) -> Option<v1::InboundPolicy> {
@@ -19,9 +21,17 @@ pub(super) fn policy(mesh: &Mesh, attachments: &Attachments, service: &Service) 
         adaptive_concurrency: said.and_then(|p| p.adaptive_concurrency.as_ref()).map(resilience::adaptive),
         routes: routes(mesh, attachments, &service.name),
         selector: service.selector.clone(),
+        permissive: said.map(permissive).unwrap_or_default(),
     };
-    let nothing = policy.rate_limits.is_empty() && policy.adaptive_concurrency.is_none() && policy.routes.is_empty();
-    (!nothing).then_some(policy)
+    let limitless = policy.rate_limits.is_empty() && policy.adaptive_concurrency.is_none() && policy.routes.is_empty();
+    (!limitless || !policy.permissive.is_empty()).then_some(policy)
+}
+
+/// By port of the app; 0 stands for those that are not named.
+fn permissive(said: &TrafficPolicy) -> BTreeMap<u32, bool> {
+    let ports = said.port_mtls.iter().map(|(port, mode)| (u32::from(*port), *mode));
+    let modes = ports.chain(said.mtls.map(|mode| (0, mode)));
+    modes.map(|(port, mode)| (port, mode == MtlsMode::Permissive)).collect()
 }
 
 /// All routes of the service's own namespace when any has limits: which rule holds for a request depends on all of them.

@@ -81,8 +81,10 @@ pub struct TrafficPolicy {
     pub targets: Vec<String>,
     /// It is attached to its own namespace as a whole.
     pub of_namespace: bool,
-    /// What happens to captured plaintext from outside the mesh, in a namespace.
+    /// What happens to captured plaintext from outside the mesh, in a namespace or at the workloads of a Service.
     pub mtls: Option<MtlsMode>,
+    /// The same by port of the app.
+    pub port_mtls: BTreeMap<u16, MtlsMode>,
     /// What happens to captured connections to what is not in the mesh, in a namespace.
     pub egress: Option<EgressMode>,
     pub connect_timeout_ms: Option<u32>,
@@ -109,6 +111,9 @@ impl TrafficPolicy {
             }
         }
         fill(&mut self.mtls, other.mtls.as_ref());
+        for (port, mode) in &other.port_mtls {
+            self.port_mtls.entry(*port).or_insert(*mode);
+        }
         fill(&mut self.egress, other.egress.as_ref());
         fill(&mut self.connect_timeout_ms, other.connect_timeout_ms.as_ref());
         fill(&mut self.idle_timeout_ms, other.idle_timeout_ms.as_ref());
@@ -129,7 +134,7 @@ impl TrafficPolicy {
     }
 }
 
-/// Whether the workloads of a namespace take plaintext from outside the mesh.
+/// Whether workloads take plaintext from outside the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MtlsMode {
     #[default]

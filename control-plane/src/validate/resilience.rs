@@ -84,6 +84,7 @@ fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolic
     }
     let of_services_only = [
         ("mtls", spec.mtls.is_some()),
+        ("portLevelMtls", spec.port_level_mtls.is_some()),
         ("egress", spec.egress.is_some()),
         ("connectTimeout", spec.connect_timeout.is_some()),
         ("idleTimeout", spec.idle_timeout.is_some()),

@@ -1,11 +1,15 @@
 //! `leno.dev/v1alpha1` TrafficPolicy.
 
+use std::collections::BTreeMap;
+
 use super::balancing;
 use super::check::Check;
 use super::resilience;
 use crate::config::{FieldPath, TargetRef, TrafficPolicySpec};
 use crate::model::{EgressMode, MtlsMode, TrafficPolicy};
 
+/// Most ports of an app that have a mode of their own.
+const MOST_PORTS: usize = 64;
 /// Most targets of a policy, as the Gateway API's own policies have.
 const MOST_TARGETS: usize = 16;
 
@@ -15,6 +19,7 @@ pub(super) fn check(check: &mut Check<'_>, spec: &TrafficPolicySpec) -> TrafficP
     targets(check, &path.key("targetRefs"), spec, &mut policy);
     fits_its_targets(check, &path, spec, &policy);
     policy.mtls = mode(check, &path.key("mtls"), spec.mtls.as_deref(), MTLS);
+    policy.port_mtls = port_modes(check, &path.key("portLevelMtls"), spec);
     policy.egress = mode(check, &path.key("egress"), spec.egress.as_deref(), EGRESS);
     of_services(check, &path, spec, &mut policy);
     policy.balancing = balancing::check(check, &path, spec);
@@ -34,10 +39,31 @@ fn mode<T: Copy>(check: &mut Check<'_>, path: &FieldPath, written: Option<&str>,
     found
 }
 
+/// By port of the app. A list of modes that is empty says nothing, and is refused as what it cannot mean.
+fn port_modes(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec) -> BTreeMap<u16, MtlsMode> {
+    let Some(written) = &spec.port_level_mtls else { return BTreeMap::new() };
+    if written.is_empty() {
+        check.error(path, "no port is named", "write `portLevelMtls: {8080: PERMISSIVE}`, or remove it");
+    }
+    check.most(path, written.len(), MOST_PORTS);
+    let mut modes = BTreeMap::new();
+    for (port, word) in written.iter().take(MOST_PORTS) {
+        let at = path.key(port);
+        match port.parse().ok().filter(|port| *port != 0) {
+            Some(number) => modes.extend(mode(check, &at, Some(word), MTLS).map(|mode| (number, mode))),
+            None => {
+                check.error(&at, format!("{port:?} is no port"), "write the number of a port of the app, 1 to 65535")
+            }
+        }
+    }
+    modes
+}
+
 /// What a field says of services means nothing for a namespace, and the other way round; neither is ignored.
 fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolicySpec, policy: &TrafficPolicy) {
-    let of_namespaces = [("mtls", spec.mtls.is_some()), ("egress", spec.egress.is_some())];
+    let of_namespaces = [("egress", spec.egress.is_some())];
     let of_services = [
+        ("portLevelMtls", spec.port_level_mtls.is_some()),
         ("retry", spec.retry.is_some()),
         ("hedge", spec.hedge.is_some()),
         ("faults", spec.faults.is_some()),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leno_certs::verify;
+use leno_certs::{CertError, verify};
 use leno_runtime::drain::DrainWatch;
 use leno_runtime::handshakes::Handshakes;
 use tokio::net::{TcpListener, TcpStream};
@@ -79,7 +79,10 @@ impl Door {
             // It went without a word, as a check whether the port is open does.
             Ok(Ok(None)) => {}
             Ok(Err(refusal)) => self.refusals.record(&refusal, address),
-            Err(_) => self.refusals.record(&Refusal::TlsHandshake("the peer took too long".to_owned()), address),
+            Err(_) => {
+                let why = "the peer took too long".to_owned();
+                self.refusals.record(&Refusal::Handshake("handshake_timeout", why), address);
+            }
         }
     }
 
@@ -97,10 +100,12 @@ impl Door {
         let accept = TlsAcceptor::from(self.tls.xds()).accept(stream);
         let tls = self.places.shake(accept).await.map_err(failed)?;
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        // The verifier has read it before.
+        let unreadable = |why: CertError| Refusal::Handshake("certificate_malformed", why.to_string());
         let certificate = match leaf {
             Some(leaf) => Some(PeerCertificate {
-                id: verify::peer_id(leaf).map_err(|why| Refusal::CertificateUntrusted(why.to_string()))?,
-                not_after: verify::not_after(leaf).map_err(|why| Refusal::CertificateUntrusted(why.to_string()))?,
+                id: verify::peer_id(leaf).map_err(unreadable)?,
+                not_after: verify::not_after(leaf).map_err(unreadable)?,
             }),
             None => None,
         };

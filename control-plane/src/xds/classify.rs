@@ -9,14 +9,7 @@ use crate::ca::Refusal;
 
 /// The refusal behind the error of an accept.
 pub(super) fn refusal(error: &io::Error) -> Refusal {
-    match tls::refusal(error) {
-        "certificate_expired" => Refusal::CertificateExpired,
-        "wrong_trust_domain" => Refusal::WrongTrustDomain(words(error)),
-        _ if matches!(tls_error(error), Some(Error::InvalidCertificate(_))) => {
-            Refusal::CertificateUntrusted(words(error))
-        }
-        _ => Refusal::TlsHandshake(words(error)),
-    }
+    Refusal::Handshake(tls::refusal(error), words(error))
 }
 
 fn tls_error(error: &io::Error) -> Option<&Error> {
@@ -53,8 +46,8 @@ mod tests {
         assert_eq!(reason(Error::InvalidCertificate(CertificateError::BadSignature)), "certificate_untrusted");
         let foreign = CertError::WrongTrustDomain { theirs: "a".into(), ours: "b".into() };
         assert_eq!(reason(other(foreign)), "wrong_trust_domain");
-        assert_eq!(reason(other(CertError::UriNames(0))), "certificate_untrusted");
+        assert_eq!(reason(other(CertError::UriNames(0))), "no_identity");
         assert_eq!(reason(Error::HandshakeNotComplete), "tls_handshake");
-        assert_eq!(refusal(&io::Error::from(io::ErrorKind::UnexpectedEof)).reason(), "tls_handshake");
+        assert_eq!(refusal(&io::Error::from(io::ErrorKind::UnexpectedEof)).reason(), "connection_lost");
     }
 }

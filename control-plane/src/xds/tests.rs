@@ -244,7 +244,7 @@ async fn garbage_and_half_open_connections_do_not_hold_up_others() {
     let name = rustls::pki_types::ServerName::IpAddress(port.address.ip().into());
     let mut odd = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
     odd.write_all(&[0xff; 512]).await.unwrap();
-    port.counts(r#"leno_identity_refusals_total{reason="tls_handshake"} 100"#).await;
+    port.counts(r#"leno_identity_refusals_total{reason="not_tls"} 100"#).await;
     let who = port.join(&web()).await;
     let mut stream = port.stream(&who, &registration("web-1")).await.unwrap();
     stream.subscribe(ResourceType::TrustBundle, &["cluster.local"], &[]).await;

@@ -48,7 +48,7 @@ impl Worker {
         let gate =
             Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let authorizer = Authorizer::new(self.reader.clone(), self.labels.clone(), registry.clone());
-        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate));
+        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
@@ -66,13 +66,13 @@ impl Worker {
             Some(captured) => {
                 let outside = Rc::new(ServiceMetrics::new(registry, Direction::Outbound, OUTSIDE));
                 let (router, forwarder) = (router.clone(), forwarder.clone());
-                let capture = CaptureListener { router: router.clone(), forwarder, proxy, own: own.clone(), outside };
+                let capture = CaptureListener { router, forwarder, proxy, own: own.clone(), outside };
                 let sockets = [Some(self.http_proxy), captured.outbound_v6];
                 for socket in sockets.into_iter().flatten() {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
-                let inbound = InboundListener { router, own, gate: inbound, metrics, app };
+                let inbound = InboundListener { own, gate: inbound, metrics, app };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
         }

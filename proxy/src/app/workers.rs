@@ -18,6 +18,7 @@ use crate::resilience::rate_limit;
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
 use crate::state::demand::Demands;
+use crate::telemetry::Edges;
 use crate::tls::MeshTls;
 
 /// What all workers are made of.
@@ -42,6 +43,8 @@ pub struct Parts<'a> {
     pub demands: Demands,
     /// Where everything is counted.
     pub registry: Registry,
+    /// Where callers are counted.
+    pub edges: Edges,
 }
 
 /// The running threads.
@@ -75,6 +78,7 @@ pub(super) struct Worker {
     pub(super) reader: Reader,
     pub(super) demands: Demands,
     pub(super) registry: Registry,
+    pub(super) edges: Edges,
     /// How old an HTTP/2 connection of a client gets.
     pub(super) age: Option<Duration>,
     /// The rate limits' buckets, of all workers.
@@ -100,7 +104,8 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 
 /// Deals out the sockets.
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
-    let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry } = parts;
+    let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry, edges } =
+        parts;
     let mut port_events = port_events.into_iter();
     let rates = Arc::new(rate_limit::Table::default());
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
@@ -131,6 +136,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         reader: reader.clone(),
         demands: demands.clone(),
         registry: registry.clone(),
+        edges: edges.clone(),
         age: settings.max_connection_age,
         rates: rates.clone(),
         drain: drain.clone(),

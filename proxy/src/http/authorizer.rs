@@ -1,8 +1,9 @@
 //! Asks, before the app sees a byte, whether a caller may have what it asks for. What decides is in `policy`; here it is kept up to
 //! date, for each connection once, and what it decides is counted.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::error::Reason;
 use crate::model::{AuthorizationPolicy, AuthorizationRule};
 use crate::policy::{Asked, AskedHttp, Decision, Rules};
 use crate::state::Reader;
+use crate::telemetry::{Edge, EdgeKey, Edges, Peer, Spoken};
 
 /// How long a request waits for the control plane to say who may call, right after the sidecar's first start.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -29,11 +31,22 @@ pub struct Caller {
     rules: RefCell<(u64, Rc<Rules>)>,
     /// Requests whose answers are not whole.
     under_way: Cell<usize>,
+    /// Where it calls from, if that is all that is known of it.
+    from: Option<IpAddr>,
+    /// What is counted of it: a connection has one port of the app.
+    edge: OnceCell<Arc<Edge>>,
 }
 
 /// A request of a caller, from its beginning to the end of its answer.
 #[derive(Debug)]
 pub(super) struct UnderWay(Rc<Caller>);
+
+impl UnderWay {
+    /// Counts the answer.
+    pub(super) fn answered(&self, code: u16, took: Duration) {
+        self.0.edge.get().into_iter().for_each(|edge| edge.answered(code, took));
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -44,12 +57,29 @@ impl Drop for UnderWay {
 impl Caller {
     /// A peer that has proven who it is.
     pub fn proven(id: Rc<str>) -> Self {
-        Self { id: Some(id), rules: RefCell::default(), under_way: Cell::default() }
+        Self { id: Some(id), ..Self::unknown() }
     }
 
     /// Somebody who has not.
     pub fn unknown() -> Self {
-        Self { id: None, rules: RefCell::default(), under_way: Cell::default() }
+        Self { id: None, rules: RefCell::default(), under_way: Cell::default(), from: None, edge: OnceCell::new() }
+    }
+
+    /// Who calls from this address.
+    pub fn at(self, from: IpAddr) -> Self {
+        Self { from: Some(from), ..self }
+    }
+
+    /// What is counted of it at its port.
+    pub(super) fn edge(&self, edges: &Edges, port: u16, spoken: Spoken) -> &Edge {
+        self.edge.get_or_init(|| {
+            let peer = match (&self.id, self.from) {
+                (Some(id), _) => Peer::Proven(id.as_ref().into()),
+                (None, Some(from)) => Peer::Plaintext(from),
+                (None, None) => Peer::Others,
+            };
+            edges.of(EdgeKey { peer, port, spoken })
+        })
     }
 
     /// Begins a request.

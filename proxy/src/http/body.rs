@@ -92,8 +92,8 @@ pub(super) struct Booking {
     pub(super) _open: Option<Permit>,
     /// Likewise: a place at the app.
     pub(super) _admitted: Option<Admitted>,
-    /// Likewise: what a peer's connection has under way.
-    pub(super) _under_way: Option<UnderWay>,
+    /// What a peer's connection has under way.
+    pub(super) under_way: Option<UnderWay>,
     /// An HTTP/1.1 connection that can take the next request once this body was read whole.
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
 }
@@ -108,7 +108,7 @@ impl Booking {
             _in_flight: None,
             _open: None,
             _admitted: None,
-            _under_way: None,
+            under_way: None,
             connection: None,
         }
     }
@@ -122,7 +122,9 @@ impl Booking {
 
 impl Drop for Booking {
     fn drop(&mut self) {
-        self.metrics.answered(self.code, self.start.elapsed());
+        let took = self.start.elapsed();
+        self.metrics.answered(self.code, took);
+        self.under_way.iter().for_each(|request| request.answered(self.code, took));
         // A body that was given up leaves a connection that is closing; the pool looks.
         if let Some((sender, pool)) = self.connection.take() {
             pool.give_back(sender);

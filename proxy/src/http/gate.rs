@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use tokio::time::Instant;
 
 use crate::error::Reason;
-use crate::model::{HttpMatch, InboundPolicy, RateLimit, RouteKind};
+use crate::model::{HttpMatch, InboundPolicy, RateLimit, RouteKind, lets_plaintext_in};
 use crate::resilience::adaptive::{Adaptive, Admitted};
 use crate::resilience::rate_limit::{Limiter, Table, Verdict};
 use crate::state::Reader;
@@ -107,6 +107,26 @@ impl Gate {
         let policies = self.policies.borrow();
         let mut limits = policies.iter().flat_map(|policy| &policy.rate_limits);
         if limits.all(|limit| self.limiter.take(limit, caller).allowed) { Ok(()) } else { Err(Reason::RateLimited) }
+    }
+
+    /// Whether plaintext from outside of the mesh is let in to a port of the app.
+    pub(super) fn lets_plaintext_in(&self, port: u16) -> bool {
+        if self.version.get() != self.reader.version() {
+            self.refresh();
+        }
+        let namespace = self.reader.current().posture.permissive;
+        lets_plaintext_in(self.policies.borrow().iter().map(|policy| &**policy), port, namespace)
+    }
+
+    /// Comes back when it is not.
+    pub(super) async fn until_strict(&self, port: u16) {
+        loop {
+            let seen = self.reader.version();
+            if !self.lets_plaintext_in(port) {
+                return;
+            }
+            self.reader.changed(seen).await;
+        }
     }
 
     fn refresh(&self) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -17,10 +17,11 @@ use super::body::{Booking, ResponseBody};
 use super::gate::{Gate, Pass};
 use super::{headers, respond};
 use crate::error::Reason;
+use crate::policy::pattern;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
-use crate::telemetry::{Direction, Metrics, ServiceMetrics, Told};
+use crate::telemetry::{Direction, Edge, Edges, Metrics, ServiceMetrics, Spoken, Told, edges};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
@@ -158,12 +159,36 @@ pub struct Inbound {
     metrics: Rc<Metrics>,
     authorizer: Authorizer,
     gate: Gate,
+    edges: Edges,
+}
+
+/// A request whose like was not seen before.
+struct Unseen {
+    hash: u64,
+    method: Method,
+    uri: Uri,
+}
+
+impl Unseen {
+    fn of(edge: &Edge, request: &Request<Incoming>) -> Option<Self> {
+        let (method, uri) = (request.method(), request.uri());
+        let hash = edges::hash(method.as_str(), uri.path());
+        edge.is_unseen(hash).then(|| Self { hash, method: method.clone(), uri: uri.clone() })
+    }
+
+    /// Remembers it, unless the app itself said that there is nothing, or not for this caller.
+    fn note(self, edge: &Edge, answered: StatusCode) {
+        if !matches!(answered.as_u16(), 401 | 403 | 404 | 405 | 501) && edge.see(self.hash) {
+            let pattern = pattern::of(self.uri.path());
+            edge.note(self.method.as_str(), pattern.as_deref().unwrap_or(edges::UNCLEAR));
+        }
+    }
 }
 
 impl Inbound {
-    /// Counts in these metrics, and lets in what the authorizer and the gate do.
-    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate) -> Self {
-        Self { metrics, authorizer, gate }
+    /// Counts in these metrics and edges, and lets in what the authorizer and the gate do.
+    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate, edges: Edges) -> Self {
+        Self { metrics, authorizer, gate, edges }
     }
 
     /// Answers a request, whatever happens. `port` is what the caller asked for when it connected, none: there is no such port.
@@ -179,7 +204,9 @@ impl Inbound {
         let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
         // Booked from here on, also when the caller gives up.
         let mut booking = Booking::new(port.metrics.clone(), start);
-        booking._under_way = Some(caller.begin());
+        booking.under_way = Some(caller.begin());
+        let edge = caller.edge(&self.edges, port.number, Spoken::Http);
+        let unseen = Unseen::of(edge, &request);
         // A request that comes too late uses nothing of a rate limit up, and takes nobody's place.
         let left = deadline::left(request.headers(), grpc);
         let (entered, pass) = match left {
@@ -207,6 +234,9 @@ impl Inbound {
                 let (mut parts, body) = answer.response.into_parts();
                 respond::hearsay(&mut parts.headers);
                 parts.version = Version::HTTP_2;
+                if let Some(unseen) = unseen {
+                    unseen.note(edge, parts.status);
+                }
                 booking.code = parts.status.as_u16();
                 booking.connection = answer.connection;
                 Response::from_parts(parts, ResponseBody::upstream(body, booking))
@@ -240,8 +270,27 @@ impl Inbound {
     /// # Errors
     /// The caller may not have it, or has used its limit up.
     pub async fn open(&self, caller: &Caller, port: u16) -> Result<(), Reason> {
-        self.authorizer.connection(caller, port).await?;
-        self.gate.open(caller.id())
+        let authorized = self.authorizer.connection(caller, port).await;
+        let opened = authorized.and_then(|()| self.gate.open(caller.id()));
+        caller.edge(&self.edges, port, Spoken::Bytes).opened(opened.is_ok());
+        opened
+    }
+
+    /// Whether plaintext from outside of the mesh is let in to one of the app's ports. Who sends it is counted either way.
+    pub fn lets_plaintext_in(&self, caller: &Caller, port: u16) -> bool {
+        let lets_in = self.gate.lets_plaintext_in(port);
+        if !lets_in {
+            caller.edge(&self.edges, port, Spoken::Bytes).opened(false);
+        }
+        lets_in
+    }
+
+    /// Comes back when a connection in plaintext that was let in no longer would be.
+    pub async fn until_plaintext_denied(&self, caller: &Caller, port: u16) {
+        tokio::select! {
+            () = self.until_denied(caller, port) => {}
+            () = self.gate.until_strict(port) => {}
+        }
     }
 
     /// Comes back when a connection of bytes that was let in no longer would be.

@@ -102,8 +102,6 @@ async fn connect(to: SocketAddr) -> Result<TcpStream, Reason> {
 /// Port 15006: plaintext to the app from outside the mesh.
 #[derive(Debug, Clone)]
 pub struct InboundListener {
-    /// Says whether it is let in.
-    pub router: Rc<Router>,
     /// Never let in.
     pub own: OwnPorts,
     /// Counts what is refused.
@@ -118,7 +116,7 @@ impl InboundListener {
     /// Serves one connection to its end.
     pub async fn serve(self, stream: TcpStream, from: SocketAddr) {
         let to = original(&stream);
-        if let Err(reason) = self.admit(stream, to).await {
+        if let Err(reason) = self.admit(stream, from, to).await {
             self.failed(reason, &format_args!("{from} to {to:?}, not through the mesh"));
         }
     }
@@ -127,22 +125,22 @@ impl InboundListener {
         self.metrics.failed(Direction::Inbound, reason, Told { connection: Some(connection), ..Told::default() });
     }
 
-    async fn admit(&self, stream: TcpStream, to: Option<SocketAddr>) -> Result<(), Reason> {
+    async fn admit(&self, stream: TcpStream, from: SocketAddr, to: Option<SocketAddr>) -> Result<(), Reason> {
         // Whoever comes here directly would be sent here again.
         let Some(to) = to.filter(|to| !self.own.contains(to.port())) else {
             stream.abort();
             return Err(Reason::LoopRefused);
         };
-        if !self.router.posture().permissive {
+        let (caller, port) = (Caller::unknown().at(canonical(from).ip()), to.port());
+        if !self.gate.lets_plaintext_in(&caller, port) {
             stream.abort();
             return Err(Reason::PlaintextRefused);
         }
-        let (caller, port) = (Caller::unknown(), to.port());
         // Nothing of it is read, so it is one request to the limits of the app's services.
         self.gate.open(&caller, port).await.inspect_err(|_| stream.abort())?;
         self.metrics.plaintext();
         let app = connect(to).await.map_err(|_| Reason::AppConnectFailed).inspect_err(|_| stream.abort())?;
-        tcp::copy_until(stream, app, &self.app, self.gate.until_denied(&caller, port)).await;
+        tcp::copy_until(stream, app, &self.app, self.gate.until_plaintext_denied(&caller, port)).await;
         Ok(())
     }
 }

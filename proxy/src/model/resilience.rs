@@ -232,6 +232,17 @@ pub struct InboundPolicy {
     pub adaptive: Option<AdaptiveConcurrency>,
 }
 
+/// Whether plaintext is let in to a port of an app whose services say this. What is said of the port goes before what is said of the
+/// others, and that before the namespace's mode; of two services the stricter holds.
+pub fn lets_plaintext_in<'a>(
+    policies: impl Iterator<Item = &'a InboundPolicy> + Clone,
+    port: u16,
+    namespace: bool,
+) -> bool {
+    let strictest = |of: u32| policies.clone().filter_map(|policy| policy.said.permissive.get(&of).copied()).min();
+    strictest(u32::from(port)).or_else(|| strictest(0)).unwrap_or(namespace)
+}
+
 impl InboundPolicy {
     /// Whether it is for a workload: one that was started for the service, or that the service selects.
     pub fn is_for(&self, service: &str, labels: &BTreeMap<String, String>) -> bool {
@@ -248,3 +259,30 @@ impl PartialEq for InboundPolicy {
 }
 
 impl Eq for InboundPolicy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(modes: &[(u32, bool)]) -> InboundPolicy {
+        let said = v1::InboundPolicy { permissive: modes.iter().copied().collect(), ..Default::default() };
+        InboundPolicy { said, rate_limits: vec![], rules: vec![], adaptive: None }
+    }
+
+    #[test]
+    fn plaintext_goes_by_the_port_then_by_the_service_then_by_the_namespace_and_the_stricter_service_holds() {
+        let cases: [(&[InboundPolicy], bool, bool); 8] = [
+            (&[], false, false),
+            (&[], true, true),
+            (&[says(&[(0, true)])], false, true),
+            (&[says(&[(0, false)])], true, false),
+            (&[says(&[(8080, true), (0, false)])], false, true),
+            (&[says(&[(9090, true), (0, false)])], true, false),
+            (&[says(&[(0, true)]), says(&[(0, false)])], true, false),
+            (&[says(&[(8080, true)]), says(&[(0, false)])], false, true),
+        ];
+        for (n, (policies, namespace, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(lets_plaintext_in(policies.iter(), 8080, namespace), expected, "case {n}");
+        }
+    }
+}

@@ -22,6 +22,7 @@ use leno_runtime::drain::DrainWatch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Status as GrpcStatus, Streaming};
 
 use super::connect::{self, ALPN};
@@ -75,6 +76,7 @@ pub struct Client {
     subscriber: Arc<Mutex<Subscriber>>,
     now: watch::Receiver<Now>,
     status: watch::Sender<Status>,
+    channel: watch::Sender<Option<Channel>>,
     saver: Saver,
     outgoing: Option<mpsc::Sender<DeltaDiscoveryRequest>>,
     backoff: Backoff,
@@ -150,11 +152,27 @@ impl Client {
         let subscriber = Arc::new(Mutex::new(subscriber));
         let (now_sender, now) = watch::channel(Now::default());
         let (status, status_receiver) = watch::channel(Status::default());
-        let handle = Handle { subscriber: subscriber.clone(), now: now_sender, status: status_receiver, restored };
+        let (channel, channel_receiver) = watch::channel(None);
+        let handle = Handle {
+            subscriber: subscriber.clone(),
+            now: now_sender,
+            status: status_receiver,
+            channel: channel_receiver,
+            restored,
+        };
         let saver = Saver::new(path, identity);
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut client =
-            Self { parts, subscriber, now, status, saver, outgoing: None, backoff, repeats: Repeats::default() };
+        let mut client = Self {
+            parts,
+            subscriber,
+            now,
+            status,
+            channel,
+            saver,
+            outgoing: None,
+            backoff,
+            repeats: Repeats::default(),
+        };
         client.publish();
         (client, handle)
     }
@@ -203,7 +221,9 @@ impl Client {
         // The first requests are under way before the server has opened its side: that saves a round trip, and a server may
         // want to see who comes before it does.
         self.turn()?;
-        let mut client = AggregatedDiscoveryServiceClient::new(link.channel).max_decoding_message_size(MOST_RESPONSE);
+        let channel = link.channel;
+        let mut client =
+            AggregatedDiscoveryServiceClient::new(channel.clone()).max_decoding_message_size(MOST_RESPONSE);
         let open = async move { client.delta_aggregated_resources(ReceiverStream::new(requests)).await };
         let opened = self.alongside(tokio::time::timeout(OPEN_TIMEOUT, open)).await;
         let responses = opened
@@ -213,6 +233,7 @@ impl Client {
             return Err(not_reading());
         }
         self.connected();
+        self.channel.send_replace(Some(channel));
         self.converse(responses, &identity).await
     }
 
@@ -390,6 +411,7 @@ impl Client {
 
     fn disconnected(&mut self, ended: &Ended) {
         self.outgoing = None;
+        self.channel.send_replace(None);
         lock(&self.subscriber).disconnected();
         self.parts.metrics.connected.set(0.0);
         let now = (self.parts.clock)();

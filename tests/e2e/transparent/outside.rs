@@ -167,11 +167,53 @@ async fn plaintext_from_outside_the_mesh_is_refused_until_the_namespace_is_permi
     }
     // Who is in the mesh still comes by the mesh port.
     assert_eq!(greeting(&parts.client, doors[0]).await.as_deref(), Some("inside"));
+    // Who would be shut out is seen before the door is closed.
+    for address in parts.outside.addresses() {
+        eventually(&format!("{address} is named"), SOON, async || {
+            let found = parts.mesh.leno(&["check"]).await;
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            text.contains(&format!("{address} sends plaintext to port {PORT}")).then_some(())
+        })
+        .await;
+    }
     parts.policy("mtls: STRICT").await;
     for addr in doors {
         parts.until_greeting(&parts.outside, addr, None).await;
     }
     assert_eq!(greeting(&parts.client, doors[0]).await.as_deref(), Some("inside"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_of_each_port_whether_plaintext_is_let_in_and_closing_it_ends_what_is_open() {
+    require_netns!();
+    let parts = start().await;
+    let (greeter, web) = (at(&parts.server, PORT), at(&parts.server, HTTP));
+    let modes = async |modes: &str| {
+        let objects = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: server, namespace: default}}\nspec:\n  selector: {{app: server}}\n  \
+             ports: [{{name: http, port: {HTTP}}}]\n---\napiVersion: leno.dev/v1alpha1\nkind: TrafficPolicy\n\
+             metadata: {{name: server, namespace: default}}\nspec:\n  targetRefs: [{{group: \"\", kind: Service, name: server}}]\n  {modes}\n"
+        );
+        parts.mesh.apply(&objects).await;
+    };
+    let get = async || client::get_over(netns::connect(&parts.outside, web).await?, "/").await;
+    let closed = async || get().await.is_err().then_some(());
+
+    // One port of an app is open, and its others are not.
+    modes(&format!("portLevelMtls: {{{PORT}: PERMISSIVE}}")).await;
+    parts.until_greeting(&parts.outside, greeter, Some("inside")).await;
+    assert!(get().await.is_err(), "a port that nobody opened is open");
+    // What is said of a port goes before what is said of the service, and that before the namespace.
+    parts.policy("mtls: PERMISSIVE").await;
+    eventually("the namespace is open", SOON, async || get().await.ok()).await;
+    modes(&format!("mtls: STRICT\n  portLevelMtls: {{{PORT}: PERMISSIVE}}")).await;
+    eventually("the service is closed", SOON, closed).await;
+    let mut open = Greeted::open(&parts.outside, greeter).await.unwrap();
+    assert_eq!(open.greeting, "inside");
+    modes("mtls: STRICT").await;
+    parts.until_greeting(&parts.outside, greeter, None).await;
+    // What came in while the door was open does not stay when it is closed.
+    assert!(open.echo("still here?").await.is_err(), "the connection in plaintext goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 use crate::discovery::ResourceType;
 use crate::discovery::fixtures::{Scene, name, route, service};
-use crate::model::{Kind, RateLimit, Resilience, RetryRules, RouteTarget, TrafficPolicy};
+use crate::model::{Kind, MtlsMode, RateLimit, Resilience, RetryRules, RouteTarget, TrafficPolicy};
 use leno_proto::{resource, v1};
 
 fn limit(name: &str) -> RateLimit {
@@ -69,4 +69,25 @@ fn the_sidecars_of_a_service_are_told_its_limits_and_those_of_its_routes_and_oth
     scene.mesh.traffic_policies.clear();
     scene.commit();
     assert!(config(&scene, "default").inbound.is_empty());
+}
+
+#[test]
+fn the_sidecars_of_a_service_are_told_which_ports_take_plaintext() {
+    let mut scene = Scene::new();
+    scene.add_service(service("default/web"));
+    let of_service = |created, mtls, ports: &[(u16, MtlsMode)]| TrafficPolicy {
+        created,
+        targets: vec!["web".into()],
+        mtls,
+        port_mtls: ports.iter().copied().collect(),
+        ..TrafficPolicy::default()
+    };
+    use MtlsMode::{Permissive, Strict};
+    // Of two policies the older one holds for what it says, and the other one for the rest.
+    scene.mesh.traffic_policies.insert(name("default/new"), of_service(2, Some(Strict), &[(80, Strict), (81, Strict)]));
+    scene.mesh.traffic_policies.insert(name("default/old"), of_service(1, None, &[(80, Permissive)]));
+    scene.commit();
+    let config: v1::SidecarConfig = scene.get(ResourceType::SidecarConfig, resource::SELF, "default").unwrap();
+    assert_eq!(config.inbound[0].permissive, [(0, false), (80, true), (81, false)].into());
+    assert!(!config.permissive);
 }

@@ -21,6 +21,8 @@ spec:
   rateLimits: [{name: a, requests: 10, per: 1m, burst: 5, by: Caller}]
   circuitBreaker: {maxConnections: 1, maxPendingRequests: 2, maxRequests: 3, maxRetries: 4}
   adaptiveConcurrency: {minRequests: 1, maxRequests: 10, tolerancePercent: 150}
+  portLevelMtls: {8080: PERMISSIVE}
+  mtls: STRICT
 ";
 
 fn check(text: &str) -> Checked {
@@ -56,6 +58,10 @@ fn what_is_wrong_is_refused_with_line_field_and_reason() {
         ("maxRequests: 3", "maxRequests: 0", 18, "spec.circuitBreaker.maxRequests", "1 to"),
         ("minRequests: 1", "minRequests: 11", 19, "spec.adaptiveConcurrency.minRequests", "more than maxRequests"),
         ("tolerancePercent: 150", "tolerancePercent: 100", 19, "spec.adaptiveConcurrency.tolerancePercent", "110 to"),
+        ("{8080: PERM", "{0: PERM", 20, "spec.portLevelMtls.0", "no port"),
+        ("8080: PERMISSIVE", "8080: OFF", 20, "spec.portLevelMtls.8080", "STRICT or PERMISSIVE"),
+        ("8080: PERMISSIVE", "", 20, "spec.portLevelMtls", "no port is named"),
+        ("mtls: STRICT", "mtls: strict", 21, "spec.mtls", "STRICT or PERMISSIVE"),
         ("name: web}]", "name: web, sectionName: a}]", 5, "spec.targetRefs[0].sectionName", "no named rules"),
         (
             "{group: '', kind: Service, name: web}",

@@ -70,7 +70,18 @@ impl Port {
         tokio::spawn(registry.clone().run(watch.clone()));
         let secrets_dir = tempfile::tempdir().unwrap();
         let secrets = Some(Arc::new(JoinSecrets::open(secrets_dir.path(), "cluster.local").unwrap()));
-        let parts = Parts { authority, secrets, accounts: None, tls, registry, worlds, sessions, refusals, metrics };
+        let parts = Parts {
+            authority,
+            secrets,
+            accounts: None,
+            tls,
+            registry,
+            worlds,
+            sessions,
+            refusals,
+            observed: Default::default(),
+            metrics,
+        };
         let serving = tokio::spawn(xds::serve(listener, parts.clone(), watch));
         Self { address, parts, drain: Some(drain), globals, serving, committed, secrets_dir, _dir: dir }
     }

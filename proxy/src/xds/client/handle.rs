@@ -6,6 +6,7 @@ use leno_proto::{GatewayPorts, WorkloadState};
 use leno_runtime::failure::{Failure, exit};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tonic::transport::Channel;
 
 use super::lock;
 use super::registrant::Now;
@@ -20,6 +21,7 @@ pub struct Handle {
     pub(super) subscriber: Arc<Mutex<Subscriber>>,
     pub(super) now: watch::Sender<Now>,
     pub(super) status: watch::Receiver<Status>,
+    pub(super) channel: watch::Receiver<Option<Channel>>,
     /// A snapshot was on disk, and is in force.
     pub restored: bool,
 }
@@ -75,6 +77,11 @@ impl Handle {
             Some(reason) if !seen.answered => Err(refused(settings, &reason)),
             _ => Ok(()),
         }
+    }
+
+    /// The connection of the stream, while there is one.
+    pub fn channel(&self) -> watch::Receiver<Option<Channel>> {
+        self.channel.clone()
     }
 
     /// Subscriptions and resources, for the admin port.

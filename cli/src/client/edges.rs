@@ -1,0 +1,89 @@
+//! The answer of `GET /v1/edges`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// Who calls whom.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Edges {
+    /// Over which is counted.
+    pub minutes: u64,
+    /// Sorted by whom, then by who.
+    pub edges: Vec<Edge>,
+}
+
+/// One caller at one port of alike workloads.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Edge {
+    /// A SPIFFE ID; in plaintext an IP; `others`.
+    pub source: String,
+    /// Whether the source has proven who it is.
+    pub mtls: bool,
+    /// The workloads that are called.
+    pub destination: Destination,
+    /// Of the app.
+    pub port: u16,
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// Or connections.
+    pub requests: u64,
+    /// Of them.
+    pub failures: u64,
+    /// In milliseconds.
+    pub p50_ms: Option<f64>,
+    /// In milliseconds.
+    pub p99_ms: Option<f64>,
+    /// RFC 3339.
+    pub first_seen: String,
+    /// RFC 3339.
+    pub last_seen: String,
+    /// What was let in and answered.
+    pub paths: Vec<SeenPath>,
+    /// There were more.
+    pub more_paths: bool,
+}
+
+/// The workloads that are called.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Destination {
+    /// Of the workloads.
+    pub namespace: String,
+    /// A SPIFFE ID.
+    pub identity: String,
+    /// Of the workloads.
+    pub labels: BTreeMap<String, String>,
+    /// NAMESPACE/NAME of those that select them.
+    pub services: Vec<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SeenPath {
+    /// As it was sent.
+    pub method: String,
+    /// As a rule names it; `?`: one that can be read in two ways.
+    pub path: String,
+}
+
+impl Edge {
+    /// Who calls, as people say it.
+    pub fn who(&self) -> String {
+        account(&self.source)
+    }
+
+    /// Who is called: the first of its Services, or else its account.
+    pub fn whom(&self) -> String {
+        self.destination.services.first().cloned().unwrap_or_else(|| account(&self.destination.identity))
+    }
+}
+
+/// `NAMESPACE/ACCOUNT` of a SPIFFE ID; anything else as it is.
+pub fn account(id: &str) -> String {
+    let parts = id.strip_prefix("spiffe://").and_then(|rest| rest.split_once("/ns/")?.1.split_once("/sa/"));
+    parts.map_or_else(|| id.to_owned(), |(namespace, account)| format!("{namespace}/{account}"))
+}

@@ -1,0 +1,109 @@
+//! Who calls whom is seen in the control plane, and becomes the policy that allows just that.
+
+use std::time::Duration;
+
+use http::Method;
+use leno_proto::v1::EdgeReport;
+use leno_proto::v1::reports_client::ReportsClient;
+use leno_tests::mesh::service;
+use leno_tests::{HttpApp, Mesh, Sidecar, client, light, wait};
+use serde_json::Value;
+
+/// Sidecars tell every 5 s.
+const SOON: Duration = Duration::from_secs(30);
+
+async fn status(sidecar: &Sidecar, method: Method, uri: &str) -> u16 {
+    client::send(sidecar.http_proxy(), client::request(method, uri, &[], "")).await.unwrap().status
+}
+
+/// The edge of this caller at `web`, once it is as it should be.
+async fn edge(mesh: &Mesh, caller: &str, is: impl Fn(&Value) -> bool) -> Value {
+    wait::eventually(&format!("an edge of {caller}"), SOON, async || {
+        let answer = mesh.control_plane.api().get("/v1/edges").await.ok()?;
+        let own = |edge: &&Value| edge["source"].as_str().is_some_and(|id| id.ends_with(&format!("/sa/{caller}")));
+        answer["edges"].as_array()?.iter().find(|edge| own(edge) && is(edge)).cloned()
+    })
+    .await
+}
+
+fn paths(edge: &Value) -> Vec<String> {
+    let seen = edge["paths"].as_array().unwrap().iter();
+    seen.map(|seen| format!("{} {}", seen["method"].as_str().unwrap(), seen["path"].as_str().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_observed_becomes_a_policy_that_lets_just_that_in() {
+    let mut mesh = Mesh::start().await;
+    let app = HttpApp::start("web").await;
+    mesh.apply(&service("web", "app: web", 80, "http")).await;
+    let _web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
+    let friend = mesh.sidecar("friend", "friend").await.start().await;
+    let other = mesh.sidecar("other", "other").await.start().await;
+    mesh.reachable(&friend, "http://web/").await;
+    mesh.reachable(&other, "http://web/health").await;
+    let asked = [
+        (Method::GET, "http://web/orders/17?x=1"),
+        (Method::GET, "http://web/orders/18/lines"),
+        (Method::POST, "http://web/orders/4711"),
+        (Method::GET, "http://web/api/v1/users"),
+    ];
+    for (method, uri) in &asked {
+        assert_eq!(status(&friend, method.clone(), uri).await, 200, "{uri}");
+    }
+    let expected = ["GET /", "GET /api/v1/users", "GET /orders/*", "POST /orders/*"];
+    let seen = edge(&mesh, "friend", |edge| edge["paths"].as_array().is_some_and(|paths| paths.len() == 4)).await;
+    assert_eq!(paths(&seen), expected);
+    assert!(seen["requests"].as_u64().unwrap() >= 5 && seen["mtls"] == true && seen["failures"] == 0, "{seen}");
+    assert!(seen["p99Ms"].as_f64().is_some() && seen["destination"]["services"][0] == "default/web", "{seen}");
+    edge(&mesh, "other", |edge| paths(edge) == ["GET /health"]).await;
+    let table = String::from_utf8(mesh.leno(&["edges"]).await.stdout).unwrap();
+    assert!(table.lines().any(|line| line.starts_with("default/friend ") && line.contains("default/web")), "{table}");
+
+    // A control plane that begins anew hears of it again.
+    mesh.control_plane.kill();
+    mesh.control_plane.start_again().await;
+    mesh.connected(3).await;
+    edge(&mesh, "friend", |edge| paths(edge) == expected).await;
+    edge(&mesh, "other", |edge| paths(edge) == ["GET /health"]).await;
+
+    let suggested = mesh.leno(&["policy", "suggest", "--for", "web"]).await;
+    let policy = String::from_utf8(suggested.stdout.clone()).unwrap();
+    assert!(suggested.status.success(), "{suggested:?}");
+    mesh.apply(&policy).await;
+    for (method, uri) in &asked {
+        assert_eq!(status(&friend, method.clone(), uri).await, 200, "{uri}\n{policy}");
+    }
+    assert_eq!(status(&other, Method::GET, "http://web/health").await, 200);
+    for (sidecar, method, uri) in [
+        (&friend, Method::DELETE, "http://web/orders/17"),
+        (&friend, Method::GET, "http://web/health"),
+        (&friend, Method::POST, "http://web/api/v1/users"),
+        (&other, Method::GET, "http://web/orders/17"),
+    ] {
+        assert_eq!(status(sidecar, method.clone(), uri).await, 403, "{method} {uri}\n{policy}");
+    }
+    // What is refused is no evidence for what should be allowed.
+    edge(&mesh, "other", |edge| edge["failures"].as_u64().is_some_and(|n| n > 0)).await;
+    let again = String::from_utf8(mesh.leno(&["policy", "suggest", "--for", "web"]).await.stdout).unwrap();
+    assert!(!again.contains("DELETE"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_somebody_elses_workload_is_not_taken() {
+    let mesh = Mesh::start().await;
+    let app = HttpApp::start("web").await;
+    mesh.apply(&service("web", "app: web", 80, "http")).await;
+    let web = mesh.sidecar("web", "web").await.port("http", app.addr()).args(&["--name", "web"]);
+    let _web = web.start().await;
+    let api = mesh.control_plane.api();
+    let xds = mesh.control_plane.xds();
+    for (account, taken) in [("web", true), ("stranger", false)] {
+        let token = api.token("default", account, 60).await.unwrap();
+        let light = light::join(xds, "cluster.local", account, &token).await.unwrap();
+        for workload in ["web", "nobody"] {
+            let report = EdgeReport { workload: workload.to_owned(), edges: vec![] };
+            let answer = ReportsClient::new(light.channel().await.unwrap()).report(report).await;
+            assert_eq!(answer.is_ok(), taken && workload == "web", "{account} for {workload}: {answer:?}");
+        }
+    }
+}
