@@ -106,7 +106,9 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let follower = follow(settings, &store).await?;
     let registry = Registry::restore(store.clone(), settings.registration_grace);
     let bundle = authority.trust_bundle();
-    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
+    keyring.restore(&store.downgrade());
+    let jwks = keyring.subscribe().borrow().clone();
+    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, jwks, renew_generation: 0 };
     let globals = watch::Sender::new(globals);
     let worlds = discovery::spawn(
         record::VirtualAddresses(store.downgrade()),
@@ -191,6 +193,7 @@ impl Bound {
         }
         tokio::spawn(parts.registry.clone().run(watch.clone()));
         tokio::spawn(parts.tls.clone().run(watch.clone()));
+        tokio::spawn(keys::publish(keyring.clone(), globals.clone(), watch.clone()));
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));

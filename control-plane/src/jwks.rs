@@ -7,6 +7,10 @@
 
 mod fetch;
 mod held;
+/// Who signs tokens in tests.
+#[cfg(test)]
+#[path = "../../certs/src/jwt/issuer.rs"]
+pub(crate) mod issuer;
 #[cfg(test)]
 mod tests;
 
@@ -95,6 +99,14 @@ impl Keyring {
             fetched: counter("ok"),
             failed: counter("failed"),
         }))
+    }
+
+    /// Takes up what an earlier life fetched, so that nobody is refused because the control plane was started again. Blocks on the disk.
+    pub fn restore(&self, store: &WeakStore) {
+        let kept = Remembered::load(store).all(held::unix_now().saturating_sub(MOST_STALE));
+        let keys = |held: Held| Keys { json: held.json, set: held.set };
+        let kept: Published = kept.into_iter().map(|(url, held)| (url, keys(held))).collect();
+        self.0.published.send_replace(Arc::new(kept));
     }
 
     /// The sets, now and after every change.

@@ -7,6 +7,7 @@ mod diff;
 mod filter;
 mod gateway;
 mod jwks;
+mod jwt;
 mod names;
 mod resilience;
 mod route;
@@ -17,7 +18,8 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use authorization::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition,
+    RequestMatch,
 };
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
@@ -28,6 +30,7 @@ pub use gateway::{
     ListenerSet, ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
 pub use jwks::JwksUrl;
+pub use jwt::{JwtKeys, JwtProvider, TokenPlace};
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
@@ -53,6 +56,7 @@ pub struct Mesh {
     pub tcp_routes: BTreeMap<Name, TcpRoute>,
     pub traffic_policies: BTreeMap<Name, TrafficPolicy>,
     pub authorization_policies: BTreeMap<Name, AuthorizationPolicy>,
+    pub jwt_providers: BTreeMap<Name, JwtProvider>,
     pub reference_grants: BTreeMap<Name, ReferenceGrant>,
     /// Labels of the Namespaces that are written down.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
@@ -78,7 +82,10 @@ impl Mesh {
 
     /// Where the keys of issuers are fetched from.
     pub fn jwks_urls(&self) -> impl Iterator<Item = &JwksUrl> {
-        std::iter::empty()
+        self.jwt_providers.values().filter_map(|provider| match &provider.keys {
+            JwtKeys::Url(url) => Some(url),
+            JwtKeys::Inline(_) | JwtKeys::ConfigMap(_) => None,
+        })
     }
 
     /// The TrafficPolicies in the order in which they win a conflict.

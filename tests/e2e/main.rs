@@ -43,3 +43,4 @@ mod tcp;
 mod transparent;
 mod tunnels;
 mod upgrade;
+mod users;

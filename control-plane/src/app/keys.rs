@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use leno_runtime::drain::DrainWatch;
 use leno_runtime::failure::{Failure, exit};
 use leno_runtime::metrics::Registry as Metrics;
+use tokio::sync::watch;
 
 use crate::ca::{KeySource, ServiceAccounts};
+use crate::discovery::Globals;
 use crate::jwks::{Keyring, Trust};
 use crate::model::JwksUrl;
 use crate::settings::Settings;
@@ -76,4 +79,21 @@ fn roots(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let found: Vec<Vec<u8>> =
         blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE").map(pem::Pem::into_contents).collect();
     if found.is_empty() { Err(failed("it holds no certificate".to_owned())) } else { Ok(found) }
+}
+
+/// Hands what is fetched to discovery.
+pub(super) async fn publish(keyring: Keyring, globals: watch::Sender<Globals>, drain: DrainWatch) {
+    let mut published = keyring.subscribe();
+    loop {
+        let jwks = published.borrow_and_update().clone();
+        globals.send_if_modified(|globals| {
+            let changed = globals.jwks != jwks;
+            globals.jwks = jwks;
+            changed
+        });
+        tokio::select! {
+            changed = published.changed() => if changed.is_err() { return },
+            () = drain.signaled() => return,
+        }
+    }
 }

@@ -127,15 +127,11 @@ async fn read(path: &std::path::Path) -> Result<KeySet, String> {
 }
 
 #[cfg(test)]
-#[path = "../../../certs/src/jwt/issuer.rs"]
-mod issuer;
-
-#[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::issuer::Issuer;
     use super::*;
+    use crate::jwks::issuer::Issuer;
 
     const NOW: i64 = 1_800_000_000;
     const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

@@ -40,6 +40,13 @@ impl Remembered {
         Self(record.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
 
+    /// Those that were fetched since then.
+    pub(super) fn all(mut self, since: i64) -> Vec<(JwksUrl, Held)> {
+        let urls: Vec<JwksUrl> = self.0.keys().filter_map(|url| JwksUrl::parse(url).ok()).collect();
+        let held = urls.into_iter().filter_map(|url| self.take(&url).map(|held| (url, held)));
+        held.filter(|(_, held)| held.fetched >= since).collect()
+    }
+
     /// What is remembered of a URL is good for one life, and as old as it is.
     pub(super) fn take(&mut self, url: &JwksUrl) -> Option<Held> {
         let Record { json, fetched } = self.0.remove(url.as_str())?;

@@ -5,9 +5,7 @@ use leno_runtime::drain;
 
 use super::*;
 
-#[path = "../../../certs/src/jwt/issuer.rs"]
-mod issuer;
-use issuer::Issuer;
+use super::issuer::Issuer;
 
 /// What the keyring ends with.
 type Open = (drain::Drain, watch::Sender<Arc<Committed>>);

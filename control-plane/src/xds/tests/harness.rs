@@ -56,7 +56,12 @@ impl Port {
         let (drain, watch) = drain::channel();
         let committed = watch::Sender::new(Arc::new(Committed::default()));
         let bundle = authority.trust_bundle();
-        let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
+        let globals = Globals {
+            trust_domain: bundle.trust_domain,
+            roots: bundle.roots,
+            jwks: Default::default(),
+            renew_generation: 0,
+        };
         let globals = watch::Sender::new(globals);
         let worlds = discovery::spawn(
             Forgetful,
