@@ -85,7 +85,7 @@ impl IdentityService {
         self.with_turn(peer, join).await
     }
 
-    /// A token's signature is not verified before its address may try, and not for more of them at once than have a turn.
+    /// A token's signature is not verified before its address may try. It may have to wait for keys, so a turn at the disk comes after.
     async fn join_by_service_account(
         &self,
         peer: &Peer,
