@@ -30,8 +30,8 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["config", "settings"],
     &["validate"],
     &["store"],
-    // Keeps its registrations in the store.
-    &["registry"],
+    // Keep what outlives a restart in the store.
+    &["registry", "jwks"],
     // What sidecars tell of traffic.
     &["observed"],
     // What refers to what: of this, discovery makes resources and `status` conditions.

@@ -35,6 +35,12 @@ pub struct Csr {
 }
 
 impl Csr {
+    /// SHA-256 of the public key, by which one key is told from another.
+    pub fn key_sha256(&self) -> [u8; 32] {
+        use sha2::Digest;
+        sha2::Sha256::digest(&self.public_key).into()
+    }
+
     /// Reads a request and checks that its own key signed it.
     ///
     /// # Errors

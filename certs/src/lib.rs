@@ -7,6 +7,7 @@ mod ca;
 pub mod csr;
 mod error;
 mod identity;
+pub mod jwt;
 mod key;
 mod secret;
 mod spiffe;

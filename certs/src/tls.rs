@@ -121,6 +121,23 @@ pub fn pinned_client(root_sha256: [u8; 32], alpn: &[&[u8]]) -> Result<ClientConf
     Ok(config)
 }
 
+/// For a sidecar that joins and was given the roots (DER) by a file. The caller still has to see that the peer is the control plane and not
+/// any workload.
+///
+/// # Errors
+/// None of the roots is usable.
+pub fn rooted_client(roots_der: &[Vec<u8>], alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
+    let verifier = client::RootedVerifier::new(roots(roots_der)?, provider());
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = alpn_list(alpn);
+    Ok(config)
+}
+
 /// For a sidecar that holds a join secret and knows no root yet. Whoever answers is taken, so nothing that such a connection
 /// brings may be believed but what a [`crate::JoinSecret`] proves; and nothing secret may be sent over it.
 ///

@@ -2,6 +2,7 @@
 //! file that knows every module.
 
 mod failure;
+mod keys;
 mod observe;
 mod record;
 
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
+use crate::jwks::Keyring;
 use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -59,6 +61,7 @@ pub struct Bound {
     token: Arc<AdminToken>,
     follower: Option<Follower>,
     globals: watch::Sender<Globals>,
+    keyring: Keyring,
     readiness: Readiness,
     starting: ReadyToken,
     drain: drain::Drain,
@@ -75,6 +78,8 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     loopback(&settings.admin_addr)?;
     let passphrase = passphrase(settings)?;
     let secrets = join_secrets(settings)?;
+    let metrics = Metrics::new();
+    let (keyring, accounts) = keys::of(settings, &metrics)?;
     let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
     let opened_at = store.committed().revision;
     let (listeners, addresses) = bind(settings)?;
@@ -83,7 +88,6 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let authority = ca::open(&store, &settings.state_dir, &settings.trust_domain, &passphrase, now)
         .map_err(|why| failure::of_ca(&why))?;
     drop(passphrase);
-    let metrics = Metrics::new();
     let authority = CertificateAuthority::new(store.clone(), authority, settings.leaf_ttl, &metrics);
     let advertised = settings.advertise_api_addr.as_ref();
     let names = advertised.map(|address| address.host.as_str());
@@ -102,7 +106,9 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let follower = follow(settings, &store).await?;
     let registry = Registry::restore(store.clone(), settings.registration_grace);
     let bundle = authority.trust_bundle();
-    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
+    keyring.restore(&store.downgrade());
+    let jwks = keyring.subscribe().borrow().clone();
+    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, jwks, renew_generation: 0 };
     let globals = watch::Sender::new(globals);
     let worlds = discovery::spawn(
         record::VirtualAddresses(store.downgrade()),
@@ -121,6 +127,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         parts: xds::Parts {
             authority,
             secrets,
+            accounts,
             tls,
             registry,
             worlds,
@@ -134,6 +141,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         token: Arc::new(token),
         follower,
         globals,
+        keyring,
         readiness,
         starting,
         drain,
@@ -165,6 +173,7 @@ impl Bound {
             token,
             follower,
             globals,
+            keyring,
             readiness,
             starting,
             drain,
@@ -184,6 +193,8 @@ impl Bound {
         }
         tokio::spawn(parts.registry.clone().run(watch.clone()));
         tokio::spawn(parts.tls.clone().run(watch.clone()));
+        tokio::spawn(keys::publish(keyring.clone(), globals.clone(), watch.clone()));
+        tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
         let api = api::Parts {

@@ -7,6 +7,7 @@ mod root;
 mod seal;
 mod secrets;
 mod server;
+mod service_account;
 mod token;
 
 use std::sync::Arc;
@@ -23,9 +24,10 @@ pub use refusal::{Refusal, Refusals};
 pub use root::{OpenError, Passphrase, open};
 pub use secrets::JoinSecrets;
 pub use server::ServerIdentity;
+pub use service_account::{KeySource, Proven, ServiceAccounts};
 pub use token::{MOST_TOKEN_TTL, NewToken, TokenError};
 
-use crate::store::{Store, TokenRefusal};
+use crate::store::{Showing, ShownToken, Store, TokenRefusal};
 
 /// How long a root lives.
 pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -43,6 +45,7 @@ struct Inner {
     leaf_ttl: Duration,
     joins: Counter,
     secret_joins: Counter,
+    account_joins: Counter,
     renewals: Counter,
 }
 
@@ -76,7 +79,8 @@ impl CertificateAuthority {
             .gauge("leno_root_not_after_seconds", "When the root certificate expires, seconds since 1970.", &[])
             .set(authority.not_after().unix_timestamp() as f64);
         let (joins, secret_joins, renewals) = (signings("join"), signings("join_secret"), signings("renew"));
-        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, secret_joins, renewals }))
+        let account_joins = signings("service_account");
+        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, secret_joins, account_joins, renewals }))
     }
 
     /// The roots that vouch for the trust domain.
@@ -164,6 +168,25 @@ impl CertificateAuthority {
         }
         let signed = self.sign(&parse_csr(csr)?, &identity, now)?;
         self.0.secret_joins.inc();
+        Ok(signed)
+    }
+
+    /// Signs a leaf for a service account that was proven by its token. The first key that comes with a token is the only one that
+    /// ever gets something for it. Blocks on the store.
+    ///
+    /// # Errors
+    /// Another key has used the token, or the request is refused.
+    pub fn join_by_service_account(&self, proven: &Proven, csr: &[u8], now: OffsetDateTime) -> Result<Signed, Refusal> {
+        let csr = parse_csr(csr)?;
+        let shown =
+            ShownToken { key_sha256: csr.key_sha256(), forget_unix: proven.forget, identity: proven.id.to_string() };
+        match self.0.store.show_token(&proven.fingerprint, &shown, now.unix_timestamp()) {
+            Ok(Showing::Fine) => {}
+            Ok(Showing::OfAnother) => return Err(Refusal::JwtReplayed),
+            Err(why) => return Err(Refusal::Internal(why.to_string())),
+        }
+        let signed = self.sign(&csr, &proven.id, now)?;
+        self.0.account_joins.inc();
         Ok(signed)
     }
 

@@ -22,10 +22,10 @@ pub use kinds::{UnknownKind, api_version, kind_from_word};
 pub use node::Node;
 pub use object::{Object, Parsed, Spec, parse};
 pub use own::{
-    Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, OutlierDetection, RateLimit, RetryBudget,
-    RetryRules, TargetRef, TrafficPolicySpec, WorkloadSpec,
+    Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, JwtProviderSpec, OutlierDetection,
+    RateLimit, RetryBudget, RetryRules, TargetRef, TrafficPolicySpec, WorkloadSpec, WrittenJwks, WrittenPlace,
 };
-pub use own::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch};
+pub use own::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition, RequestMatch};
 pub use own::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
 pub use problem::{Problem, Severity};
 pub use watch::{FolderWatch, watch};

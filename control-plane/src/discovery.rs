@@ -15,6 +15,7 @@ mod gateways;
 mod health_checks;
 mod implicit;
 mod inbound;
+mod jwt;
 mod resource;
 mod selection;
 mod sidecar_config;
@@ -27,11 +28,16 @@ mod written_endpoints;
 pub use authorization::told as authorization_told;
 pub use engine::Engine;
 pub use gateways::version as gateway_version;
+pub use jwt::told as jwt_providers_told;
 pub use resource::{Resource, ResourceType, Version};
 pub use task::{Record, spawn};
 pub use world::World;
 #[cfg(test)]
 pub(crate) use world::WorldBuilder;
+
+use std::sync::Arc;
+
+use crate::jwks::Published;
 
 /// What every sidecar gets that comes neither from the store nor from the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub struct Globals {
     pub trust_domain: String,
     /// Root certificates, DER.
     pub roots: Vec<Vec<u8>>,
+    /// The key sets that were fetched, by URL.
+    pub jwks: Arc<Published>,
     /// Counts how often every sidecar was asked to renew its leaf now.
     pub renew_generation: u64,
 }

@@ -6,6 +6,7 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod discovery;
+pub mod jwks;
 pub mod model;
 pub mod observed;
 pub mod registry;

@@ -6,6 +6,8 @@ mod balancing;
 mod diff;
 mod filter;
 mod gateway;
+mod jwks;
+mod jwt;
 mod names;
 mod resilience;
 mod route;
@@ -16,7 +18,8 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use authorization::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition,
+    RequestMatch,
 };
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
@@ -26,6 +29,8 @@ pub use gateway::{
     AllowedFrom, BoundPorts, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener,
     ListenerSet, ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
+pub use jwks::JwksUrl;
+pub use jwt::{JwtKeys, JwtProvider, TokenPlace};
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
 pub use route::{
@@ -51,6 +56,7 @@ pub struct Mesh {
     pub tcp_routes: BTreeMap<Name, TcpRoute>,
     pub traffic_policies: BTreeMap<Name, TrafficPolicy>,
     pub authorization_policies: BTreeMap<Name, AuthorizationPolicy>,
+    pub jwt_providers: BTreeMap<Name, JwtProvider>,
     pub reference_grants: BTreeMap<Name, ReferenceGrant>,
     /// Labels of the Namespaces that are written down.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
@@ -72,6 +78,14 @@ impl Mesh {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
+    }
+
+    /// Where the keys of issuers are fetched from.
+    pub fn jwks_urls(&self) -> impl Iterator<Item = &JwksUrl> {
+        self.jwt_providers.values().filter_map(|provider| match &provider.keys {
+            JwtKeys::Url(url) => Some(url),
+            JwtKeys::Inline(_) | JwtKeys::ConfigMap(_) => None,
+        })
     }
 
     /// The TrafficPolicies in the order in which they win a conflict.

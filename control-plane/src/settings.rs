@@ -71,6 +71,28 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     pub join_secrets: Option<PathBuf>,
 
+    /// Lets Kubernetes service accounts join by their tokens: the `iss` of the cluster's tokens
+    /// (`kubectl get --raw /.well-known/openid-configuration`).
+    #[arg(long, value_name = "URL", requires = "service_account_jwks")]
+    pub service_account_issuer: Option<String>,
+
+    /// The cluster's public keys: a file, or an https:// URL as https://kubernetes.default.svc/openid/v1/jwks.
+    #[arg(long, value_name = "FILE|URL", requires = "service_account_issuer")]
+    pub service_account_jwks: Option<String>,
+
+    /// The audience that a service account's token must be for.
+    #[arg(long, value_name = "NAME", default_value = "leno")]
+    pub service_account_audience: String,
+
+    /// File with a bearer token for the URL of --service-account-jwks, read anew each time: this pod's own
+    /// /var/run/secrets/kubernetes.io/serviceaccount/token.
+    #[arg(long, value_name = "FILE", requires = "service_account_jwks")]
+    pub service_account_jwks_token_file: Option<PathBuf>,
+
+    /// Root certificates (PEM) beside the system's, for every URL that public keys are fetched from.
+    #[arg(long, value_name = "FILE")]
+    pub jwks_ca: Option<PathBuf>,
+
     /// Name of the mesh in every identity, spiffe://TRUST-DOMAIN/... It is fixed at the first start.
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: String,
@@ -101,6 +123,11 @@ Examples:
   LENO_CA_PASSPHRASE=... leno-control-plane --state-dir ./state
       Encrypts the CA key with a passphrase instead of a key file.
 
+  leno-control-plane --state-dir ./state --service-account-issuer https://kubernetes.default.svc.cluster.local \
+      --service-account-jwks https://kubernetes.default.svc/openid/v1/jwks \
+      --service-account-jwks-token-file /var/run/secrets/kubernetes.io/serviceaccount/token \
+      --jwks-ca /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+      In a cluster: pods join by the tokens of their service accounts.
   leno-control-plane health
       Is it ready? Exits 0 or 69; for a container's health check.
 

@@ -13,6 +13,7 @@ mod objects;
 mod open;
 mod revision;
 mod seal;
+mod service_accounts;
 mod tables;
 mod times;
 mod tokens;
@@ -31,6 +32,7 @@ pub use error::StoreError;
 pub use folder::FolderApplied;
 pub use follow::Follower;
 pub use revision::{Applied, Batch, Revision};
+pub use service_accounts::{MOST_SHOWN, Showing, ShownToken};
 pub use tokens::{MOST_TOKENS, TokenRecord, TokenRefusal};
 
 /// A handle on the store; cheap to clone. Reads and writes block on the disk except where they are `async`.

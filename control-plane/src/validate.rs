@@ -14,6 +14,7 @@ mod gateway;
 mod grpc_route;
 mod http_path;
 mod http_route;
+mod jwt_provider;
 mod listener;
 mod reference_grant;
 mod resilience;
@@ -60,6 +61,7 @@ enum Entity {
     EndpointSlice(model::EndpointSlice),
     Endpoints(Vec<model::EndpointSlice>),
     AuthorizationPolicy(model::AuthorizationPolicy),
+    JwtProvider(model::JwtProvider),
 }
 
 /// An object that has passed every check.
@@ -130,6 +132,7 @@ impl Valid {
             Entity::EndpointSlice(slice) => drop(mesh.endpoint_slices.insert(name, slice)),
             Entity::Endpoints(slices) => drop(mesh.endpoints.insert(name, slices)),
             Entity::AuthorizationPolicy(policy) => drop(mesh.authorization_policies.insert(name, policy)),
+            Entity::JwtProvider(provider) => drop(mesh.jwt_providers.insert(name, provider)),
         }
     }
 }
@@ -155,6 +158,7 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::EndpointSlice => drop(mesh.endpoint_slices.remove(&key.name)),
         Kind::Endpoints => drop(mesh.endpoints.remove(&key.name)),
         Kind::AuthorizationPolicy => drop(mesh.authorization_policies.remove(&key.name)),
+        Kind::JwtProvider => drop(mesh.jwt_providers.remove(&key.name)),
     }
 }
 
@@ -176,6 +180,7 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
             Spec::AuthorizationPolicy(spec) => {
                 Some(Entity::AuthorizationPolicy(authorization_policy::check(&mut check, spec)))
             }
+            Spec::JwtProvider(spec) => Some(Entity::JwtProvider(jwt_provider::check(&mut check, spec))),
             other => Some(gateway_api(&mut check, name, metadata, other)),
         }
     });

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 pub use sessions::{Ack, Nack, Nacked, Sessions, SidecarStatus, WaitOutcome};
 
-use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity};
+use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity, ServiceAccounts};
 use crate::discovery::World;
 use crate::observed::Observed;
 use crate::registry::Registry;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub authority: CertificateAuthority,
     /// None: nobody can join by a secret.
     pub secrets: Option<Arc<JoinSecrets>>,
+    /// None: nobody can join by a service-account token.
+    pub accounts: Option<Arc<ServiceAccounts>>,
     pub tls: Arc<ServerIdentity>,
     pub registry: Registry,
     pub worlds: watch::Receiver<Arc<World>>,

@@ -150,6 +150,8 @@ reasons! {
     Denied = "denied", FORBIDDEN, Downstream, unseen: true;
     /// An AuthorizationPolicy looks at paths, and this one can be read in two ways (`//`, `..`, `;`, `%2f` and the like).
     UnclearPath = "unclear_path", BAD_REQUEST, Downstream, unseen: true;
+    /// An AuthorizationPolicy looks at what a token says, and the request's is not to be believed: expired, of another issuer, not signed by it, there twice and the like.
+    BadToken = "bad_token", UNAUTHORIZED, Downstream, unseen: true;
     /// The control plane has not yet said who may call the app.
     PolicyUnknown = "policy_unknown", SERVICE_UNAVAILABLE, Mesh, unseen: true;
     /// Neither the client nor the server said anything for ten minutes.
@@ -182,6 +184,7 @@ impl Reason {
             | Self::RateLimited
             | Self::Denied
             | Self::UnclearPath
+            | Self::BadToken
             | Self::PolicyUnknown => Hop::App,
             Self::BadAuthority
             | Self::BadRequest

@@ -12,6 +12,7 @@ mod gateway;
 mod hash;
 mod health;
 mod hostname;
+mod jwt;
 mod matching;
 mod nearness;
 mod resilience;
@@ -24,8 +25,8 @@ mod snapshot;
 pub mod testing;
 
 pub use authorization::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Pattern,
-    RequestMatch,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition,
+    Pattern, RequestMatch,
 };
 pub use backend_tls::BackendTls;
 pub use balancing::{BalancePolicy, Balancing, HashKey};
@@ -37,6 +38,7 @@ pub use gateway::{Family, Gateway, GatewayPort, Listener, ListenerProtocol, List
 pub use hash::{hash, hash_all, hash_ip, mix};
 pub use health::{HealthCheck, ProbeKind};
 pub use hostname::{HostMap, Hostname};
+pub use jwt::{JwtProvider, TokenPlace};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
 pub use resilience::{

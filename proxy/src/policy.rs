@@ -2,14 +2,19 @@
 //!
 //! What could be read in two ways is taken so that nobody gets in by it. A DENY compares *broadly* (any case, any of several
 //! values), an ALLOW *narrowly* (as written, every value), and an exception (`not…`) the other way round.
+//!
+//! A condition on what a token says is looked at last, and only where all else of its entry matches: only then is a signature verified.
 
+mod claims;
 mod index;
 pub mod pattern;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,9 +22,12 @@ use http::{HeaderMap, Method};
 
 use self::index::Indexed;
 use crate::model::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Pattern,
-    RequestMatch,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, JwtProvider,
+    Pattern, RequestMatch,
 };
+
+pub use claims::{GivenClaims, NoTokens, Shown, Tokens};
+pub use tokens::{RequestTokens, TokenCache};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +49,8 @@ pub struct AskedHttp<'a> {
     pub host: Option<&'a str>,
     /// Its fields.
     pub headers: &'a HeaderMap,
+    /// What it shows of its user.
+    pub tokens: &'a dyn Tokens,
 }
 
 /// What becomes of a request.
@@ -54,6 +64,8 @@ pub enum Decision<'a> {
     NotAllowed,
     /// Rules look at paths, and this one can be read in two ways.
     UnclearPath,
+    /// What decides depends on a token, and the request's is not to be believed.
+    BadToken,
 }
 
 /// The rules that hold for a workload, or for one caller of it.
@@ -64,6 +76,9 @@ pub struct Rules {
     allow: Option<Indexed>,
     audit: Vec<Arc<AuthorizationRule>>,
     looks_at_paths: bool,
+    looks_at_claims: bool,
+    /// All issuers that some rule for the workload looks at, by name.
+    providers: Arc<[Arc<JwtProvider>]>,
 }
 
 impl Rules {
@@ -79,7 +94,12 @@ impl Rules {
             into.extend(policy.rules.iter().cloned());
         }
         let (deny, allow) = (Indexed::new(deny), allow.map(Indexed::new));
-        Self { deny, allow, audit, looks_at_paths: false }.counted()
+        let mut rules = Self { deny, allow, audit, ..Self::default() };
+        let mut providers: Vec<Arc<JwtProvider>> = rules.all().flat_map(|rule| rule.providers()).cloned().collect();
+        providers.sort_by(|one, other| one.name.cmp(&other.name));
+        providers.dedup();
+        rules.providers = providers.into();
+        rules.counted()
     }
 
     /// Those that can match what this caller asks for; None: one that proved no identity. A connection has one caller, so this is
@@ -96,14 +116,26 @@ impl Rules {
             allow: self.allow.as_ref().map(|rules| of(rules, false)),
             audit: self.audit.iter().filter(|rule| is_of(rule, true)).cloned().collect(),
             looks_at_paths: false,
+            looks_at_claims: false,
+            providers: self.providers.clone(),
         };
         rules.counted()
     }
 
     fn counted(mut self) -> Self {
-        let allow = self.allow.iter().flat_map(Indexed::iter);
-        self.looks_at_paths = self.deny.iter().chain(allow).chain(&self.audit).any(|rule| rule.looks_at_paths());
+        let paths = self.all().any(|rule| rule.looks_at_paths());
+        let claims = self.all().any(|rule| rule.providers().next().is_some());
+        (self.looks_at_paths, self.looks_at_claims) = (paths, claims);
         self
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<AuthorizationRule>> {
+        self.deny.iter().chain(self.allow.iter().flat_map(Indexed::iter)).chain(&self.audit)
+    }
+
+    /// The issuers that may vouch for a request's token, where something depends on one; None: nothing does.
+    pub fn providers(&self) -> Option<&[Arc<JwtProvider>]> {
+        self.looks_at_claims.then_some(&*self.providers)
     }
 
     /// Whether nothing depends on what is asked for.
@@ -118,9 +150,16 @@ impl Rules {
         if let Some(rule) = self.deny.first(path, |rule| matches(rule, &read, true)) {
             return Decision::DeniedBy(rule);
         }
+        if read.bad_token.get() {
+            // What it says may be what is denied.
+            return Decision::BadToken;
+        }
         let Some(allow) = &self.allow else { return Decision::Allowed(None) };
-        let rule = allow.first(path, |rule| matches(rule, &read, false));
-        rule.map_or(Decision::NotAllowed, |rule| Decision::Allowed(Some(rule)))
+        match allow.first(path, |rule| matches(rule, &read, false)) {
+            Some(rule) => Decision::Allowed(Some(rule)),
+            None if read.bad_token.get() => Decision::BadToken,
+            None => Decision::NotAllowed,
+        }
     }
 
     /// Whether the caller these rules are for is denied whatever it asks for.
@@ -132,22 +171,30 @@ impl Rules {
     pub fn audited<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = &'a AuthorizationRule> {
         // What cannot be read is refused anyway.
         let read = if self.audit.is_empty() { None } else { self.read(asked) };
-        let matching = read.map(|read| self.audit.iter().filter(move |rule| matches(rule, &read, true)));
+        let would = |rule: &AuthorizationRule, read: &Read<'_>| {
+            read.bad_token.set(false);
+            matches(rule, read, true) || read.bad_token.get()
+        };
+        let matching = read.map(|read| self.audit.iter().filter(move |rule| would(rule, &read)));
         matching.into_iter().flatten().map(Arc::as_ref)
     }
 
     /// None: rules look at its path, and that can be read in two ways.
     fn read<'a>(&self, asked: &Asked<'a>) -> Option<Read<'a>> {
-        let Some(http) = asked.http else { return Some(Read { port: asked.port, http: None }) };
+        let bad_token = Cell::new(false);
+        let Some(http) = asked.http else { return Some(Read { port: asked.port, http: None, bad_token }) };
         let path = if self.looks_at_paths { reading::path(http.path)? } else { Cow::Borrowed("") };
         let (method, host) = (http.method.as_str(), http.host.map(reading::host));
-        Some(Read { port: asked.port, http: Some(ReadHttp { method, path, host, headers: http.headers }) })
+        let http = ReadHttp { method, path, host, headers: http.headers, tokens: http.tokens };
+        Some(Read { port: asked.port, http: Some(http), bad_token })
     }
 }
 
 struct Read<'a> {
     port: u16,
     http: Option<ReadHttp<'a>>,
+    /// Whether something depended on a token that is not to be believed.
+    bad_token: Cell<bool>,
 }
 
 struct ReadHttp<'a> {
@@ -155,6 +202,7 @@ struct ReadHttp<'a> {
     path: Cow<'a, str>,
     host: Option<Cow<'a, str>>,
     headers: &'a HeaderMap,
+    tokens: &'a dyn Tokens,
 }
 
 /// Nobody is let in for not being somebody without having shown who it is; and who shows nothing is denied what all but some are.
@@ -184,11 +232,12 @@ fn is_asked(to: &RequestMatch, read: &Read<'_>, broad: bool) -> bool {
             None => broad || (to.hosts.one_of.is_empty() && to.hosts.none_of.is_empty()),
         }
         && to.headers.iter().all(|condition| has_header(condition, http.headers, broad))
+        && (to.claims.is_empty() || claims::all(&to.claims, http.tokens, &read.bad_token, broad))
 }
 
 fn looks_at_http(to: &RequestMatch) -> bool {
-    let RequestMatch { methods, paths, hosts, ports: _, headers } = to;
-    !methods.is_empty() || !paths.is_empty() || !hosts.is_empty() || !headers.is_empty()
+    let RequestMatch { methods, paths, hosts, ports: _, headers, claims } = to;
+    !methods.is_empty() || !paths.is_empty() || !hosts.is_empty() || !headers.is_empty() || !claims.is_empty()
 }
 
 /// `found` says whether a value is in a list, read broadly or narrowly.

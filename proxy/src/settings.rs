@@ -34,8 +34,10 @@ pub use state_dir::StateDir;
 pub struct Settings {
     /// Where the control plane serves the stream.
     pub control_plane: HostPort,
-    /// The single-use join token, for the first start.
+    /// What proves who the sidecar is at its first start.
     pub token: Option<TokenSource>,
+    /// File with the roots that the control plane's certificate leads to, for a token that names none.
+    pub control_plane_ca: Option<PathBuf>,
     /// The service that the workload is an instance of; sets the label `app` unless that was given.
     pub service: String,
     /// Namespace of the workload and of every short name its app uses.

@@ -2,7 +2,6 @@
 
 pub mod opaque;
 pub mod port_name;
-mod system_roots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use leno_certs::{CertError, Identity, TrustBundle, tls};
 use rustls::{ClientConfig, ServerConfig};
-
-pub use system_roots::system_roots;
 
 /// ALPN of a connection that multiplexes HTTP requests.
 pub const ALPN_HTTP: &[u8] = b"h2";

@@ -15,5 +15,7 @@ pub mod metrics;
 pub mod probe;
 pub mod ready;
 pub mod signals;
+mod system_roots;
 
 pub use announce::Output;
+pub use system_roots::system_roots;

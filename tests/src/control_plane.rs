@@ -103,6 +103,13 @@ impl ControlPlane {
         self.state_dir().join("admin.yaml")
     }
 
+    /// The mesh's root certificates, PEM.
+    pub fn roots(&self) -> String {
+        let context = std::fs::read_to_string(self.context()).expect("the context that the control plane wrote");
+        let context: Value = serde_yaml_ng::from_str(&context).expect("YAML");
+        context["certificateAuthority"].as_str().expect("certificates").to_owned()
+    }
+
     /// A client of its REST API.
     pub fn api(&self) -> Api {
         Api::from_context(&self.context()).expect("the context that the control plane wrote")

@@ -13,6 +13,9 @@ pub mod capture;
 pub mod client;
 pub mod control_plane;
 pub mod docker;
+#[path = "../../certs/src/jwt/issuer.rs"]
+pub mod issuer;
+pub mod key_server;
 pub mod light;
 pub mod load;
 pub mod mesh;

@@ -85,7 +85,23 @@ pub async fn join_raw(
         Err(error) => Err(error.into()),
     };
     let channel = channel.map_err(|error| Status::unavailable(format!("{error:#}")))?;
-    let request = JoinRequest { token: token.to_owned(), csr, secret: None };
+    let request = JoinRequest { token: token.to_owned(), csr, ..JoinRequest::default() };
+    Ok(IdentityClient::new(channel).join(request).await?.into_inner())
+}
+
+/// Asks for a certificate with the token of a service account and a CSR in DER.
+pub async fn join_by_service_account(
+    xds: SocketAddr,
+    root_hash: [u8; 32],
+    token: &str,
+    csr: Vec<u8>,
+) -> Result<SignedIdentity, Status> {
+    let channel = match tls::pinned_client(root_hash, H2) {
+        Ok(config) => channel(xds, config).await,
+        Err(error) => Err(error.into()),
+    };
+    let channel = channel.map_err(|error| Status::unavailable(format!("{error:#}")))?;
+    let request = JoinRequest { csr, service_account_token: token.to_owned(), ..JoinRequest::default() };
     Ok(IdentityClient::new(channel).join(request).await?.into_inner())
 }
 

@@ -22,6 +22,7 @@ pub struct SidecarBuilder {
     service_account: String,
     control_plane: SocketAddr,
     token: String,
+    token_file: Option<PathBuf>,
     labels: Vec<String>,
     ports: Vec<String>,
     upstreams: Vec<String>,
@@ -38,6 +39,7 @@ impl SidecarBuilder {
             service_account: service.to_owned(),
             control_plane,
             token: String::new(),
+            token_file: None,
             labels: Vec::new(),
             ports: Vec::new(),
             upstreams: Vec::new(),
@@ -54,6 +56,12 @@ impl SidecarBuilder {
     /// The join token.
     pub fn token(mut self, token: &str) -> Self {
         token.clone_into(&mut self.token);
+        self
+    }
+
+    /// A file with what it joins by, instead of a token.
+    pub fn token_file(mut self, path: &Path) -> Self {
+        self.token_file = Some(path.to_owned());
         self
     }
 
@@ -89,7 +97,11 @@ impl SidecarBuilder {
     /// The command, with the given addresses for mesh, HTTP proxy and admin port and for each upstream.
     fn command(&self, at: &Bound) -> Command {
         let mut command = Command::new(binaries::proxy());
-        command.args(["--control-plane", &self.control_plane.to_string(), "--token", &self.token]);
+        command.args(["--control-plane", &self.control_plane.to_string()]);
+        match &self.token_file {
+            Some(file) => command.arg("--token-file").arg(file),
+            None => command.args(["--token", &self.token]),
+        };
         command.args(["--service", &self.service, "--service-account", &self.service_account]);
         command.args(["--mesh-addr", &at.mesh.to_string(), "--http-proxy-addr", &at.http_proxy.to_string()]);
         command.args(["--admin-addr", &at.admin.to_string(), "--output", "json"]);

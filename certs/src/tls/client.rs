@@ -73,6 +73,19 @@ impl PinnedVerifier {
     }
 }
 
+/// Verifies the chain against given roots, and that the leaf is an SVID of whatever trust domain.
+#[derive(Debug)]
+pub(super) struct RootedVerifier {
+    roots: RootCertStore,
+    signatures: Signatures,
+}
+
+impl RootedVerifier {
+    pub(super) fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Self {
+        Self { roots, signatures: Signatures::tls13(provider) }
+    }
+}
+
 /// Takes any server, and says so by its name.
 #[derive(Debug)]
 pub(super) struct UnprovenVerifier {
@@ -118,6 +131,24 @@ impl ServerCertVerifier for PinnedVerifier {
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone())?;
         chain(leaf, &roots, intermediates, now, self.signatures.provider())?;
+        verify::peer_id(leaf).map_err(refused)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    signatures_by!(signatures);
+}
+
+impl ServerCertVerifier for RootedVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        chain(leaf, &self.roots, intermediates, now, self.signatures.provider())?;
+        intermediates.iter().try_for_each(|shown| verify::may_sign(shown)).map_err(refused)?;
         verify::peer_id(leaf).map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }

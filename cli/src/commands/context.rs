@@ -31,6 +31,9 @@ pub enum Action {
         /// Its name
         name: String,
     },
+    /// Print the root certificates of the mesh (PEM), as --control-plane-ca and the ConfigMap leno-root have them
+    #[command(after_help = EXAMPLES)]
+    Ca,
     /// Keep a context file (STATE_DIR/admin.yaml) under a name and make it current
     #[command(after_help = EXAMPLES)]
     Import {
@@ -46,6 +49,7 @@ const EXAMPLES: &str = "Examples:
   leno context import /var/lib/leno/admin.yaml --name staging
   leno context list
   leno context use staging
+  leno context ca > ca.crt && kubectl create configmap leno-root --from-file=ca.crt
   leno --context production status           A name works wherever a file does";
 
 /// Runs the command.
@@ -53,8 +57,12 @@ const EXAMPLES: &str = "Examples:
 /// # Errors
 /// The configuration file or the context is unusable.
 pub fn run(args: Args, global: &Global) -> Result<(), Failure> {
+    if let Action::Ca = args.action {
+        return output::exactly(&Context::find(global.context.as_deref())?.certificate_authority);
+    }
     let mut config = Config::load()?;
     match args.action {
+        Action::Ca => Ok(()),
         Action::List => list(&config, global),
         Action::Use { name } => {
             config.named(&name)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use leno_control_plane::config::Problem;
+use leno_control_plane::validate;
 
 use super::report::print_problems;
 use crate::args::Global;
@@ -30,6 +31,9 @@ pub struct Args {
     /// Where sidecars in pods reach the control plane [default: leno-control-plane.leno-system:15010]
     #[arg(long, value_name = "HOST:PORT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub control_plane: Option<String>,
+    /// ConfigMap of each pod's namespace with the mesh's root certificates, its entry ca.crt [default: leno-root]
+    #[arg(long, value_name = "NAME", value_parser = config_map)]
+    pub ca_config_map: Option<String>,
 }
 
 /// The file that a command edits.
@@ -104,23 +108,32 @@ impl Text {
     }
 }
 
+fn config_map(name: &str) -> Result<String, String> {
+    match validate::is_dns_subdomain(name) {
+        true => Ok(name.to_owned()),
+        false => Err("write a name as Kubernetes has it, for example leno-root".to_owned()),
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Something in the file would not work in the mesh, or it cannot be written.
 pub fn run(args: Args, global: &Global) -> Result<(), Failure> {
     let (write, only_labelled) = (args.write, args.only_labelled);
-    let of_pods = args.image.is_some() || args.control_plane.is_some();
+    let of_pods = args.image.is_some() || args.control_plane.is_some() || args.ca_config_map.is_some();
     let default = pod::Options::default();
     let options = pod::Options {
         image: args.image.unwrap_or(default.image),
         control_plane: args.control_plane.unwrap_or(default.control_plane),
+        ca_config_map: args.ca_config_map.unwrap_or(default.ca_config_map),
         only_labelled,
     };
     let input = args.input.read(write)?;
     match kind(&input.text, &input.name).map_err(refused)? {
         Kind::Compose if of_pods => {
-            let what = "--image and --control-plane are for Kubernetes manifests, and this is a compose file";
+            let what =
+                "--image, --control-plane and --ca-config-map are for Kubernetes manifests, and this is a compose file";
             let hint = "leave them out; set LENO_PROXY_IMAGE where docker-compose runs to choose the image";
             Err(Failure::new(Exit::Usage, what, hint))
         }

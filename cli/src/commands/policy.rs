@@ -2,7 +2,9 @@
 
 mod suggest;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::{Subcommand, ValueEnum};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -10,8 +12,8 @@ use leno_control_plane::model::{Mesh, Name};
 use leno_control_plane::{config, discovery, validate};
 use leno_proto::v1;
 use leno_proxy::model::AuthorizationRule;
-use leno_proxy::policy::{Asked, AskedHttp, Decision, Rules};
-use serde_json::{Value, json};
+use leno_proxy::policy::{Asked, AskedHttp, Decision, GivenClaims, Rules};
+use serde_json::{Map, Value, json};
 
 use super::report::print_problems;
 use crate::args::Global;
@@ -60,6 +62,9 @@ pub struct Test {
     /// A header of the request; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A claim of the request's token, which is taken as verified: NAME=VALUE, or PROVIDER:NAME=VALUE; given twice it is a list
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    pub claims: Vec<Claim>,
     /// The port of the app, by its number
     #[arg(long, default_value_t = 80, value_name = "PORT")]
     pub port: u16,
@@ -89,10 +94,38 @@ pub enum Expected {
 const EXAMPLES: &str = "Examples:
   leno policy test --from frontend --to web --path /reports            What is in force
   leno policy test --from none --to web --method POST
+  leno policy test --from edge --to web --path /admin --claim sub=alice --claim groups=admin
   leno policy test -f policies/ --from ops/cron --to web --expect deny In a pipeline, without a control plane";
 
 fn method(text: &str) -> Result<Method, String> {
     Method::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no method"))
+}
+
+/// A claim that a token is meant to have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// None: of every provider.
+    provider: Option<String>,
+    path: Vec<String>,
+    value: Value,
+}
+
+/// `NAME=VALUE`, or `PROVIDER:NAME=VALUE`; a name that begins with `/` is a JSON Pointer.
+fn claim(text: &str) -> Result<Claim, String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let (provider, name) = match name.split_once(':') {
+        // Names of claims may be URLs.
+        Some((provider, rest)) if !rest.starts_with("//") => (Some(provider.to_owned()), rest),
+        _ => (None, name),
+    };
+    let path = match name.strip_prefix('/') {
+        Some(steps) => steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect(),
+        None => vec![name.to_owned()],
+    };
+    if name.is_empty() {
+        return Err("write the name of the claim, as in sub=alice".to_owned());
+    }
+    Ok(Claim { provider, path, value: Value::String(value.to_owned()) })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -133,7 +166,7 @@ async fn in_force(global: &Global) -> Result<(Mesh, String), Failure> {
     let client = super::client(global)?;
     let status: Status = read(&client.expect(Method::GET, "/v1/status", None).await?)?;
     let mut objects = Vec::new();
-    for kind in ["services", "authorizationpolicies"] {
+    for kind in ["services", "authorizationpolicies", "jwtproviders"] {
         let path = format!("/v1/objects/{kind}?namespace={}", segment(global.namespace()));
         let answer = client.expect(Method::GET, &path, None).await?;
         for object in answer["items"].as_array().into_iter().flatten() {
@@ -205,7 +238,10 @@ fn decide(test: &Test, mesh: &Mesh, trust_domain: &str, namespace: &str) -> Resu
         return Err(Failure::new(Exit::Failed, format!("there is no Service {namespace}/{}", test.to), hint));
     };
     let authorization = discovery::authorization_told(mesh, namespace, trust_domain);
-    let posture = leno_proxy::model::posture(&v1::SidecarConfig { authorization, ..v1::SidecarConfig::default() });
+    // The claims are given, so no key is needed.
+    let jwt_providers = discovery::jwt_providers_told(mesh, namespace, &BTreeMap::new());
+    let wire = v1::SidecarConfig { authorization, jwt_providers, ..v1::SidecarConfig::default() };
+    let posture = leno_proxy::model::posture(&wire);
     let posture = posture.map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
     let rules = Rules::of(posture.authorization.as_deref().unwrap_or_default(), &service.selector);
     let caller = caller(&test.from, trust_domain, namespace)?;
@@ -213,7 +249,8 @@ fn decide(test: &Test, mesh: &Mesh, trust_domain: &str, namespace: &str) -> Resu
     let headers: HeaderMap = test.headers.iter().cloned().collect();
     let path = test.path.split_once('?').map_or(test.path.as_str(), |(path, _)| path);
     let host = Some(test.host.as_deref().unwrap_or(&test.to));
-    let http = AskedHttp { method: &test.method, path, host, headers: &headers };
+    let tokens = given(&test.claims, &wire.jwt_providers)?;
+    let http = AskedHttp { method: &test.method, path, host, headers: &headers, tokens: &tokens };
     let asked = Asked { port: test.port, http: (!test.tcp).then_some(http) };
     let by = |rule: &AuthorizationRule| (rule.policy.clone(), rule.name.clone());
     let (allowed, why, rule) = match rules.decide(&asked) {
@@ -222,8 +259,43 @@ fn decide(test: &Test, mesh: &Mesh, trust_domain: &str, namespace: &str) -> Resu
         Decision::DeniedBy(rule) => (false, "a DENY matches", Some(rule)),
         Decision::NotAllowed => (false, "no rule of the ALLOWs that hold for the Service matches", None),
         Decision::UnclearPath => (false, "rules look at paths, and this one can be read in two ways", None),
+        Decision::BadToken => (false, "rules look at a token, and this one is not believed", None),
     };
     Ok(Answer { allowed, why, rule: rule.map(by), audited: rules.audited(&asked).map(by).collect() })
+}
+
+/// What the token says that the request is meant to have. Without a provider's name it is that of every one that the policies name.
+fn given(claims: &[Claim], providers: &[v1::JwtProvider]) -> Result<GivenClaims, Failure> {
+    let mut given: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for Claim { provider, path, value } in claims {
+        let meant = |name: &str| provider.as_ref().is_none_or(|meant| name.rsplit('/').next() == Some(meant));
+        let mut found = false;
+        for one in providers.iter().filter(|one| meant(&one.name)) {
+            found = true;
+            put(given.entry(one.name.clone()).or_default(), path, value.clone());
+        }
+        if let (false, Some(provider)) = (found, provider) {
+            let what = format!("no policy names the JwtProvider {provider}");
+            return Err(Failure::new(Exit::Failed, what, "correct --claim, or leave the provider out"));
+        }
+    }
+    Ok(GivenClaims(given.into_iter().map(|(name, claims)| (name, Rc::new(claims))).collect()))
+}
+
+/// A claim that is given several times is a list.
+fn put(claims: &mut Map<String, Value>, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    match claims.get_mut(first) {
+        Some(Value::Object(inner)) if !rest.is_empty() => put(inner, rest, value),
+        Some(Value::Array(list)) if rest.is_empty() => list.push(value),
+        Some(before) if rest.is_empty() => *before = json!([before.take(), value]),
+        _ if rest.is_empty() => drop(claims.insert(first.clone(), value)),
+        _ => {
+            let mut inner = Map::new();
+            put(&mut inner, rest, value);
+            claims.insert(first.clone(), Value::Object(inner));
+        }
+    }
 }
 
 /// The SPIFFE ID that is meant; None: none.
@@ -256,7 +328,8 @@ mod tests {
     /// With the shipped examples.
     fn said(arguments: &str) -> String {
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        let mesh = written(&[examples.join("authorization.yaml"), examples.join("canary.yaml")]).ok().unwrap();
+        let files = ["authorization.yaml", "canary.yaml", "jwt.yaml", "gateway.yaml"].map(|file| examples.join(file));
+        let mesh = written(&files).ok().unwrap();
         let test = Line::parse_from(std::iter::once("test").chain(arguments.split(' '))).test;
         match decide(&test, &mesh, "cluster.local", "default") {
             Ok(answer) => answer.text(),
@@ -281,5 +354,24 @@ mod tests {
         assert!(said("--from frontend --to web --path //admin").contains("two ways"));
         assert!(said("--from frontend --to nobody").contains("there is no Service default/nobody"));
         assert!(said("--from a/b/c --to web").contains("write NAME"));
+    }
+
+    #[test]
+    fn what_a_token_would_say_can_be_given() {
+        let denied = "denied: no rule of the ALLOWs that hold for the Service matches";
+        assert_eq!(said("--from edge --to accounts --path /accounts/7"), denied, "no token");
+        let members = "allowed: an ALLOW matches: rule members of AuthorizationPolicy default/accounts-users";
+        for claims in
+            ["--claim groups=members", "--claim groups=other --claim groups=members", "--claim id:groups=members"]
+        {
+            assert_eq!(said(&format!("--from edge --to accounts --path /accounts/7 {claims}")), members, "{claims}");
+        }
+        assert_eq!(said("--from edge --to accounts --path /accounts/7 --claim groups=other"), denied);
+        assert!(
+            said("--from edge --to accounts --claim other:groups=x").contains("no policy names the JwtProvider other")
+        );
+        assert!(claim("groups").is_err() && claim("=x").is_err());
+        assert_eq!(claim("https://a/b=c").unwrap().path, ["https://a/b"]);
+        assert_eq!(claim("/a~1b/c=d").unwrap().path, ["a/b", "c"]);
     }
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub image: String,
     /// Where the sidecars reach the control plane, HOST:PORT.
     pub control_plane: String,
+    /// The ConfigMap of each pod's own namespace whose `ca.crt` holds the mesh's root certificates.
+    pub ca_config_map: String,
     /// Only pods with the annotation `leno.dev/inject: "true"` get a sidecar.
     pub only_labelled: bool,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
         Self {
             image: "leno-proxy:latest".to_owned(),
             control_plane: "leno-control-plane.leno-system:15010".to_owned(),
+            ca_config_map: "leno-root".to_owned(),
             only_labelled: false,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use leno_certs::jwt::Refused;
 use leno_runtime::metrics::Registry as Metrics;
 use tonic::{Code, Status};
 
@@ -18,6 +19,18 @@ pub enum Refusal {
     SecretWrong,
     /// The request for a proof, or a proof, has the wrong form.
     ProofMalformed,
+    /// There is no --service-account-issuer.
+    JwtNotTaken,
+    /// The service-account token is not believed.
+    Jwt(Refused),
+    /// It is believed, and does not say whose it is.
+    JwtClaims(&'static str),
+    /// It lives for longer than a day.
+    JwtLongLived,
+    /// Another key has used it before.
+    JwtReplayed,
+    /// There are no keys to believe a service-account token by.
+    JwksUnavailable(String),
     WrongIdentity {
         asked: String,
         proven: String,
@@ -44,6 +57,12 @@ impl Refusal {
             Self::SecretUnknown => "secret_unknown",
             Self::SecretWrong => "secret_wrong",
             Self::ProofMalformed => "proof_malformed",
+            Self::JwtNotTaken => "jwt_not_taken",
+            Self::Jwt(refused) => of_jwt(*refused),
+            Self::JwtClaims(_) => "jwt_claims",
+            Self::JwtLongLived => "jwt_long_lived",
+            Self::JwtReplayed => "jwt_replayed",
+            Self::JwksUnavailable(_) => "jwks_unavailable",
             Self::WrongIdentity { .. } => "wrong_identity",
             Self::CsrInvalid(_) => "csr_invalid",
             Self::NoCertificate => "no_certificate",
@@ -60,6 +79,7 @@ impl Refusal {
             Self::CsrInvalid(_) | Self::ProofMalformed => Code::InvalidArgument,
             Self::TooMany => Code::ResourceExhausted,
             Self::Internal(_) => Code::Internal,
+            Self::JwksUnavailable(_) => Code::Unavailable,
             _ => Code::Unauthenticated,
         }
     }
@@ -67,6 +87,23 @@ impl Refusal {
     /// The refusal as the caller gets it: `REASON: what and what to do`.
     pub fn to_status(&self) -> Status {
         Status::new(self.code(), format!("{}: {self}", self.reason()))
+    }
+}
+
+/// Labels of a metric have to be known beforehand.
+fn of_jwt(refused: Refused) -> &'static str {
+    match refused {
+        Refused::TooLong => "jwt_too_long",
+        Refused::Malformed(_) => "jwt_malformed",
+        Refused::Critical => "jwt_crit",
+        Refused::Algorithm => "jwt_algorithm",
+        Refused::UnknownKey => "jwt_unknown_key",
+        Refused::Signature => "jwt_signature",
+        Refused::Issuer => "jwt_issuer",
+        Refused::Audience => "jwt_audience",
+        Refused::NoExpiry => "jwt_no_expiry",
+        Refused::Expired => "jwt_expired",
+        Refused::NotYet => "jwt_not_yet_valid",
     }
 }
 
@@ -87,6 +124,26 @@ impl fmt::Display for Refusal {
                 write!(f, "the join secret is not the one that this control plane knows by its id")
             }
             Self::ProofMalformed => write!(f, "the proof of a join secret has the wrong form"),
+            Self::JwtNotTaken => {
+                write!(
+                    f,
+                    "this control plane takes no service-account tokens; it is started without --service-account-issuer"
+                )
+            }
+            Self::Jwt(why) => write!(f, "the service-account token is not believed: {why}"),
+            Self::JwtClaims(why) => write!(f, "the token is not that of a service account: {why}"),
+            Self::JwtLongLived => write!(
+                f,
+                "the service-account token lives for more than a day; mount one by a projected volume with expirationSeconds"
+            ),
+            Self::JwtReplayed => write!(
+                f,
+                "another sidecar has joined by this service-account token; kubelet renews the file before its hour is over, or make the \
+                 pod anew"
+            ),
+            Self::JwksUnavailable(why) => {
+                write!(f, "the control plane has no keys to verify a service-account token by: {why}")
+            }
             Self::WrongIdentity { asked, proven } => write!(f, "{asked} was asked for, but {proven} was proven"),
             Self::CsrInvalid(why) => write!(f, "the signing request is not valid: {why}"),
             Self::NoCertificate => write!(f, "this needs a client certificate; join with a token first"),

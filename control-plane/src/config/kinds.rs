@@ -15,7 +15,7 @@ struct Written {
 
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 
-const KINDS: [Written; 18] = [
+const KINDS: [Written; 19] = [
     Written { kind: Kind::Namespace, api_versions: &["v1"], words: &["namespaces", "ns"] },
     Written { kind: Kind::Service, api_versions: &["v1"], words: &["services", "svc"] },
     Written { kind: Kind::Workload, api_versions: &["leno.dev/v1alpha1"], words: &["workloads", "wl"] },
@@ -74,6 +74,7 @@ const KINDS: [Written; 18] = [
         api_versions: &["leno.dev/v1alpha1"],
         words: &["authorizationpolicies", "authorizationpolicys", "ap"],
     },
+    Written { kind: Kind::JwtProvider, api_versions: &["leno.dev/v1alpha1"], words: &["jwtproviders", "jp"] },
 ];
 
 /// Kinds that belong to the mesh and are refused until they work, since ignoring one would be a lie.

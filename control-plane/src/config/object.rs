@@ -20,7 +20,7 @@ use super::decode::{self, Misfit};
 use super::field::FieldPath;
 use super::kinds;
 use super::node::{Content, Node, Place};
-use super::own::{AuthorizationPolicySpec, TrafficPolicySpec, WorkloadSpec};
+use super::own::{AuthorizationPolicySpec, JwtProviderSpec, TrafficPolicySpec, WorkloadSpec};
 use super::problem::{Problem, Severity, clip};
 use super::{MOST_FILE_BYTES, whole, yaml};
 use crate::model::{Kind, ObjectKey};
@@ -65,6 +65,7 @@ pub enum Spec {
     EndpointSlice(Box<EndpointSlice>),
     Endpoints(Box<Endpoints>),
     AuthorizationPolicy(Box<AuthorizationPolicySpec>),
+    JwtProvider(Box<JwtProviderSpec>),
 }
 
 /// What a file holds.
@@ -296,6 +297,7 @@ impl Object {
             Kind::EndpointSlice => self.whole(value).map(|slice| Spec::EndpointSlice(Box::new(slice))),
             Kind::Endpoints => self.whole(value).map(|endpoints| Spec::Endpoints(Box::new(endpoints))),
             Kind::AuthorizationPolicy => self.part(value, "spec").map(|spec| Spec::AuthorizationPolicy(Box::new(spec))),
+            Kind::JwtProvider => self.part(value, "spec").map(|spec| Spec::JwtProvider(Box::new(spec))),
         };
         Some((metadata?, spec?))
     }

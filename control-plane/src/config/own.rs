@@ -3,14 +3,18 @@
 
 mod authorization;
 mod balancing;
+mod jwt;
 mod resilience;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use authorization::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch};
+pub use authorization::{
+    AuthorizationPolicySpec, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition, RequestMatch,
+};
 pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
+pub use jwt::{JwtProviderSpec, WrittenJwks, WrittenPlace};
 pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
 
 /// A workload without a sidecar, as Istio's WorkloadEntry.

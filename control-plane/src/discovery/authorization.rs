@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use leno_proto::v1;
 
 use crate::model::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, Mesh, Name,
-    RequestMatch, Service,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition,
+    Mesh, Name, RequestMatch, Service,
 };
 
 /// By namespace, in the order of their names.
@@ -46,15 +46,15 @@ fn one(
         action: action.into(),
         whole_namespace: policy.of_namespace,
         selectors: selectors.map(|service| v1::WorkloadSelector { labels: service.selector.clone() }).collect(),
-        rules: policy.rules.iter().map(|said| rule(trust_domain, said)).collect(),
+        rules: policy.rules.iter().map(|said| rule(trust_domain, &name.namespace, said)).collect(),
     }
 }
 
-fn rule(trust_domain: &str, rule: &AuthorizationRule) -> v1::AuthorizationRule {
+fn rule(trust_domain: &str, namespace: &str, rule: &AuthorizationRule) -> v1::AuthorizationRule {
     v1::AuthorizationRule {
         name: rule.name.clone(),
         from: rule.from.iter().map(|said| caller(trust_domain, said)).collect(),
-        to: rule.to.iter().map(request).collect(),
+        to: rule.to.iter().map(|said| request(namespace, said)).collect(),
     }
 }
 
@@ -86,8 +86,8 @@ fn caller(trust_domain: &str, said: &CallerMatch) -> v1::CallerMatch {
     wire
 }
 
-fn request(said: &RequestMatch) -> v1::RequestMatch {
-    let RequestMatch { methods, paths, hosts, ports, headers } = said.clone();
+fn request(namespace: &str, said: &RequestMatch) -> v1::RequestMatch {
+    let RequestMatch { methods, paths, hosts, ports, headers, claims } = said.clone();
     let numbers = |ports: Vec<u16>| ports.into_iter().map(u32::from).collect();
     let Among { one_of, none_of } = ports;
     v1::RequestMatch {
@@ -100,6 +100,16 @@ fn request(said: &RequestMatch) -> v1::RequestMatch {
         ports: numbers(one_of),
         not_ports: numbers(none_of),
         headers: headers.into_iter().map(header).collect(),
+        claims: claims.into_iter().map(|said| claim(namespace, said)).collect(),
+    }
+}
+
+fn claim(namespace: &str, said: ClaimCondition) -> v1::ClaimCondition {
+    v1::ClaimCondition {
+        provider: Name::new(namespace, said.provider).to_string(),
+        path: said.path,
+        values: said.values.one_of,
+        not_values: said.values.none_of,
     }
 }
 

@@ -306,6 +306,7 @@ impl Engine {
         let checks = super::health_checks::of(&self.services, &self.attachments);
         let mut inputs = Inputs::of(&self.mesh, namespaces.into_iter(), checks);
         inputs.authorization = super::authorization::of(&self.mesh, &self.services, &globals.trust_domain);
+        inputs.jwt_providers = super::jwt::of(&self.mesh, &globals.jwks);
         for service in self.services.values() {
             if let Some(policy) = inbound::policy(&self.mesh, &self.attachments, service) {
                 inputs.inbound.entry(service.name.namespace.clone()).or_default().push(policy);

@@ -71,7 +71,12 @@ pub(super) fn grant_to(name: Option<&str>) -> GrantTo {
 }
 
 pub(super) fn globals() -> Globals {
-    Globals { trust_domain: "cluster.local".into(), roots: vec![vec![1]], renew_generation: 0 }
+    Globals {
+        trust_domain: "cluster.local".into(),
+        roots: vec![vec![1]],
+        jwks: Default::default(),
+        renew_generation: 0,
+    }
 }
 
 /// An engine together with its inputs.

@@ -21,6 +21,8 @@ pub(super) struct Inputs {
     /// By namespace, in the order of the services.
     pub(super) inbound: BTreeMap<String, Vec<v1::InboundPolicy>>,
     pub(super) authorization: authorization::Policies,
+    /// Those that the policies name.
+    pub(super) jwt_providers: BTreeMap<String, Vec<v1::JwtProvider>>,
 }
 
 impl Inputs {
@@ -41,6 +43,7 @@ impl Inputs {
             checks,
             inbound: BTreeMap::new(),
             authorization: authorization::Policies::new(),
+            jwt_providers: BTreeMap::new(),
         }
     }
 
@@ -49,6 +52,7 @@ impl Inputs {
         let config = |(mtls, egress): (MtlsMode, EgressMode), namespace: Option<&String>| {
             let inbound = namespace.and_then(|namespace| self.inbound.get(namespace));
             let authorization = namespace.and_then(|namespace| self.authorization.get(namespace));
+            let providers = namespace.and_then(|namespace| self.jwt_providers.get(namespace));
             let checks = namespace.and_then(|namespace| self.checks.get(namespace));
             Resource::encode(&v1::SidecarConfig {
                 renew_generation: globals.renew_generation,
@@ -58,6 +62,7 @@ impl Inputs {
                 inbound: inbound.cloned().unwrap_or_default(),
                 health_checks: checks.cloned().unwrap_or_default(),
                 authorization: authorization.cloned().unwrap_or_default(),
+                jwt_providers: providers.cloned().unwrap_or_default(),
             })
         };
         let (policies, inbound) = (self.policies.keys(), self.inbound.keys());

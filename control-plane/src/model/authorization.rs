@@ -61,6 +61,17 @@ pub struct RequestMatch {
     pub hosts: Among<String>,
     pub ports: Among<u16>,
     pub headers: Vec<HeaderCondition>,
+    pub claims: Vec<ClaimCondition>,
+}
+
+/// What the token of a provider says. Without values the claim has to be there, without a path a token has to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClaimCondition {
+    /// A JwtProvider of the policy's namespace.
+    pub provider: String,
+    /// Where the claim is in the token, from outside to inside.
+    pub path: Vec<String>,
+    pub values: Among<String>,
 }
 
 /// Without values the header has to be there.

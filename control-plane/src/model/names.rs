@@ -45,11 +45,12 @@ pub enum Kind {
     EndpointSlice,
     Endpoints,
     AuthorizationPolicy,
+    JwtProvider,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -68,6 +69,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::Endpoints,
         Self::AuthorizationPolicy,
+        Self::JwtProvider,
     ];
 
     /// The kind as the user writes it.
@@ -91,6 +93,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Endpoints => "Endpoints",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::JwtProvider => "JwtProvider",
         }
     }
 

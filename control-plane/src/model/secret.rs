@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps: of both only what certificates are taken from is kept in the mesh.
+//! Secrets and ConfigMaps: of both only certificates and public keys are kept in the mesh.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct Secret {
 pub struct ConfigMap {
     /// Of `ca.crt`; or why there are none.
     pub authorities: Result<Authorities, String>,
+    /// The JSON Web Key Set of `jwks.json`; or why there is none.
+    pub jwks: Result<Arc<str>, String>,
 }
 
 /// Certificates of authorities, DER.

@@ -17,6 +17,9 @@ pub(super) const REVISIONS: TableDefinition<'static, u64, &'static [u8]> = Table
 pub(super) const FILES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("files");
 /// Token id to `TokenRecord`.
 pub(super) const TOKENS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("tokens");
+/// Fingerprint of a service-account token, in hex, to `ShownToken`.
+pub(super) const SHOWN_TOKENS: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("shown_tokens");
 /// NAMESPACE/NAME to the registered workload.
 pub(super) const WORKLOADS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("workloads");
 /// Object key to since when its conditions are so, as `api` wrote it.
@@ -28,7 +31,7 @@ pub(super) const BLOBS: TableDefinition<'static, &'static str, &'static [u8]> = 
 /// Makes every table, so that reading one never fails because nothing was written yet.
 pub(super) fn create(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write()?;
-    for table in [OBJECTS, FILES, TOKENS, WORKLOADS, STATUS_TIMES, BLOBS] {
+    for table in [OBJECTS, FILES, TOKENS, SHOWN_TOKENS, WORKLOADS, STATUS_TIMES, BLOBS] {
         transaction.open_table(table)?;
     }
     transaction.open_table(REVISIONS)?;

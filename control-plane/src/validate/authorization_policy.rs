@@ -5,11 +5,12 @@ use leno_certs::SpiffeId;
 
 use super::check::Check;
 use crate::config::{
-    AuthorizationPolicySpec, AuthorizationRule as WrittenRule, CallerMatch as WrittenCaller, FieldPath,
-    HeaderCondition as WrittenHeader, RequestMatch as WrittenRequest,
+    AuthorizationPolicySpec, AuthorizationRule as WrittenRule, CallerMatch as WrittenCaller,
+    ClaimCondition as WrittenClaim, FieldPath, HeaderCondition as WrittenHeader, RequestMatch as WrittenRequest,
 };
 use crate::model::{
-    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, RequestMatch,
+    Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition,
+    RequestMatch,
 };
 
 /// Most targets of a policy, as the Gateway API's own policies have.
@@ -195,6 +196,7 @@ fn request(check: &mut Check<'_>, path: &FieldPath, w: &WrittenRequest) -> Reque
             none_of: entries(check, &path.key("notPorts"), w.not_ports.as_deref(), port),
         },
         headers: entries(check, &path.key("headers"), w.headers.as_deref(), header),
+        claims: entries(check, &path.key("claims"), w.claims.as_deref(), claim),
     }
 }
 
@@ -252,6 +254,50 @@ fn header(check: &mut Check<'_>, path: &FieldPath, w: &WrittenHeader) -> HeaderC
     }
 }
 
+fn claim(check: &mut Check<'_>, path: &FieldPath, w: &WrittenClaim) -> ClaimCondition {
+    check.dns_subdomain(&path.key("provider"), &w.provider);
+    let values = (w.values.as_deref(), w.not_values.as_deref());
+    let at = path.key("name");
+    let claim = match w.name.as_deref() {
+        None => Some(Vec::new()),
+        Some("") => None,
+        Some(name) => pointer(name),
+    };
+    if claim.is_none() {
+        check.error(&at, "is no claim", "write a name as `groups`, or a JSON Pointer as `/realm_access/roles`");
+    }
+    if w.name.is_none() && values != (None, None) {
+        check.error(&at, "values of which claim?", "write its name");
+    }
+    short(check, &at, w.name.as_deref().unwrap_or_default());
+    ClaimCondition {
+        provider: w.provider.clone(),
+        path: claim.unwrap_or_default(),
+        values: among(check, path, ("values", "notValues"), values, claim_value),
+    }
+}
+
+/// A name is one step, whatever is in it; what begins with `/` is a JSON Pointer (RFC 6901).
+fn pointer(name: &str) -> Option<Vec<String>> {
+    let Some(steps) = name.strip_prefix('/') else { return Some(vec![name.to_owned()]) };
+    let step = |step: &str| {
+        let mut rest = step;
+        while let Some((_, escaped)) = rest.split_once('~') {
+            rest = escaped.strip_prefix(['0', '1'])?;
+        }
+        Some(step.replace("~1", "/").replace("~0", "~"))
+    };
+    steps.split('/').map(step).collect()
+}
+
+fn claim_value(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
+    if text.strip_suffix('*').unwrap_or(text).contains('*') {
+        check.error(path, format!("{text:?} has a `*` inside"), "a `*` may stand at the end alone");
+    }
+    short(check, path, text);
+    text.to_owned()
+}
+
 fn value(check: &mut Check<'_>, path: &FieldPath, text: &str) -> String {
     let plain = text.strip_suffix('*').unwrap_or(text);
     if plain.contains('*') || http::HeaderValue::from_str(plain).is_err() || plain.trim() != plain {
@@ -283,6 +329,38 @@ mod tests {
         let page = include_str!("../../../docs/authorization.md");
         let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         assert_eq!(problems(yaml), [""; 0]);
+    }
+
+    #[test]
+    fn a_claim_is_a_name_or_a_pointer() {
+        let policy = |claims: &str| {
+            problems(&format!(
+                "{{apiVersion: leno.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {{name: p}}, spec: {{action: ALLOW, \
+                 targetRefs: [{{kind: Service, name: web}}], rules: [{{to: [{{claims: [{{{claims}}}]}}]}}]}}}}"
+            ))
+        };
+        for good in [
+            "provider: id",
+            "provider: id, name: sub",
+            "provider: id, name: 'https://example.com/roles', values: [a, 'b*', '*']",
+            "provider: id, name: /a~1b/c~0d, notValues: [x]",
+        ] {
+            assert_eq!(policy(good), [""; 0], "{good}");
+        }
+        for bad in [
+            "provider: ''",
+            "provider: 'A b'",
+            "provider: id, name: ''",
+            "provider: id, name: /a~2",
+            "provider: id, name: /a~",
+            "provider: id, values: [a]",
+            "provider: id, name: a, values: []",
+            "provider: id, name: a, values: ['a*b']",
+        ] {
+            assert_eq!(policy(bad).len(), 1, "{bad}");
+        }
+        assert_eq!(super::pointer("/a~1b/c~0d/~01"), Some(vec!["a/b".into(), "c~d".into(), "~1".into()]));
+        assert_eq!(super::pointer("a/b.c"), Some(vec!["a/b.c".into()]));
     }
 
     #[test]

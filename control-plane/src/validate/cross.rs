@@ -3,7 +3,9 @@
 
 use super::{Entity, Valid};
 use crate::config::{Problem, Severity};
-use crate::model::{Backend, Filter, HttpRule, Kind, Mesh, Name, ParentRef, RouteTarget};
+use crate::model::{
+    AuthorizationPolicy, Backend, Filter, HttpRule, JwtKeys, JwtProvider, Kind, Mesh, Name, ParentRef, RouteTarget,
+};
 
 /// Warnings about the objects of a batch, as they stand in the mesh that has taken them.
 pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
@@ -46,7 +48,9 @@ pub fn warnings(mesh: &Mesh, valid: &[Valid]) -> Vec<Problem> {
             }
             Entity::AuthorizationPolicy(policy) => {
                 policy_services(mesh, &object.key.name.namespace, &policy.targets, &mut warn);
+                policy_providers(mesh, &object.key.name.namespace, policy, &mut warn);
             }
+            Entity::JwtProvider(provider) => provider_keys(mesh, &object.key.name.namespace, provider, &mut warn),
             _ => {}
         }
     }
@@ -61,6 +65,31 @@ fn policy_services(mesh: &Mesh, namespace: &str, targets: &[String], warn: &mut 
             warn(format!("spec.targetRefs[{n}]"), message, "create it, or correct the name");
         }
     }
+}
+
+/// Of an issuer that is not there no token is right.
+fn policy_providers(mesh: &Mesh, namespace: &str, policy: &AuthorizationPolicy, warn: &mut Warn<'_>) {
+    for (n, rule) in policy.rules.iter().enumerate() {
+        for claim in rule.to.iter().flat_map(|to| &to.claims) {
+            let name = Name::new(namespace, &claim.provider);
+            if !mesh.jwt_providers.contains_key(&name) {
+                let message = format!("the JwtProvider {name} does not exist; no token is right for it");
+                warn(format!("spec.rules[{n}]"), message, "create it, or correct the name");
+            }
+        }
+    }
+}
+
+fn provider_keys(mesh: &Mesh, namespace: &str, provider: &JwtProvider, warn: &mut Warn<'_>) {
+    let JwtKeys::ConfigMap(map) = &provider.keys else { return };
+    let name = Name::new(namespace, map);
+    let why = match mesh.config_maps.get(&name).map(|map| &map.jwks) {
+        None => "does not exist".to_owned(),
+        Some(Err(why)) => format!("is of no use: {why}"),
+        Some(Ok(_)) => return,
+    };
+    let field = "spec.jwks.configMap".to_owned();
+    warn(field, format!("the ConfigMap {name} {why}; no token is right"), "give it the entry jwks.json");
 }
 
 /// A policy of a route or rule that is not there holds for nothing.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap as WrittenMap, Secret as WrittenSecret};
+use leno_certs::jwt::KeySet;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -46,7 +47,16 @@ pub(super) fn config_map(check: &mut Check<'_>, written: &WrittenMap) -> ConfigM
     let text = written.data.as_ref().and_then(|data| data.get("ca.crt")).map(String::as_bytes);
     let binary = written.binary_data.as_ref().and_then(|data| data.get("ca.crt")).map(|value| value.0.as_slice());
     let found = text.or(binary).ok_or_else(|| "it has no entry ca.crt".to_owned());
-    ConfigMap { authorities: found.and_then(authorities) }
+    let jwks = written.data.as_ref().and_then(|data| data.get("jwks.json"));
+    ConfigMap { authorities: found.and_then(authorities), jwks: key_set(jwks) }
+}
+
+fn key_set(json: Option<&String>) -> Result<Arc<str>, String> {
+    let json = json.ok_or_else(|| "it has no entry jwks.json".to_owned())?;
+    match KeySet::parse(json.as_bytes()) {
+        Ok(_) => Ok(json.as_str().into()),
+        Err(why) => Err(format!("no tokens can be verified by jwks.json: {why}")),
+    }
 }
 
 fn name(check: &mut Check<'_>, field: &str, key: &str) {

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::Parts;
 use super::connection::Peer;
-use crate::ca::{CertificateAuthority, JoinLimit, JoinSecrets, Refusal, Refusals, Signed};
+use crate::ca::{CertificateAuthority, JoinLimit, JoinSecrets, Refusal, Refusals, ServiceAccounts, Signed};
 
 /// Joins that wait for the disk at a time.
 const MOST_JOINING: usize = 32;
@@ -19,6 +19,7 @@ const MOST_JOINING: usize = 32;
 pub(super) struct IdentityService {
     authority: CertificateAuthority,
     secrets: Option<Arc<JoinSecrets>>,
+    accounts: Option<Arc<ServiceAccounts>>,
     refusals: Refusals,
     limit: JoinLimit,
     joining: Arc<Semaphore>,
@@ -29,6 +30,7 @@ impl IdentityService {
         Self {
             authority: parts.authority.clone(),
             secrets: parts.secrets.clone(),
+            accounts: parts.accounts.clone(),
             refusals: parts.refusals.clone(),
             limit: JoinLimit::default(),
             joining: Arc::new(Semaphore::new(MOST_JOINING)),
@@ -41,9 +43,18 @@ impl IdentityService {
         peer: &Peer,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        if !self.limit.admit(peer.address.ip(), Instant::now()) {
-            return Err(Refusal::TooMany);
-        }
+        self.admit(peer)?;
+        self.run(work).await
+    }
+
+    fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        if self.limit.admit(peer.address.ip(), Instant::now()) { Ok(()) } else { Err(Refusal::TooMany) }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let _turn = self.joining.acquire().await;
         tokio::task::spawn_blocking(work).await.map_err(|why| Refusal::Internal(why.to_string()))?
     }
@@ -58,7 +69,13 @@ impl IdentityService {
 
     async fn try_join(&self, peer: &Peer, request: JoinRequest) -> Result<Signed, Refusal> {
         let (authority, secrets, now) = (self.authority.clone(), self.secrets.clone(), OffsetDateTime::now_utc());
-        let JoinRequest { token, csr, secret } = request;
+        let JoinRequest { token, csr, secret, service_account_token } = request;
+        if !service_account_token.is_empty() {
+            if !token.is_empty() || secret.is_some() {
+                return Err(Refusal::TokenMalformed);
+            }
+            return self.join_by_service_account(peer, &service_account_token, csr, now).await;
+        }
         let join = move || match (secret, secrets) {
             (None, _) => authority.join(&token, &csr, now),
             (Some(_), _) if !token.is_empty() => Err(Refusal::TokenMalformed),
@@ -66,6 +83,23 @@ impl IdentityService {
             (Some(proof), Some(secrets)) => authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now),
         };
         self.with_turn(peer, join).await
+    }
+
+    /// A token's signature is not verified before its address may try. It may have to wait for keys, so a turn at the disk comes after.
+    async fn join_by_service_account(
+        &self,
+        peer: &Peer,
+        token: &str,
+        csr: Vec<u8>,
+        now: OffsetDateTime,
+    ) -> Result<Signed, Refusal> {
+        let accounts = self.accounts.as_ref().ok_or(Refusal::JwtNotTaken)?;
+        self.admit(peer)?;
+        let proven = accounts.prove(token, now.unix_timestamp()).await?;
+        let (authority, pod) = (self.authority.clone(), proven.pod.clone());
+        let signed = self.run(move || authority.join_by_service_account(&proven, &csr, now)).await?;
+        tracing::info!(identity = %signed.id, pod = pod.as_deref().unwrap_or("none"), "a service account has joined");
+        Ok(signed)
     }
 
     fn try_renew(&self, peer: &Peer, request: &RenewRequest) -> Result<Signed, Refusal> {
@@ -110,7 +144,11 @@ impl Identity for IdentityService {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<SignedIdentity>, Status> {
         let peer = peer(&request)?;
-        let how = if request.get_ref().secret.is_some() { "join_secret" } else { "join" };
+        let how = match request.get_ref() {
+            JoinRequest { secret: Some(_), .. } => "join_secret",
+            JoinRequest { service_account_token, .. } if !service_account_token.is_empty() => "service_account",
+            _ => "join",
+        };
         let signed = self.try_join(&peer, request.into_inner()).await;
         self.answer(&peer, how, signed)
     }

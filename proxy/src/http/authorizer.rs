@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Request, header};
 use leno_runtime::metrics::{Counter, Registry};
 
 use crate::error::Reason;
 use crate::model::{AuthorizationPolicy, AuthorizationRule};
-use crate::policy::{Asked, AskedHttp, Decision, Rules};
+use crate::policy::{Asked, AskedHttp, Decision, NoTokens, Rules, TokenCache, Tokens};
 use crate::state::Reader;
 use crate::telemetry::{Edge, EdgeKey, Edges, Peer, Spoken};
 
@@ -106,6 +106,8 @@ pub struct Authorizer {
     /// Grows when what was said changes; 0: nothing was yet.
     generation: Cell<u64>,
     rules: RefCell<Rc<Rules>>,
+    /// The tokens that were believed, by the keys of this generation.
+    tokens: TokenCache,
     counters: RefCell<HashMap<(String, String, &'static str), Counter>>,
 }
 
@@ -121,6 +123,7 @@ impl Authorizer {
             said: RefCell::default(),
             generation: Cell::new(0),
             rules: RefCell::default(),
+            tokens: TokenCache::default(),
             counters: RefCell::default(),
         }
     }
@@ -138,13 +141,20 @@ impl Authorizer {
         }
         let uri = request.uri();
         let of_field = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let rules = self.rules_for(caller);
+        let of_request = rules.providers().map(|providers| self.tokens.of(providers, request.headers(), unix_now()));
+        let tokens: &dyn Tokens = match &of_request {
+            Some(tokens) => tokens,
+            None => &NoTokens,
+        };
         let http = AskedHttp {
             method: request.method(),
             path: uri.path(),
             host: uri.authority().map(|authority| authority.as_str()).or_else(of_field),
             headers: request.headers(),
+            tokens,
         };
-        self.decide(caller, &Asked { port, http: Some(http) })
+        self.decide(caller, &rules, &Asked { port, http: Some(http) })
     }
 
     /// Lets in a connection of which nobody reads the bytes.
@@ -155,7 +165,7 @@ impl Authorizer {
         if !self.known() {
             self.first_word().await?;
         }
-        self.decide(caller, &Asked { port, http: None })
+        self.decide(caller, &self.rules_for(caller), &Asked { port, http: None })
     }
 
     /// Comes back when a connection that was let in no longer would be.
@@ -194,6 +204,7 @@ impl Authorizer {
                 let rules = Rules::of(newer.as_deref().unwrap_or_default(), &self.labels);
                 *self.rules.borrow_mut() = Rc::new(rules);
                 *self.said.borrow_mut() = newer;
+                self.tokens.clear();
                 self.generation.set(self.generation.get() + 1);
             }
         }
@@ -218,12 +229,11 @@ impl Authorizer {
         known.1.clone()
     }
 
-    fn decide(&self, caller: &Caller, asked: &Asked<'_>) -> Result<(), Reason> {
-        let rules = self.rules_for(caller);
+    fn decide(&self, caller: &Caller, rules: &Rules, asked: &Asked<'_>) -> Result<(), Reason> {
         for rule in rules.audited(asked) {
             self.count(Some(rule), "audited");
         }
-        self.verdict(&rules, asked).map_err(|(reason, rule)| {
+        self.verdict(rules, asked).map_err(|(reason, rule)| {
             self.count(rule, "denied");
             tracing::debug!(
                 caller = caller.id(),
@@ -243,6 +253,7 @@ impl Authorizer {
             Decision::DeniedBy(rule) => Err((Reason::Denied, Some(rule))),
             Decision::NotAllowed => Err((Reason::Denied, None)),
             Decision::UnclearPath => Err((Reason::UnclearPath, None)),
+            Decision::BadToken => Err((Reason::BadToken, None)),
         }
     }
 
@@ -260,4 +271,10 @@ impl Authorizer {
         });
         counter.inc();
     }
+}
+
+/// Seconds since 1970.
+fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -23,6 +23,11 @@ pub(super) fn error(reason: Reason, grpc: bool) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::full(text));
         *response.status_mut() = reason.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if reason == Reason::BadToken {
+            // RFC 6750, 3.1. What is wrong with it stands in the log of the sidecar that says so.
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     };
     let headers = response.headers_mut();
@@ -82,11 +87,13 @@ fn grpc_status(reason: Reason) -> &'static str {
     const UNIMPLEMENTED: &str = "12";
     const INTERNAL: &str = "13";
     const UNAVAILABLE: &str = "14";
+    const UNAUTHENTICATED: &str = "16";
     match (reason, reason.status()) {
         (_, StatusCode::GATEWAY_TIMEOUT) => DEADLINE_EXCEEDED,
         (_, StatusCode::TOO_MANY_REQUESTS) => RESOURCE_EXHAUSTED,
         (Reason::DownstreamReset, _) => CANCELLED,
         (Reason::Denied, _) => PERMISSION_DENIED,
+        (Reason::BadToken, _) => UNAUTHENTICATED,
         (_, StatusCode::NOT_FOUND) => UNIMPLEMENTED,
         (_, StatusCode::BAD_REQUEST) => INTERNAL,
         _ => UNAVAILABLE,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use leno_proto::v1;
 
 use super::convert::InvalidResource;
+use super::jwt::{self, JwtProvider};
 
 /// One policy of the sidecar's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,19 @@ pub struct RequestMatch {
     pub ports: Among<u16>,
     /// All of them.
     pub headers: Vec<HeaderCondition>,
+    /// All of them.
+    pub claims: Vec<ClaimCondition>,
+}
+
+/// What the token of a provider says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimCondition {
+    /// Whose tokens.
+    pub provider: Arc<JwtProvider>,
+    /// Where the claim is, from outside to inside; empty: a token has to be there.
+    pub path: Vec<String>,
+    /// The claim; when both lists are empty it only has to be there.
+    pub values: Among<Pattern>,
 }
 
 /// What a header of the request is.
@@ -110,6 +124,11 @@ impl AuthorizationPolicy {
 }
 
 impl AuthorizationRule {
+    /// The issuers whose tokens it looks at.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<JwtProvider>> {
+        self.to.iter().flat_map(|to| &to.claims).map(|claim| &claim.provider)
+    }
+
     /// Whether what it says depends on a path.
     pub fn looks_at_paths(&self) -> bool {
         self.to.iter().any(|to| !to.paths.one_of.is_empty() || !to.paths.none_of.is_empty())
@@ -118,11 +137,14 @@ impl AuthorizationRule {
 
 /// Wire to model. What cannot be understood is refused as a whole, and what was in force stays: to leave out one condition would
 /// let in more, or fewer, than anybody wrote.
-pub(super) fn policies(wire: &[v1::AuthorizationPolicy]) -> Result<Arc<[AuthorizationPolicy]>, InvalidResource> {
-    wire.iter().map(policy).collect()
+pub(super) fn policies(wire: &v1::SidecarConfig) -> Result<Arc<[AuthorizationPolicy]>, InvalidResource> {
+    let providers = jwt::providers(&wire.jwt_providers)?;
+    wire.authorization.iter().map(|said| policy(said, &providers)).collect()
 }
 
-fn policy(wire: &v1::AuthorizationPolicy) -> Result<AuthorizationPolicy, InvalidResource> {
+type Providers = BTreeMap<String, Arc<JwtProvider>>;
+
+fn policy(wire: &v1::AuthorizationPolicy, providers: &Providers) -> Result<AuthorizationPolicy, InvalidResource> {
     use v1::authorization_policy::Action;
     let action = match wire.action() {
         Action::Allow => AuthorizationAction::Allow,
@@ -136,12 +158,20 @@ fn policy(wire: &v1::AuthorizationPolicy) -> Result<AuthorizationPolicy, Invalid
         action,
         whole_namespace: wire.whole_namespace,
         selectors: wire.selectors.iter().map(|selector| selector.labels.clone()).collect(),
-        rules: wire.rules.iter().map(|said| rule(&wire.name, said).map(Arc::new)).collect::<Result<_, _>>()?,
+        rules: wire
+            .rules
+            .iter()
+            .map(|said| rule(&wire.name, said, providers).map(Arc::new))
+            .collect::<Result<_, _>>()?,
     })
 }
 
-fn rule(policy: &str, wire: &v1::AuthorizationRule) -> Result<AuthorizationRule, InvalidResource> {
-    let request = |said: &v1::RequestMatch| request(policy, said);
+fn rule(
+    policy: &str,
+    wire: &v1::AuthorizationRule,
+    providers: &Providers,
+) -> Result<AuthorizationRule, InvalidResource> {
+    let request = |said: &v1::RequestMatch| request(policy, said, providers);
     Ok(AuthorizationRule {
         policy: policy.to_owned(),
         name: wire.name.clone(),
@@ -158,7 +188,7 @@ fn caller(wire: &v1::CallerMatch) -> CallerMatch {
     }
 }
 
-fn request(policy: &str, wire: &v1::RequestMatch) -> Result<RequestMatch, InvalidResource> {
+fn request(policy: &str, wire: &v1::RequestMatch, providers: &Providers) -> Result<RequestMatch, InvalidResource> {
     let patterns = |texts: &[String], read: fn(&str) -> Pattern| texts.iter().map(|text| read(text)).collect();
     let among = |one_of: &[String], none_of: &[String], read| Among {
         one_of: patterns(one_of, read),
@@ -171,12 +201,20 @@ fn request(policy: &str, wire: &v1::RequestMatch) -> Result<RequestMatch, Invali
         })?;
         Ok(HeaderCondition { name, values: among(&said.values, &said.not_values, begins) })
     };
+    let claim = |said: &v1::ClaimCondition| {
+        let provider = providers.get(&said.provider).cloned().ok_or_else(|| {
+            InvalidResource(format!("AuthorizationPolicy {policy}: the JwtProvider {:?} was not told", said.provider))
+        })?;
+        let values = among(&said.values, &said.not_values, begins);
+        Ok(ClaimCondition { provider, path: said.path.clone(), values })
+    };
     Ok(RequestMatch {
         methods: Among { one_of: wire.methods.clone(), none_of: wire.not_methods.clone() },
         paths: among(&wire.paths, &wire.not_paths, path),
         hosts: among(&wire.hosts, &wire.not_hosts, ends),
         ports: Among { one_of: ports(&wire.ports), none_of: ports(&wire.not_ports) },
         headers: wire.headers.iter().map(header).collect::<Result<_, InvalidResource>>()?,
+        claims: wire.claims.iter().map(claim).collect::<Result<_, InvalidResource>>()?,
     })
 }
 

@@ -110,7 +110,7 @@ fn policy(wire: v1::TrafficPolicy) -> Result<Policy, InvalidResource> {
 pub fn posture(wire: &v1::SidecarConfig) -> Result<Posture, InvalidResource> {
     Ok(Posture {
         inbound: resilience::inbound(&wire.inbound)?,
-        authorization: Some(super::authorization::policies(&wire.authorization)?),
+        authorization: Some(super::authorization::policies(wire)?),
         permissive: wire.permissive,
         registry_only: wire.registry_only,
         namespaces: wire.namespaces.iter().cloned().collect(),

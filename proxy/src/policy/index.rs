@@ -134,6 +134,7 @@ mod tests {
             hosts: Among { one_of: vec![], none_of: vec![] },
             ports: Among { one_of: vec![], none_of: vec![] },
             headers: vec![],
+            claims: vec![],
         };
         let name = patterns.join(",");
         Arc::new(AuthorizationRule { policy: String::new(), name, from: vec![], to: vec![to] })

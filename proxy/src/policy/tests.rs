@@ -1,7 +1,11 @@
 //! Cases, and a comparison with a literal reading of docs/authorization.md.
 
+mod claims;
+mod literal;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use leno_proto::v1;
+use serde_json::json;
 
 use super::*;
 use crate::model::posture;
@@ -13,7 +17,25 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 fn rules(policies: Vec<v1::AuthorizationPolicy>) -> Rules {
-    let wire = v1::SidecarConfig { authorization: policies, ..v1::SidecarConfig::default() };
+    rules_with(policies, PROVIDERS.map(|name| v1::JwtProvider { name: name.into(), ..Default::default() }).into())
+}
+
+/// For rules that look at tokens which are given and not signed.
+const PROVIDERS: [&str; 2] = ["shop/p", "shop/q"];
+
+fn provider(name: &str) -> JwtProvider {
+    JwtProvider {
+        name: name.to_owned(),
+        issuer: String::new(),
+        audiences: vec![],
+        algorithms: vec![],
+        keys: Default::default(),
+        places: vec![],
+    }
+}
+
+fn rules_with(policies: Vec<v1::AuthorizationPolicy>, jwt_providers: Vec<v1::JwtProvider>) -> Rules {
+    let wire = v1::SidecarConfig { authorization: policies, jwt_providers, ..v1::SidecarConfig::default() };
     Rules::of(&posture(&wire).unwrap().authorization.unwrap(), &[("app".to_owned(), "web".to_owned())].into())
 }
 
@@ -43,10 +65,10 @@ fn fields(fields: &[(&str, &str)]) -> HeaderMap {
     fields.iter().map(field).collect()
 }
 
-/// `allowed`, `denied` or `unclear`.
+/// `allowed`, `denied`, `unclear` or `bad token`.
 fn ask(rules: &Rules, who: Option<&str>, path: &str, headers: &[(&str, &str)]) -> &'static str {
     let headers = fields(headers);
-    let http = AskedHttp { method: &Method::GET, path, host: Some("web"), headers: &headers };
+    let http = AskedHttp { method: &Method::GET, path, host: Some("web"), headers: &headers, tokens: &NoTokens };
     word(rules.for_caller(who).decide(&Asked { port: 80, http: Some(http) }))
 }
 
@@ -55,6 +77,7 @@ fn word(decision: Decision<'_>) -> &'static str {
         Decision::Allowed(_) => "allowed",
         Decision::DeniedBy(_) | Decision::NotAllowed => "denied",
         Decision::UnclearPath => "unclear",
+        Decision::BadToken => "bad token",
     }
 }
 
@@ -189,114 +212,10 @@ fn an_audit_decides_nothing_and_says_what_it_would_have_denied() {
     assert_eq!(ask(&audit, Some(WEB), "/admin", &[]), "allowed");
     let headers = HeaderMap::new();
     let would = |path| {
-        let http = AskedHttp { method: &Method::GET, path, host: None, headers: &headers };
+        let http = AskedHttp { method: &Method::GET, path, host: None, headers: &headers, tokens: &NoTokens };
         audit.audited(&Asked { port: 80, http: Some(http) }).map(|rule| rule.policy.clone()).collect::<Vec<_>>()
     };
     assert_eq!((would("/admin"), would("/")), (vec!["shop/p".to_owned()], vec![]));
-}
-
-/// The sentences of docs/authorization.md, one after the other and without any index.
-mod literal {
-    use super::*;
-
-    pub(super) fn decide(policies: &[v1::AuthorizationPolicy], who: Option<&str>, asked: &Asked<'_>) -> &'static str {
-        let looks = policies.iter().any(|policy| {
-            policy.rules.iter().any(|rule| {
-                let broad = policy.action() != Allow;
-                (rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad)))
-                    && rule.to.iter().any(|to| !to.paths.is_empty() || !to.not_paths.is_empty())
-            })
-        });
-        if looks && asked.http.is_some_and(|http| reading::path(http.path).is_none()) {
-            return "unclear";
-        }
-        let matching = |action, broad: bool| {
-            policies.iter().filter(move |policy| policy.action() == action).any(|policy| {
-                policy.rules.iter().any(|rule| {
-                    (rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad)))
-                        && (rule.to.is_empty() || rule.to.iter().any(|to| is_to(to, asked, broad)))
-                })
-            })
-        };
-        let has_allow = policies.iter().any(|policy| policy.action() == Allow);
-        if matching(Deny, true) || (has_allow && !matching(Allow, false)) { "denied" } else { "allowed" }
-    }
-
-    fn is_from(from: &v1::CallerMatch, who: Option<&str>, broad: bool) -> bool {
-        let Some(who) = who else { return broad && from.all_of.is_empty() };
-        let is = |text: &String| text.strip_suffix('*').map_or(text == who, |start| who.starts_with(start));
-        from.all_of.iter().all(|ids| ids.any_of.iter().any(is)) && !from.none_of.iter().any(is)
-    }
-
-    fn is_to(to: &v1::RequestMatch, asked: &Asked<'_>, broad: bool) -> bool {
-        let port = u32::from(asked.port);
-        if (!to.ports.is_empty() && !to.ports.contains(&port)) || to.not_ports.contains(&port) {
-            return false;
-        }
-        let Some(http) = asked.http else {
-            let plain = v1::RequestMatch { ports: vec![], not_ports: vec![], ..to.clone() };
-            return broad || plain == v1::RequestMatch::default();
-        };
-        let fold = |text: &str, broad: bool| if broad { text.to_ascii_lowercase() } else { text.to_owned() };
-        let method = |all: &[String], broad| all.iter().any(|m| fold(m, broad) == fold(http.method.as_str(), broad));
-        let path = reading::path(http.path).unwrap_or_default().into_owned();
-        let paths = |all: &[String], broad: bool| {
-            let bare = |path: &str| {
-                let bare = path.strip_suffix('/').filter(|bare| !bare.is_empty() && broad).unwrap_or(path);
-                fold(bare, broad)
-            };
-            all.iter().any(|pattern| match pattern.strip_suffix("/*") {
-                Some(above) => {
-                    let (above, path) = (fold(above, broad), fold(&path, broad));
-                    path == above || path.starts_with(&format!("{above}/"))
-                }
-                None => bare(pattern) == bare(&path),
-            })
-        };
-        let host = http.host.map(|host| reading::host(host).into_owned());
-        let hosts = |all: &[String]| {
-            let host = host.clone().unwrap_or_default();
-            all.iter().any(|pattern| match pattern.strip_prefix('*') {
-                Some(end) => host.len() > end.len() && host.ends_with(end),
-                None => *pattern == host,
-            })
-        };
-        let no_host = host.is_none() && (!to.hosts.is_empty() || !to.not_hosts.is_empty());
-        (to.methods.is_empty() || method(&to.methods, broad))
-            && !method(&to.not_methods, !broad)
-            && (to.paths.is_empty() || paths(&to.paths, broad))
-            && (to.not_paths.is_empty() || !paths(&to.not_paths, !broad))
-            && if no_host { broad } else { (to.hosts.is_empty() || hosts(&to.hosts)) && !hosts(&to.not_hosts) }
-            && to.headers.iter().all(|condition| is_header(condition, http.headers, broad))
-    }
-
-    fn is_header(condition: &v1::HeaderCondition, headers: &HeaderMap, broad: bool) -> bool {
-        let lines: Vec<String> = headers
-            .get_all(condition.name.as_str())
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .collect();
-        let is = |value: &str, all: &[String], broad: bool| {
-            let fold = |text: &str| if broad { text.to_ascii_lowercase() } else { text.to_owned() };
-            all.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => fold(value).starts_with(&fold(start)),
-                None => fold(pattern) == fold(value),
-            })
-        };
-        let among = |all: &[String], broad: bool| {
-            if broad {
-                let parts = lines.iter().flat_map(|line| line.split(',').map(str::trim).chain([line.as_str()]));
-                parts.into_iter().any(|part| is(part, all, true))
-            } else {
-                !lines.is_empty() && lines.iter().all(|line| is(line, all, false))
-            }
-        };
-        if condition.values.is_empty() && condition.not_values.is_empty() {
-            return !lines.is_empty();
-        }
-        (condition.values.is_empty() || among(&condition.values, broad))
-            && (condition.not_values.is_empty() || !among(&condition.not_values, !broad))
-    }
 }
 
 /// Draws from small sets, so that things meet.
@@ -333,6 +252,10 @@ impl Draw {
     }
 
     fn request(&mut self) -> v1::RequestMatch {
+        if self.0.u32(..4) == 0 {
+            let claims = (0..self.0.usize(1..3)).map(|_| self.claim()).collect();
+            return v1::RequestMatch { claims, ..v1::RequestMatch::default() };
+        }
         const PATHS: [&str; 7] = ["/", "/a", "/a/", "/a/*", "/a/b", "/*", "/A/b/*"];
         const HOSTS: [&str; 4] = ["web", "*.example.com", "a.example.com", "example.com"];
         const VALUES: [&str; 4] = ["1", "2", "a*", "A"];
@@ -353,7 +276,52 @@ impl Draw {
             ports: ports(self.some(&["80", "81"], 4)),
             not_ports: ports(self.some(&["80", "81"], 6)),
             headers,
+            claims: (0..self.0.usize(..5).saturating_sub(2)).map(|_| self.claim()).collect(),
         }
+    }
+
+    fn claim(&mut self) -> v1::ClaimCondition {
+        const VALUES: [&str; 5] = ["a", "b*", "A", "true", "*"];
+        let path: &[&str] = [&[][..], &["sub"], &["groups"], &["scope"], &["deep", "in"]][self.0.usize(..5)];
+        let named = !path.is_empty();
+        v1::ClaimCondition {
+            provider: self.one(&PROVIDERS).into(),
+            path: texts(path),
+            values: if named { self.some(&VALUES, 2) } else { vec![] },
+            not_values: if named { self.some(&VALUES, 3) } else { vec![] },
+        }
+    }
+
+    fn tokens(&mut self) -> Drawn {
+        Drawn(PROVIDERS.map(|name| (name, self.token())).into())
+    }
+
+    fn token(&mut self) -> Shown {
+        match self.0.usize(..8) {
+            0 | 1 => Shown::Nothing,
+            2 | 3 => Shown::Bad,
+            _ => {
+                let value = |draw: &mut Self| match draw.0.usize(..6) {
+                    0 => json!(["a", "B", 1]),
+                    1 => json!("a b"),
+                    2 => json!(true),
+                    3 => json!({"in": ["bc", "A"]}),
+                    4 => json!(null),
+                    _ => json!(draw.one(&["a", "A", "bb", ""])),
+                };
+                let claims = ["sub", "groups", "scope", "deep"].map(|name| (name.to_owned(), value(self)));
+                Shown::Claims(std::rc::Rc::new(claims.into_iter().collect()))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Drawn(BTreeMap<&'static str, Shown>);
+
+impl Tokens for Drawn {
+    fn shown(&self, provider: &JwtProvider) -> Shown {
+        self.0[provider.name.as_str()].clone()
     }
 }
 
@@ -383,7 +351,8 @@ fn a_million_random_decisions_are_those_of_a_literal_reading() {
             }
             let host = Some(draw.one(&["web", "WEB:80", "a.example.com", "example.com.", ""]));
             let host = host.filter(|host| !host.is_empty());
-            let http = AskedHttp { method: &method, path: draw.one(&ASKED), host, headers: &sent };
+            let tokens = draw.tokens();
+            let http = AskedHttp { method: &method, path: draw.one(&ASKED), host, headers: &sent, tokens: &tokens };
             let asked = Asked { port: [80, 81][draw.0.usize(..2)], http: draw.0.bool().then_some(http) };
             let expected = literal::decide(&policies, who, &asked);
             let found = rules.for_caller(who);
@@ -392,5 +361,5 @@ fn a_million_random_decisions_are_those_of_a_literal_reading() {
             *seen.entry(expected).or_default() += 1;
         }
     }
-    assert!(seen.len() == 3 && seen.values().all(|n| *n > 20_000), "the cases are worth something: {seen:?}");
+    assert!(seen.len() == 4 && seen.values().all(|n| *n > 10_000), "the cases are worth something: {seen:?}");
 }

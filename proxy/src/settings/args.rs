@@ -37,9 +37,12 @@ pub struct Args {
     /// Join token for the first start. Prefer --token-file: other users of the machine can read command lines.
     #[arg(long, env = "LENO_TOKEN", hide_env_values = true, conflicts_with = "token_file", help_heading = "Mesh")]
     pub token: Option<String>,
-    /// File with the join token for the first start.
+    /// File with the join token for the first start, or with the token of a Kubernetes service account (needs --control-plane-ca).
     #[arg(long, value_name = "FILE", help_heading = "Mesh")]
     pub token_file: Option<PathBuf>,
+    /// File with the mesh's root certificates (PEM): a service account's token is shown to nobody but a control plane of these.
+    #[arg(long, value_name = "FILE", help_heading = "Mesh")]
+    pub control_plane_ca: Option<PathBuf>,
     /// Folder for the identity and the last good configuration; one per sidecar.
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub state_dir: PathBuf,

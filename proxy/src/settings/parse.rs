@@ -65,6 +65,7 @@ impl TryFrom<Args> for Settings {
         let settings = Self {
             control_plane: p.take("--control-plane", host_port(&args.control_plane).map(Some)).unwrap_or_default(),
             token: token(&args),
+            control_plane_ca: args.control_plane_ca.clone(),
             namespace: p.take("--namespace", dns_label(&args.namespace)),
             labels: p.take("--label", labels(&args.labels, &service)),
             service_account,

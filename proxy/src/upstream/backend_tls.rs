@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use leno_certs::tls::edge::{self, Backend};
+use leno_runtime::system_roots;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -14,7 +15,6 @@ use tokio_rustls::TlsConnector;
 use super::connect::Io;
 use crate::error::Reason;
 use crate::model::{BackendTls, Endpoint};
-use crate::tls::system_roots;
 
 /// Configurations that are kept; more make the memory start anew.
 const MOST_KEPT: usize = 1024;

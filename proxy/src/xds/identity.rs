@@ -1,6 +1,7 @@
 //! Who this sidecar is, and how it stays so: joined by a token or a secret, renewed by its certificate, kept in the state folder.
 
 mod join;
+mod joining;
 mod prove;
 mod renew;
 mod saved;
@@ -17,6 +18,7 @@ use super::Clock;
 use super::metrics::XdsMetrics;
 use crate::settings::Settings;
 use crate::tls::MeshTls;
+use crate::xds::token::JoinToken;
 
 pub(super) use join::{is_refusal, unreachable};
 pub use renew::{RenewRpc, Renewal, keep_fresh};
@@ -205,12 +207,17 @@ fn fits(settings: &Settings, saved: &Current, path: &Path) -> Result<(), Failure
             settings.namespace, settings.service_account
         ));
     }
-    let token = settings.token.as_ref().and_then(|source| super::token::JoinToken::read(source).ok());
-    if let Some(root_of_token) = token.and_then(|token| token.root_sha256()) {
-        let known = saved.bundle.roots.iter().map(|root| sha256(root)).chain([saved.joined_root]);
-        if !known.into_iter().any(|root| root == root_of_token) {
+    let token = settings.token.as_ref().and_then(|source| JoinToken::read(source).ok());
+    let named = match token {
+        Some(JoinToken::ServiceAccount(_)) => joining::roots(settings).ok(),
+        Some(token) => token.root_sha256().map(|root| vec![root]),
+        None => None,
+    };
+    if let Some(named) = named {
+        let mut known = saved.bundle.roots.iter().map(|root| sha256(root)).chain([saved.joined_root]);
+        if !known.any(|root| named.contains(&root)) {
             return other(format!(
-                "belongs to another mesh ({id}) than the join token: their root certificates differ"
+                "belongs to another mesh ({id}) than the join token or --control-plane-ca: their root certificates differ"
             ));
         }
     }

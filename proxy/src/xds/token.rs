@@ -1,13 +1,14 @@
-//! What a sidecar joins with, from `--token` or `--token-file`. Two kinds:
+//! What a sidecar joins with, from `--token` or `--token-file`. Three kinds:
 //!
 //! - Join tokens, good once: `leno1.<id>.<secret>.<SHA-256 of the root certificate, hex>`. The hash is what makes the first contact
 //!   safe: the sidecar gives the secret to nobody but the owner of that root.
 //! - Join secrets, shared beforehand: see [`JoinSecret`].
+//! - Tokens of Kubernetes service accounts, which are JWTs. They name no root, so `--control-plane-ca` has to.
 
 use std::fmt;
 use std::fs;
 
-use leno_certs::{JoinSecret, Zeroizing};
+use leno_certs::{JoinSecret, Zeroizing, jwt};
 
 use crate::settings::TokenSource;
 
@@ -20,6 +21,8 @@ pub(super) enum JoinToken {
     Once(OnceToken),
     /// A secret that the control plane knows, too.
     Shared(JoinSecret),
+    /// The token of a service account.
+    ServiceAccount(Zeroizing<String>),
 }
 
 /// A well-formed join token. It has no `Debug`, since it is a secret.
@@ -63,6 +66,9 @@ impl JoinToken {
 
     fn parse(text: &str) -> Result<Self, InvalidToken> {
         use InvalidToken::Malformed;
+        if jwt::is_meant_by(text) && text.len() <= jwt::MOST_TOKEN_BYTES {
+            return Ok(Self::ServiceAccount(Zeroizing::new(text.to_owned())));
+        }
         if text.len() > MOST_BYTES {
             return Err(Malformed("it is too long"));
         }
@@ -72,11 +78,11 @@ impl JoinToken {
         OnceToken::parse(text).map(Self::Once)
     }
 
-    /// The root that it names; a shared secret names none.
+    /// The root that it names; only a token that is good once names one.
     pub fn root_sha256(&self) -> Option<[u8; 32]> {
         match self {
             Self::Once(token) => Some(token.root_sha256),
-            Self::Shared(_) => None,
+            Self::Shared(_) | Self::ServiceAccount(_) => None,
         }
     }
 }
@@ -89,7 +95,7 @@ impl OnceToken {
             return Err(Malformed("it does not have four parts"));
         };
         if version != "leno1" {
-            return Err(Malformed("it begins with neither leno1 nor leno2"));
+            return Err(Malformed("it begins with neither leno1 nor leno2, and is no token of a service account"));
         }
         if id.len() != 16 || id.bytes().any(|b| !b.is_ascii_hexdigit()) {
             return Err(Malformed("its id is not 16 hexadecimal digits"));
@@ -139,6 +145,16 @@ mod tests {
         let token = JoinToken::parse(&secret.to_text()).map_err(|e| e.to_string()).unwrap();
         assert!(matches!(&token, JoinToken::Shared(read) if read.id() == secret.id()));
         assert_eq!(token.root_sha256(), None);
+    }
+
+    #[test]
+    fn the_token_of_a_service_account_is_told_from_ours_and_names_no_root() {
+        let jwt = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", "a".repeat(2_000));
+        let token = JoinToken::parse(&jwt).map_err(|e| e.to_string()).unwrap();
+        assert!(matches!(&token, JoinToken::ServiceAccount(text) if **text == jwt));
+        assert_eq!(token.root_sha256(), None);
+        let long = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", "a".repeat(jwt::MOST_TOKEN_BYTES));
+        assert!(JoinToken::parse(&long).is_err());
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn columns(kind: &str) -> &'static [(&'static str, Cell)] {
         "TrafficPolicy" | "AuthorizationPolicy" | "BackendTLSPolicy" => {
             &[("TARGETS", targets), ("STATUS", policy_status)]
         }
+        "JwtProvider" => &[("ISSUER", |o| text(o, "/spec/issuer")), ("KEYS", key_source)],
         "GatewayClass" => &[("CONTROLLER", |o| text(o, "/spec/controllerName")), ("STATUS", conditions)],
         "Gateway" => &[
             ("CLASS", |o| text(o, "/spec/gatewayClassName")),
@@ -69,6 +70,16 @@ fn columns(kind: &str) -> &'static [(&'static str, Cell)] {
 
 fn text(object: &Value, pointer: &str) -> String {
     plain(object.pointer(pointer).unwrap_or(&Value::Null))
+}
+
+/// Where a JwtProvider's keys come from.
+fn key_source(object: &Value) -> String {
+    let from = |name: &str| text(object, &format!("/spec/jwks/{name}"));
+    match (from("url"), from("configMap")) {
+        (url, _) if !url.is_empty() => url,
+        (_, map) if !map.is_empty() => format!("ConfigMap {map}"),
+        _ => "inline".to_owned(),
+    }
 }
 
 fn plain(value: &Value) -> String {

@@ -36,7 +36,10 @@ pub(super) fn build(
     let ports = ports(unit, pod, settings, report);
     let image = settings.image.as_deref().unwrap_or(&options.image);
     let sidecar = Sidecar { service, labels, ports, probes: probes::text(probes), options, settings, image };
-    Added { init_containers: vec![intercept(image, settings), sidecar.container()], volumes: volumes(settings) }
+    Added {
+        init_containers: vec![intercept(image, settings), sidecar.container()],
+        volumes: volumes(settings, options),
+    }
 }
 
 /// The service that the pod is an instance of.
@@ -203,6 +206,10 @@ impl Sidecar<'_> {
             "--name=$(LENO_POD_NAME)".to_owned(),
             "--advertise-addr=$(LENO_POD_IP)".to_owned(),
         ];
+        if self.settings.join_secret.is_none() {
+            // A service account's token names no root, as a join secret proves one.
+            args.push(format!("--control-plane-ca={TOKEN_FOLDER}/ca.crt"));
+        }
         args.extend(self.labels.iter().enumerate().map(|(n, key)| format!("--label={key}=$(LENO_LABEL_{n})")));
         args.extend(self.ports.iter().map(|(name, number)| format!("--port={name}=127.0.0.1:{number}")));
         args.into_iter().map(Item::from).collect()
@@ -251,7 +258,7 @@ fn startup() -> Item {
     ])
 }
 
-fn volumes(settings: &Settings) -> Vec<Item> {
+fn volumes(settings: &Settings, options: &Options) -> Vec<Item> {
     let token = match &settings.join_secret {
         Some(name) => {
             let item = Item::Map(vec![("key", "token".into()), ("path", "token".into())]);
@@ -264,7 +271,11 @@ fn volumes(settings: &Settings) -> Vec<Item> {
                 ("path", "token".into()),
             ]);
             let source = Item::Map(vec![("serviceAccountToken", token)]);
-            ("projected", Item::Map(vec![("sources", Item::List(vec![source]))]))
+            let root = Item::Map(vec![("key", "ca.crt".into()), ("path", "ca.crt".into())]);
+            let roots =
+                Item::Map(vec![("name", options.ca_config_map.as_str().into()), ("items", Item::List(vec![root]))]);
+            let roots = Item::Map(vec![("configMap", roots)]);
+            ("projected", Item::Map(vec![("sources", Item::List(vec![source, roots]))]))
         }
     };
     // In memory: the private key never touches the node's disk.

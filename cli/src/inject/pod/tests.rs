@@ -117,6 +117,11 @@ fn the_sidecar_starts_first_and_is_confined() {
     assert_eq!(intercept["allowPrivilegeEscalation"], false);
     let token = &named(&pod["volumes"], "leno-token")["projected"]["sources"][0]["serviceAccountToken"];
     assert_eq!(*token, serde_json::json!({"audience": "leno", "expirationSeconds": 3600, "path": "token"}));
+    let roots = &named(&pod["volumes"], "leno-token")["projected"]["sources"][1]["configMap"];
+    let entry = serde_json::json!({"name": "leno-root", "items": [{"key": "ca.crt", "path": "ca.crt"}]});
+    assert_eq!(*roots, entry, "a token is shown to the owner of this root alone");
+    let args = sidecar["args"].as_array().unwrap();
+    assert!(args.contains(&"--control-plane-ca=/var/run/secrets/leno.dev/ca.crt".into()), "{args:?}");
 }
 
 #[test]
@@ -135,6 +140,7 @@ fn annotations_choose_as_the_labels_of_a_compose_file_do() {
     let intercept = named(&pod["initContainers"], "leno-intercept");
     assert_eq!(intercept["args"], serde_json::json!(["intercept", "--exclude-inbound-ports=9100"]));
     assert_eq!(named(&pod["volumes"], "leno-token")["secret"]["secretName"], "shop-joins");
+    assert!(!args.iter().any(|arg| arg.starts_with("--control-plane-ca")), "a join secret proves the root");
     // NET_ADMIN in the app is said, and not refused.
     assert!(out.warnings.len() == 1 && out.warnings[0].message.contains("NET_ADMIN"), "{}", listed(&out.warnings));
 

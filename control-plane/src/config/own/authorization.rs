@@ -93,6 +93,26 @@ pub struct RequestMatch {
     /// All of them.
     #[serde(default)]
     pub headers: Option<Vec<HeaderCondition>>,
+    /// All of them.
+    #[serde(default)]
+    pub claims: Option<Vec<ClaimCondition>>,
+}
+
+/// What the request's token says. Without a name a token of the provider only has to be there, without values the claim.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimCondition {
+    /// A JwtProvider of the policy's namespace.
+    pub provider: String,
+    /// A claim, or a JSON Pointer (RFC 6901) as `/realm_access/roles`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// One of these; a `*` at the end stands for anything.
+    #[serde(default)]
+    pub values: Option<Vec<String>>,
+    /// None of these.
+    #[serde(default)]
+    pub not_values: Option<Vec<String>>,
 }
 
 /// A header of the request; without values it only has to be there.

@@ -90,7 +90,10 @@ fn the_policy_of_a_port_goes_before_that_of_the_service_and_the_oldest_before_th
     put(&mut scene, policy("default/b", 5, None));
     let found = tls(&scene).unwrap();
     assert_eq!((found.hostname.as_str(), found.invalid_reason.as_str()), ("b", "NoValidCACertificate"));
-    scene.mesh.config_maps.insert(name("default/ca"), ConfigMap { authorities: Ok(Arc::new(vec![vec![3]])) });
+    scene
+        .mesh
+        .config_maps
+        .insert(name("default/ca"), ConfigMap { authorities: Ok(Arc::new(vec![vec![3]])), jwks: Err(String::new()) });
     assert_eq!(scene.commit(), [(ResourceType::Service, "default/web".to_owned())], "the authority has come");
     let found = tls(&scene).unwrap();
     assert_eq!((found.roots, found.invalid_reason.as_str(), found.subject_alt_names.len()), (vec![vec![3]], "", 1));

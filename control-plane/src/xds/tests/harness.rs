@@ -56,7 +56,12 @@ impl Port {
         let (drain, watch) = drain::channel();
         let committed = watch::Sender::new(Arc::new(Committed::default()));
         let bundle = authority.trust_bundle();
-        let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, renew_generation: 0 };
+        let globals = Globals {
+            trust_domain: bundle.trust_domain,
+            roots: bundle.roots,
+            jwks: Default::default(),
+            renew_generation: 0,
+        };
         let globals = watch::Sender::new(globals);
         let worlds = discovery::spawn(
             Forgetful,
@@ -73,6 +78,7 @@ impl Port {
         let parts = Parts {
             authority,
             secrets,
+            accounts: None,
             tls,
             registry,
             worlds,
@@ -121,7 +127,8 @@ impl Port {
         let root = self.parts.authority.trust_bundle().root_hash();
         let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
         let key = Key::generate().unwrap();
-        let request = JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap(), secret: None };
+        let request =
+            JoinRequest { token: token.to_owned(), csr: csr::create(&key, id).unwrap(), ..JoinRequest::default() };
         Ok((IdentityClient::new(channel).join(request).await?.into_inner(), key))
     }
 
@@ -143,7 +150,7 @@ impl Port {
         let channel = connect(self.address, tls::pinned_client(root, &[b"h2"]).unwrap()).await;
         let csr = csr::create(&Key::generate().unwrap(), id).unwrap();
         let secret = Some(SecretProof { secret_id: secret.id().to_owned(), mac: secret.prove_request(&csr) });
-        let request = JoinRequest { token: token.to_owned(), csr, secret };
+        let request = JoinRequest { token: token.to_owned(), csr, secret, ..JoinRequest::default() };
         Ok(IdentityClient::new(channel).join(request).await?.into_inner())
     }
 

@@ -1,4 +1,4 @@
-//! The first contact: a CSR and a single-use token, or a proof by a shared secret, against a certificate.
+//! The first contact: a CSR and a single-use token, a proof by a shared secret, or the token of a service account, against a certificate.
 
 use std::future::Future;
 use std::path::Path;
@@ -13,7 +13,7 @@ use leno_runtime::failure::{Failure, exit};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
-use super::{Current, accept, prove, saved};
+use super::{Current, accept, joining, prove, saved};
 use crate::settings::Settings;
 use crate::xds::connect::{self, ALPN, ConnectError};
 use crate::xds::repeats::Repeats;
@@ -41,7 +41,7 @@ impl From<ConnectError> for JoinError {
         match why {
             ConnectError::Unreachable(why) => Self::Unreachable(why),
             untrusted @ ConnectError::Untrusted(_) => Self::Refused(format!(
-                "{untrusted} (the token was made by another control plane, or somebody else answers there)"
+                "{untrusted} (the token was made by another control plane, --control-plane-ca is of another one, or somebody else answers there)"
             )),
         }
     }
@@ -49,7 +49,7 @@ impl From<ConnectError> for JoinError {
 
 /// Joins, trying again until `--join-timeout` while nobody answers. `why` says why there is a need to.
 pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<Current, Failure> {
-    let token = token(settings, why)?;
+    let mut token = token(settings, why)?;
     let denied = |reason: String| {
         Failure::new(
             exit::DENIED,
@@ -58,7 +58,10 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
         )
     };
     // One key for all attempts: when an answer is lost, the next request is for the same key.
-    let key = Key::generate().map_err(|why| denied(why.to_string()))?;
+    let key = match &token {
+        JoinToken::ServiceAccount(_) => joining::key(path).map_err(|why| cannot_save(path, &why))?,
+        _ => Key::generate().map_err(|why| denied(why.to_string()))?,
+    };
     let deadline = Instant::now() + settings.join_timeout;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     let mut repeats = Repeats::default();
@@ -66,6 +69,7 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
         match tokio::time::timeout_at(deadline, attempt(settings, &token, &key)).await {
             Ok(Ok(current)) => {
                 saved::write(path, &current).map_err(|why| cannot_save(path, &why))?;
+                joining::done(path);
                 tracing::info!(identity = %current.identity.id, expires = %current.identity.not_after, "joined the mesh");
                 return Ok(current);
             }
@@ -77,6 +81,10 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
                 }
                 repeats.warn(&reason, &settings.control_plane);
                 tokio::time::sleep(wait).await;
+                if let JoinToken::ServiceAccount(_) = token {
+                    // Kubelet renews the file.
+                    token = self::token(settings, why)?;
+                }
             }
             Err(_) => return Err(unreachable(settings, "no answer")),
         }
@@ -91,8 +99,14 @@ fn token(settings: &Settings, why: &str) -> Result<JoinToken, Failure> {
 }
 
 fn advice(settings: &Settings) -> String {
-    let shared = settings.token.as_ref().and_then(|source| JoinToken::read(source).ok());
-    if let Some(JoinToken::Shared(_)) = shared {
+    let given = settings.token.as_ref().and_then(|source| JoinToken::read(source).ok());
+    if let Some(JoinToken::ServiceAccount(_)) = given {
+        return format!(
+            "the token has to be that of the service account {} in {}, and the control plane be started with --service-account-issuer",
+            settings.service_account, settings.namespace
+        );
+    }
+    if let Some(JoinToken::Shared(_)) = given {
         return format!(
             "give this sidecar and the control plane's --join-secrets the same file {}.{}, as `leno inject` makes it",
             settings.namespace, settings.service_account
@@ -126,26 +140,37 @@ fn cannot_save(path: &Path, why: &std::io::Error) -> Failure {
 }
 
 async fn attempt(settings: &Settings, token: &JoinToken, key: &Key) -> Result<Current, JoinError> {
-    let root = match token {
-        JoinToken::Once(token) => token.root_sha256,
-        JoinToken::Shared(secret) => prove::root(&settings.control_plane, secret).await?,
+    let roots = match token {
+        JoinToken::Once(token) => vec![token.root_sha256],
+        JoinToken::Shared(secret) => vec![prove::root(&settings.control_plane, secret).await?],
+        JoinToken::ServiceAccount(_) => joining::roots(settings).map_err(JoinError::Refused)?,
     };
-    let link = connect::connect(&settings.control_plane, tls::pinned_client(root, ALPN)?).await?;
+    let tls = match token {
+        JoinToken::ServiceAccount(_) => {
+            tls::rooted_client(&joining::root_certificates(settings).map_err(JoinError::Refused)?, ALPN)?
+        }
+        _ => tls::pinned_client(roots[0], ALPN)?,
+    };
+    let link = connect::connect(&settings.control_plane, tls).await?;
     let id =
         SpiffeId::new(&link.trust_domain, &settings.namespace, &settings.service_account).map_err(CertError::from)?;
     let csr = csr::create(key, &id)?;
     let request = match token {
-        JoinToken::Once(token) => JoinRequest { token: token.text.clone(), csr, secret: None },
+        JoinToken::Once(token) => JoinRequest { token: token.text.clone(), csr, ..JoinRequest::default() },
         JoinToken::Shared(secret) => {
             let proof = SecretProof { secret_id: secret.id().to_owned(), mac: secret.prove_request(&csr) };
-            JoinRequest { token: String::new(), csr, secret: Some(proof) }
+            JoinRequest { csr, secret: Some(proof), ..JoinRequest::default() }
+        }
+        JoinToken::ServiceAccount(token) => {
+            JoinRequest { csr, service_account_token: token.to_string(), ..JoinRequest::default() }
         }
     };
     let signed = call(async move { IdentityClient::new(link.channel).join(request).await }).await?;
     let (identity, bundle) = accept(signed, Key::from_pkcs8(&key.to_pkcs8())?, &id)?;
-    if !bundle.roots.iter().any(|held| super::sha256(held) == root) {
+    let held = bundle.roots.iter().map(|held| super::sha256(held)).find(|held| roots.contains(held));
+    let Some(root) = held else {
         return Err(JoinError::Refused("the trust bundle does not hold the root that was shown before".to_owned()));
-    }
+    };
     Ok(Current { identity: Arc::new(identity), bundle: Arc::new(bundle), renew_generation: None, joined_root: root })
 }
 

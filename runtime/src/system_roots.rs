@@ -1,4 +1,4 @@
-//! The root certificates that the machine trusts, for backends whose policy says so.
+//! The root certificates that the machine trusts: for backends whose policy says so, and for issuers whose keys are fetched.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ const FILES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// DER. Read once, when the first backend needs them; empty when the machine has none.
+/// DER. Read once, when somebody first needs them; empty when the machine has none.
 pub fn system_roots() -> &'static [Vec<u8>] {
     static ROOTS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     ROOTS.get_or_init(|| {
