@@ -59,11 +59,14 @@ impl IdentityService {
     async fn try_join(&self, peer: &Peer, request: JoinRequest) -> Result<Signed, Refusal> {
         let (authority, secrets, now) = (self.authority.clone(), self.secrets.clone(), OffsetDateTime::now_utc());
         let JoinRequest { token, csr, secret } = request;
+        let address = peer.address.to_string();
         let join = move || match (secret, secrets) {
-            (None, _) => authority.join(&token, &csr, now),
+            (None, _) => authority.join(&token, &csr, now, &address),
             (Some(_), _) if !token.is_empty() => Err(Refusal::TokenMalformed),
             (Some(_), None) => Err(Refusal::SecretUnknown),
-            (Some(proof), Some(secrets)) => authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now),
+            (Some(proof), Some(secrets)) => {
+                authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now, &address)
+            }
         };
         self.with_turn(peer, join).await
     }

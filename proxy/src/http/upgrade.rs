@@ -19,6 +19,7 @@ use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
+use crate::tls::{Watched, revoked};
 use crate::upstream::{Heeded, Io, http1_handshake};
 
 /// The protocols that a request asks to go on in, without those that are passed over.
@@ -44,13 +45,16 @@ pub(super) async fn send(
     reached: Reached,
     request: Request<RequestBody>,
     protocol: HeaderValue,
-) -> Result<(Response<Incoming>, Held, Rc<ServiceMetrics>), Reason> {
-    let Reached { io, metrics, in_flight } = reached;
+) -> Result<(Response<Incoming>, Held, Rc<ServiceMetrics>, Option<Watched>), Reason> {
+    let Reached { io, metrics, in_flight, watched } = reached;
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
     let mut sender = http1_handshake(io).await?;
-    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered_http1(error).0)?;
-    Ok((response, in_flight, metrics))
+    let response = tokio::select! {
+        response = sender.try_send_request(request) => response.map_err(|error| attempt::unanswered_http1(error).0)?,
+        () = revoked(watched.clone()) => return Err(Reason::UpstreamReset),
+    };
+    Ok((response, in_flight, metrics, watched))
 }
 
 /// What both messages of an upgrade have.
@@ -70,6 +74,7 @@ pub(super) struct Tunnel {
     pub(super) app: OnUpgrade,
     pub(super) metrics: Rc<ServiceMetrics>,
     pub(super) in_flight: Held,
+    pub(super) watched: Option<Watched>,
     pub(super) guard: DrainGuard,
 }
 
@@ -79,10 +84,11 @@ impl Tunnel {
         let (Ok(caller), Ok(app)) = (self.caller.await, self.app.await) else { return };
         let unknown = || tracing::error!("an upgraded connection is of a kind that no listener or dialler makes");
         let Some(app) = upstream(app) else { return unknown() };
+        let gone = revoked(self.watched);
         match plain(caller) {
-            Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
+            Ok(caller) => tcp::copy_until(caller, app, &self.metrics, gone).await,
             Err(caller) => match over_tls(caller) {
-                Some(caller) => tcp::copy(caller, app, &self.metrics).await,
+                Some(caller) => tcp::copy_until(caller, app, &self.metrics, gone).await,
                 None => unknown(),
             },
         }

@@ -22,6 +22,7 @@ use crate::resilience::replay::RequestBody;
 use crate::routing::LocalPort;
 use crate::tcp::{self, Held};
 use crate::telemetry::ServiceMetrics;
+use crate::tls::Watched;
 use crate::upstream::{Choice, LocalCluster};
 
 /// A request on its way.
@@ -36,7 +37,7 @@ struct Wish<'a> {
 }
 
 /// What the app said, and what is held meanwhile.
-type Said = (Response<Incoming>, Held, Rc<ServiceMetrics>);
+type Said = (Response<Incoming>, Held, Rc<ServiceMetrics>, Option<Watched>);
 
 impl Outbound {
     pub(super) async fn upgrade(
@@ -77,7 +78,7 @@ impl Outbound {
         let backend = rule.and_then(|rule| rule.backend_request_timeout);
         let until = earlier(backend.and_then(|limit| Instant::now().checked_add(limit)), deadline.at);
         let wish = Wish { port: &port, cluster, choice, protocol, deadline, until };
-        let (answer, held, metrics) = match self.ask(&wish, parts, body).await {
+        let (answer, held, metrics, watched) = match self.ask(&wish, parts, body).await {
             Ok(said) => said,
             Err(reason) => {
                 let mut response = failing::answer(&self.metrics, reason, false, &cluster.shared().service, 1);
@@ -87,7 +88,7 @@ impl Outbound {
         };
         booking.code = answer.status().as_u16();
         if upgrade::agreed(&answer) {
-            let tunnel = |app| Tunnel { caller, app, metrics, in_flight: held, guard: self.drain.guard() };
+            let tunnel = |app| Tunnel { caller, app, metrics, in_flight: held, watched, guard: self.drain.guard() };
             return Ok(go_on(answer, wish.protocol, promise, &chain, tunnel));
         }
         Ok(self.declined(answer, held, &wish, promise, &chain, booking))
