@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::csr::{Csr, uri};
-use crate::{CertError, Key, SpiffeId, verify};
+use crate::{CertError, Key, Lineage, SpiffeId, verify};
 
 /// A root and its key.
 pub struct Authority {
@@ -73,7 +73,7 @@ impl Authority {
         self.not_after
     }
 
-    /// Signs a request for the identity that its sender has proven; gives the leaf, DER.
+    /// Signs a request for the identity that its sender has proven, as one of the leaves of a sidecar; gives the leaf, DER.
     ///
     /// # Errors
     /// The request asks for another identity than `id`.
@@ -81,6 +81,7 @@ impl Authority {
         &self,
         csr: &Csr,
         id: &SpiffeId,
+        lineage: &Lineage,
         not_before: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<Vec<u8>, CertError> {
@@ -88,7 +89,8 @@ impl Authority {
             return Err(CertError::WrongIdentity { asked: csr.requested().to_string(), proven: id.to_string() });
         }
         let public_key = SubjectPublicKeyInfo::from_der(&csr.public_key)?;
-        self.leaf(&public_key, id, &[], not_before, not_after)
+        let serial = SerialNumber::from(lineage.serial()?);
+        self.leaf(&public_key, id, &[], Some(serial), (not_before, not_after))
     }
 
     /// Issues a leaf for a key that is at hand, with further DNS names or IP addresses; gives it as DER.
@@ -103,7 +105,7 @@ impl Authority {
         not_before: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<Vec<u8>, CertError> {
-        self.leaf(&key.pair, id, names, not_before, not_after)
+        self.leaf(&key.pair, id, names, None, (not_before, not_after))
     }
 
     fn leaf(
@@ -111,8 +113,8 @@ impl Authority {
         public_key: &impl rcgen::PublicKeyData,
         id: &SpiffeId,
         names: &[String],
-        not_before: OffsetDateTime,
-        not_after: OffsetDateTime,
+        serial: Option<SerialNumber>,
+        (not_before, not_after): (OffsetDateTime, OffsetDateTime),
     ) -> Result<Vec<u8>, CertError> {
         // No subject: an SVID is named by its URI alone, and rcgen then marks the names critical, as RFC 5280 4.2.1.6 asks.
         let mut params = CertificateParams::new(names.to_vec())?;
@@ -121,6 +123,7 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = serial;
         params.use_authority_key_identifier_extension = true;
         params.not_before = not_before;
         params.not_after = not_after.min(self.not_after);

@@ -2,13 +2,20 @@
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::CertError;
 
 /// A private key. It has no `Debug`, so that it cannot end up in a log.
 pub struct Key {
     pub(crate) pair: KeyPair,
+}
+
+/// What is left of it in freed memory would outlive the certificate.
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.pair.zeroize();
+    }
 }
 
 impl Key {

@@ -5,7 +5,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::{CertError, SpiffeId};
+use crate::{CertError, Lineage, SpiffeId};
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| CertError::Malformed(e.to_string()))?;
@@ -88,6 +88,11 @@ pub(crate) fn may_sign(authority_der: &[u8]) -> Result<(), CertError> {
         true => Ok(()),
         false => Err(CertError::KeyUsage("an intermediate's key may not sign certificates")),
     }
+}
+
+/// Which sidecar a leaf belongs to; None: it was signed by another authority, or by one of an older version.
+pub fn lineage(der: &[u8]) -> Option<Lineage> {
+    Lineage::of_serial(parse(der).ok()?.raw_serial())
 }
 
 /// When a certificate expires.

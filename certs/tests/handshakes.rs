@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::csr::{self, Csr};
-use leno_certs::{Authority, CertError, Identity, Key, SpiffeId, TrustBundle, tls, verify};
+use leno_certs::{Authority, CertError, Identity, Key, Lineage, SpiffeId, TrustBundle, tls, verify};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use time::OffsetDateTime;
 
@@ -128,11 +128,14 @@ fn an_authority_signs_only_the_identity_that_was_proven() {
     let other = SpiffeId::new("cluster.local", "default", "store").unwrap();
     let key = Key::generate().unwrap();
     let request = Csr::from_der(&csr::create(&key, &id).unwrap()).unwrap();
-    let leaf = ca.sign(&request, &id, now() - DAY, now() + DAY).unwrap();
+    let lineage = Lineage::begin(None).unwrap();
+    let leaf = ca.sign(&request, &id, &lineage, now() - DAY, now() + DAY).unwrap();
     assert_eq!(verify::peer_id(&leaf), Ok(id.clone()));
-    assert!(matches!(ca.sign(&request, &other, now(), now() + DAY), Err(CertError::WrongIdentity { .. })));
+    assert_eq!(verify::lineage(&leaf), Some(lineage));
+    assert_eq!(verify::lineage(ca.root_der()), None);
+    assert!(matches!(ca.sign(&request, &other, &lineage, now(), now() + DAY), Err(CertError::WrongIdentity { .. })));
     // No leaf outlives its root.
-    let long = ca.sign(&request, &id, now(), now() + 36_500 * DAY).unwrap();
+    let long = ca.sign(&request, &id, &lineage, now(), now() + 36_500 * DAY).unwrap();
     assert_eq!(verify::not_after(&long), Ok(ca.not_after()));
 }
 

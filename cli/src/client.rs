@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use answer::read;
-pub use answer::{Change, Changed, Problem, problem_text};
+pub use answer::{Change, Changed, Problem, Wait, problem_text};
 pub use edges::{Edge, Edges, account};
 pub use status::{ControlPlane, Sidecar, Status};
 

@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share.
 
 pub mod apply;
+pub mod audit;
 pub mod check;
 pub mod completion;
 pub mod context;
@@ -10,10 +11,12 @@ pub mod edges;
 pub mod get;
 pub mod history;
 pub mod inject;
+pub mod revoke;
 pub mod rollback;
 pub mod status;
 pub mod token;
 pub mod uninject;
+pub mod user;
 pub mod validate;
 
 pub mod policy;
@@ -43,6 +46,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),
         Command::Rollback(args) => block_on(rollback::run(args, &global)),
+        Command::User(args) => block_on(user::run(args, &global)),
+        Command::Audit(args) => block_on(audit::run(args, &global)),
+        Command::Revoke(args) => block_on(revoke::run(args, &global)),
         Command::Token(args) => block_on(token::run(args, &global)),
         Command::Inject(args) => inject::run(args, &global),
         Command::Uninject(args) => uninject::run(args),

@@ -1,5 +1,6 @@
 //! The REST API: HTTPS with a bearer token, described by the OpenAPI document that it serves at `/openapi.json`.
 
+mod audit;
 mod auth;
 mod body;
 mod changes;
@@ -8,10 +9,13 @@ mod error;
 mod extract;
 mod history;
 mod objects;
+mod revocations;
+mod roles;
 mod serve;
 mod status;
 mod status_of;
 mod tokens;
+mod users;
 mod wait;
 
 use std::sync::Arc;
@@ -30,7 +34,7 @@ use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
 use crate::config::Problem;
 use crate::observed::Observed;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{Store, Trail};
 use crate::xds::Sessions;
 use error::ApiError;
 
@@ -49,6 +53,8 @@ pub struct Parts {
     pub sessions: Sessions,
     pub token: Arc<AdminToken>,
     pub observed: Observed,
+    /// Where refused calls are noted.
+    pub trail: Trail,
     /// What is wrong in the configuration folder now; none without one.
     pub problems: Option<watch::Receiver<Arc<Vec<Problem>>>>,
 }
@@ -81,7 +87,12 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(edges::edges))
         .routes(routes!(history::history))
         .routes(routes!(history::rollback))
-        .routes(routes!(tokens::create))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(revocations::revoke, revocations::list))
+        .routes(routes!(revocations::undo))
+        .routes(routes!(users::create, users::list))
+        .routes(routes!(users::revoke))
+        .routes(routes!(audit::list))
         .split_for_parts();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("bearer", bearer);

@@ -28,7 +28,7 @@ use crate::jwks::Keyring;
 use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::settings::Settings;
-use crate::store::{Follower, Store};
+use crate::store::{Follower, Store, Trail, Trailer};
 use crate::xds::{self, Sessions};
 
 /// How long requests and streams may take to end after the signal to stop.
@@ -59,6 +59,7 @@ pub struct Bound {
     /// The revision that the store had when it was opened.
     opened_at: u64,
     token: Arc<AdminToken>,
+    trail: (Trail, Trailer),
     follower: Option<Follower>,
     globals: watch::Sender<Globals>,
     keyring: Keyring,
@@ -115,16 +116,19 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         store.subscribe(),
         registry.subscribe(),
         globals.subscribe(),
+        store.revocations(),
         watch.clone(),
     );
     let sessions = Sessions::new(registry.clone());
-    let refusals = Refusals::new(&metrics);
+    let (trail, trailer) = Trail::new();
+    let refusals = Refusals::new(&metrics).noting(trail.clone());
     let readiness = Readiness::new();
     let starting = readiness.token("serving");
     Ok(Bound {
         addresses,
         listeners,
         parts: xds::Parts {
+            revocations: store.revocations(),
             authority,
             secrets,
             accounts,
@@ -139,6 +143,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         store,
         opened_at,
         token: Arc::new(token),
+        trail: (trail, trailer),
         follower,
         globals,
         keyring,
@@ -171,6 +176,7 @@ impl Bound {
             store,
             opened_at,
             token,
+            trail: (trail, trailer),
             follower,
             globals,
             keyring,
@@ -197,6 +203,7 @@ impl Bound {
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
+        tokio::spawn(trailer.run(store.clone(), watch.clone()));
         let api = api::Parts {
             store,
             authority: parts.authority.clone(),
@@ -205,6 +212,7 @@ impl Bound {
             sessions: parts.sessions.clone(),
             token,
             observed: parts.observed.clone(),
+            trail,
             problems,
         };
         tokio::spawn(api::serve(listeners.api, api, watch.clone()));

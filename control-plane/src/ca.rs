@@ -9,12 +9,13 @@ mod secrets;
 mod server;
 mod service_account;
 mod token;
+mod user;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::csr::Csr;
-use leno_certs::{Authority, CertError, NONCE_BYTES, SpiffeId, TrustBundle};
+use leno_certs::{Authority, CertError, Lineage, NONCE_BYTES, SpiffeId, TrustBundle, lineage};
 use leno_runtime::metrics::{Counter, Registry as Metrics};
 use time::OffsetDateTime;
 
@@ -25,8 +26,11 @@ pub use root::{OpenError, Passphrase, open};
 pub use secrets::JoinSecrets;
 pub use server::ServerIdentity;
 pub use service_account::{KeySource, Proven, ServiceAccounts};
-pub use token::{MOST_TOKEN_TTL, NewToken, TokenError};
+pub use token::{MOST_TOKEN_TTL, NewToken, TokenError, new_id};
+pub use user::UserToken;
 
+use crate::model::Revocations;
+use crate::model::audit::{Actor, Event};
 use crate::store::{Showing, ShownToken, Store, TokenRefusal};
 
 /// How long a root lives.
@@ -69,6 +73,18 @@ pub struct PeerCertificate {
     pub id: SpiffeId,
     /// When the certificate expires; a connection may outlive it.
     pub not_after: OffsetDateTime,
+    /// Which sidecar it is; None: an older version has signed it.
+    pub lineage: Option<Lineage>,
+}
+
+impl PeerCertificate {
+    /// That its holder was not revoked.
+    ///
+    /// # Errors
+    /// It was.
+    pub fn stands(&self, revocations: &Revocations) -> Result<(), Refusal> {
+        if revocations.refuse(self.id.as_str(), self.lineage.as_ref()) { Err(Refusal::Revoked) } else { Ok(()) }
+    }
 }
 
 impl CertificateAuthority {
@@ -109,8 +125,14 @@ impl CertificateAuthority {
     /// # Errors
     /// The life is too short or too long, the identity is the control plane's own or of another trust domain, or the store
     /// cannot write.
-    pub fn create_token(&self, id: &SpiffeId, ttl: Duration, now: OffsetDateTime) -> Result<NewToken, TokenError> {
-        token::create(&self.0.store, &self.trust_bundle(), id, ttl, now)
+    pub fn create_token(
+        &self,
+        id: &SpiffeId,
+        ttl: Duration,
+        now: OffsetDateTime,
+        by: &Actor,
+    ) -> Result<NewToken, TokenError> {
+        token::create(&self.0.store, &self.trust_bundle(), id, ttl, now, by)
     }
 
     /// Redeems a join token and signs a leaf for the identity that it is bound to. Blocks on the store.
@@ -119,21 +141,22 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// The token or the request is refused.
-    pub fn join(&self, token: &str, csr: &[u8], now: OffsetDateTime) -> Result<Signed, Refusal> {
+    pub fn join(&self, token: &str, csr: &[u8], now: OffsetDateTime, address: &str) -> Result<Signed, Refusal> {
         let token = token::Token::parse(token).ok_or(Refusal::TokenMalformed)?;
         if token.root_sha256 != self.trust_bundle().root_hash() {
             return Err(Refusal::TokenUnknown);
         }
         let csr = parse_csr(csr)?;
-        let record = self.0.store.consume_token(&token.id, token.secret_sha256(), now);
+        let record = self.0.store.consume_token(&token.id, token.secret_sha256(), now, address);
         let record = record.map_err(|refused| match refused {
             TokenRefusal::Unknown => Refusal::TokenUnknown,
             TokenRefusal::Used => Refusal::TokenUsed,
             TokenRefusal::Expired => Refusal::TokenExpired,
+            TokenRefusal::Revoked => Refusal::TokenRevoked,
             TokenRefusal::Store(why) => Refusal::Internal(why.to_string()),
         })?;
         let id = SpiffeId::parse(&record.identity).map_err(|why| Refusal::Internal(why.to_string()))?;
-        let signed = self.sign(&csr, &id, now)?;
+        let signed = self.sign(&csr, &id, &begin(None)?, now)?;
         self.0.joins.inc();
         Ok(signed)
     }
@@ -161,12 +184,18 @@ impl CertificateAuthority {
         mac: &[u8],
         csr: &[u8],
         now: OffsetDateTime,
+        address: &str,
     ) -> Result<Signed, Refusal> {
         let (secret, identity) = secrets.find(id)?;
         if !secret.request_is_proven(csr, mac) {
             return Err(Refusal::SecretWrong);
         }
-        let signed = self.sign(&parse_csr(csr)?, &identity, now)?;
+        // A sidecar that was revoked still has the secret.
+        if self.0.store.revocations().borrow().refuse_origin(&lineage::origin(id)) {
+            return Err(Refusal::SecretRevoked);
+        }
+        let signed = self.sign(&parse_csr(csr)?, &identity, &begin(Some(id))?, now)?;
+        self.note_join(&identity, address, format!("join secret {id}"))?;
         self.0.secret_joins.inc();
         Ok(signed)
     }
@@ -176,8 +205,18 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// Another key has used the token, or the request is refused.
-    pub fn join_by_service_account(&self, proven: &Proven, csr: &[u8], now: OffsetDateTime) -> Result<Signed, Refusal> {
+    pub fn join_by_service_account(
+        &self,
+        proven: &Proven,
+        csr: &[u8],
+        now: OffsetDateTime,
+        address: &str,
+    ) -> Result<Signed, Refusal> {
         let csr = parse_csr(csr)?;
+        // The pod of a sidecar that was revoked gets new tokens.
+        if self.0.store.revocations().borrow().refuse_origin(&lineage::origin(&proven.origin)) {
+            return Err(Refusal::Revoked);
+        }
         let shown =
             ShownToken { key_sha256: csr.key_sha256(), forget_unix: proven.forget, identity: proven.id.to_string() };
         match self.0.store.show_token(&proven.fingerprint, &shown, now.unix_timestamp()) {
@@ -185,9 +224,16 @@ impl CertificateAuthority {
             Ok(Showing::OfAnother) => return Err(Refusal::JwtReplayed),
             Err(why) => return Err(Refusal::Internal(why.to_string())),
         }
-        let signed = self.sign(&csr, &proven.id, now)?;
+        let signed = self.sign(&csr, &proven.id, &begin(Some(&proven.origin))?, now)?;
+        let whose = proven.pod.as_deref().map_or_else(|| "service account".to_owned(), |pod| format!("pod {pod}"));
+        self.note_join(&proven.id, address, whose)?;
         self.0.account_joins.inc();
         Ok(signed)
+    }
+
+    fn note_join(&self, id: &SpiffeId, address: &str, by: String) -> Result<(), Refusal> {
+        let actor = Actor { address: address.to_owned(), ..Actor::from(id.as_str()) };
+        self.0.store.note_now(&Event::done(&actor, "join", by)).map_err(|why| Refusal::Internal(why.to_string()))
     }
 
     /// Signs a new leaf for the holder of a verified certificate.
@@ -198,9 +244,16 @@ impl CertificateAuthority {
         if peer.not_after <= now {
             return Err(Refusal::CertificateExpired);
         }
-        let signed = self.sign(&parse_csr(csr)?, &peer.id, now)?;
+        let lineage = peer.lineage.map_or_else(|| begin(None), Ok)?;
+        let signed = self.sign(&parse_csr(csr)?, &peer.id, &lineage, now)?;
         self.0.renewals.inc();
         Ok(signed)
+    }
+
+    /// For tests that change what it looks at.
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
     }
 
     /// For tests that need a leaf which no join would give out.
@@ -209,9 +262,13 @@ impl CertificateAuthority {
         &self.0.authority
     }
 
-    fn sign(&self, csr: &Csr, id: &SpiffeId, now: OffsetDateTime) -> Result<Signed, Refusal> {
+    fn sign(&self, csr: &Csr, id: &SpiffeId, lineage: &Lineage, now: OffsetDateTime) -> Result<Signed, Refusal> {
+        // Whoever comes, and by whatever: the last look before a certificate is there.
+        if self.0.store.revocations().borrow().refuse(id.as_str(), Some(lineage)) {
+            return Err(Refusal::Revoked);
+        }
         let (not_before, not_after) = self.life(now);
-        let leaf = self.0.authority.sign(csr, id, not_before, not_after).map_err(|why| match why {
+        let leaf = self.0.authority.sign(csr, id, lineage, not_before, not_after).map_err(|why| match why {
             CertError::WrongIdentity { asked, proven } => Refusal::WrongIdentity { asked, proven },
             other => Refusal::CsrInvalid(other.to_string()),
         })?;
@@ -230,6 +287,11 @@ impl CertificateAuthority {
 /// Certificates count in seconds (RFC 5280, 4.1.2.5); what we say of one must be what it says itself.
 fn whole_seconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(0).unwrap_or(time)
+}
+
+/// The lineage of a sidecar that joins now.
+fn begin(by: Option<&str>) -> Result<Lineage, Refusal> {
+    Lineage::begin(by).map_err(|why| Refusal::Internal(why.to_string()))
 }
 
 fn parse_csr(der: &[u8]) -> Result<Csr, Refusal> {

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let settings = args.settings.unwrap_or_else(Settings::parse);
     log::init(settings.output);
     limits::allow_many_files();
+    limits::keep_memory_private();
     exit_with(start(&settings))
 }
 

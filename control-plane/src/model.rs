@@ -1,5 +1,6 @@
 //! The domain, pure data: what a user's objects mean once they are validated. No YAML, no wire, no clock in here.
 
+pub mod audit;
 mod authorization;
 mod backend_tls;
 mod balancing;
@@ -10,6 +11,8 @@ mod jwks;
 mod jwt;
 mod names;
 mod resilience;
+mod revocation;
+mod role;
 mod route;
 mod secret;
 mod service;
@@ -33,6 +36,8 @@ pub use jwks::JwksUrl;
 pub use jwt::{JwtKeys, JwtProvider, TokenPlace};
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
+pub use revocation::{Revocation, Revocations, Target};
+pub use role::Role;
 pub use route::{
     Backend, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PRECEDENCE, ParentRef, PathMatch, Retry, TcpRoute,
     ValueMatch,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use leno_certs::SpiffeId;
+use leno_certs::{Lineage, SpiffeId};
 use leno_proto::Registration;
 use leno_runtime::drain::DrainWatch;
 use tokio::sync::{Notify, watch};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use check::Refused;
 use entries::Entries;
 
-use crate::model::{Name, Workload};
+use crate::model::{Name, Revocations, Workload};
 use crate::store::Store;
 
 /// Most workloads that are alive at a time.
@@ -50,7 +50,9 @@ impl Registry {
     pub fn restore(store: Store, grace: Duration) -> Self {
         let until = Instant::now() + grace;
         let mut entries = Entries::new(MOST_WORKLOADS);
-        for workload in store.workloads() {
+        let revocations = store.revocations().borrow().clone();
+        let refused = |w: &Workload| w.identity.as_ref().is_some_and(|id| revocations.refuse(id, w.lineage.as_ref()));
+        for workload in store.workloads().into_iter().filter(|workload| !refused(workload)) {
             entries.restore(workload, until);
         }
         let live = watch::Sender::new(Arc::new(entries.live()));
@@ -63,12 +65,35 @@ impl Registry {
     ///
     /// # Errors
     /// It names another identity than the proven one, its fields have no meaning, or the registry is full.
-    pub fn register(&self, registration: &Registration, proven: &SpiffeId) -> Result<Lease, Refused> {
-        let workload = check::workload(registration, proven)?;
+    pub fn register(
+        &self,
+        registration: &Registration,
+        proven: &SpiffeId,
+        lineage: Option<Lineage>,
+    ) -> Result<Lease, Refused> {
+        let workload = check::workload(registration, proven, lineage)?;
         let name = workload.name.clone();
         let id = self.entries().register(workload, registration.state)?;
         self.wake();
-        Ok(Lease { registry: self.clone(), proven: proven.clone(), name, id })
+        Ok(Lease { registry: self.clone(), proven: proven.clone(), lineage, name, id })
+    }
+
+    /// Takes those out at once who were revoked.
+    pub fn evict(&self, revocations: &Revocations) {
+        let gone = self
+            .entries()
+            .evict(|w| w.identity.as_ref().is_some_and(|identity| revocations.refuse(identity, w.lineage.as_ref())));
+        for name in &gone {
+            tracing::warn!(workload = %name, "revoked, removed");
+        }
+        if !gone.is_empty() {
+            self.wake();
+        }
+    }
+
+    /// The sidecars that hold a name now.
+    pub fn holders(&self, name: &Name) -> Vec<Arc<Workload>> {
+        self.entries().holders(name)
     }
 
     /// The workloads that are alive; changes whenever one comes, goes or changes.
@@ -90,6 +115,7 @@ impl Registry {
     /// in the store for the next life.
     pub async fn run(self, drain: DrainWatch) {
         let saver = tokio::spawn(self.clone().save(drain.clone()));
+        let mut revocations = self.0.store.revocations();
         while !drain.is_signaled() {
             let next = self.entries().next_expiry();
             tokio::select! {
@@ -99,6 +125,11 @@ impl Registry {
                         tracing::info!(workload = %name, "gone for longer than the grace period, removed");
                     }
                     self.0.unsaved.notify_one();
+                }
+                // The store lives in this registry, so this is a change.
+                _ = revocations.changed() => {
+                    let now = revocations.borrow_and_update().clone();
+                    self.evict(&now);
                 }
                 () = drain.signaled() => {}
             }
@@ -164,6 +195,7 @@ async fn at(time: Option<Instant>) {
 pub struct Lease {
     registry: Registry,
     proven: SpiffeId,
+    lineage: Option<Lineage>,
     name: Name,
     id: u64,
 }
@@ -179,7 +211,7 @@ impl Lease {
     /// # Errors
     /// As [`Registry::register`], or it names another workload. The one before stays.
     pub fn update(&self, registration: &Registration) -> Result<(), Refused> {
-        let workload = check::workload(registration, &self.proven)?;
+        let workload = check::workload(registration, &self.proven, self.lineage)?;
         if workload.name != self.name {
             return Err(Refused::Invalid(format!(
                 "the stream belongs to the workload {}, it cannot become {}",

@@ -4,6 +4,7 @@
 //! committed is published, so readers of [`Store::subscribe`] see the revisions in their order. Nothing is
 //! acknowledged, and nothing is published, before its commit is on the disk (`Durability::Immediate`).
 
+mod audit;
 mod blobs;
 mod error;
 mod folder;
@@ -12,11 +13,14 @@ mod handle;
 mod objects;
 mod open;
 mod revision;
+mod revocations;
 mod seal;
 mod service_accounts;
 mod tables;
 mod times;
 mod tokens;
+mod trail;
+mod users;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,14 +30,19 @@ use redb::{Durability, WriteTransaction};
 use tokio::sync::watch;
 
 use crate::config::Problem;
-use crate::model::Committed;
+use crate::model::{Committed, Revocations};
 
+pub use audit::{MOST_ENTRIES, Page as AuditPage};
 pub use error::StoreError;
 pub use folder::FolderApplied;
 pub use follow::Follower;
 pub use revision::{Applied, Batch, Revision};
+pub use revocations::MOST_REVOKED;
 pub use service_accounts::{MOST_SHOWN, Showing, ShownToken};
+pub use tables::InstanceRecord;
 pub use tokens::{MOST_TOKENS, TokenRecord, TokenRefusal};
+pub use trail::{Trail, Trailer};
+pub use users::{MOST_USERS, UserRecord};
 
 /// A handle on the store; cheap to clone. Reads and writes block on the disk except where they are `async`.
 #[derive(Clone)]
@@ -54,6 +63,7 @@ struct Inner {
     /// Held by the one writer.
     writer: Mutex<()>,
     committed: watch::Sender<Arc<Committed>>,
+    revocations: watch::Sender<Arc<Revocations>>,
     sealer: Arc<seal::Sealer>,
     /// Objects that were stored once and are no longer valid, as an older version may have left them.
     refused: Vec<Problem>,
@@ -76,9 +86,10 @@ impl Store {
         for problem in &refused {
             tracing::warn!(%problem, "a stored object is no longer valid and not in force");
         }
+        let revocations = watch::Sender::new(Arc::new(revocations::load(&db)?));
         let committed = watch::Sender::new(Arc::new(committed));
         let db = handle::Handle::new(state_dir.to_owned(), db);
-        Ok(Self(Arc::new(Inner { db, writer: Mutex::new(()), committed, sealer, refused })))
+        Ok(Self(Arc::new(Inner { db, writer: Mutex::new(()), committed, revocations, sealer, refused })))
     }
 
     /// What is in force, now and after every commit.

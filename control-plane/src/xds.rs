@@ -27,6 +27,7 @@ pub use sessions::{Ack, Nack, Nacked, Sessions, SidecarStatus, WaitOutcome};
 
 use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity, ServiceAccounts};
 use crate::discovery::World;
+use crate::model::Revocations;
 use crate::observed::Observed;
 use crate::registry::Registry;
 
@@ -57,6 +58,7 @@ pub struct Parts {
     pub refusals: Refusals,
     /// Who calls whom.
     pub observed: Observed,
+    pub revocations: watch::Receiver<Arc<Revocations>>,
     pub metrics: Metrics,
 }
 

@@ -26,7 +26,18 @@ macro_rules! resources {
     };
 }
 
-resources!(Service, HttpRoute, TcpRoute, TlsRoute, Gateway, Endpoints, Address, TrustBundle, SidecarConfig);
+resources!(
+    Service,
+    HttpRoute,
+    TcpRoute,
+    TlsRoute,
+    Gateway,
+    Endpoints,
+    Address,
+    TrustBundle,
+    SidecarConfig,
+    Revocations
+);
 
 /// The pseudo type of a request that only carries a changed [`Registration`](crate::Registration) in its node.
 pub const REGISTRATION_URL: &str = "type.googleapis.com/leno.v1.Registration";

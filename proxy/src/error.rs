@@ -148,6 +148,10 @@ reasons! {
     PlaintextRefused = "plaintext_refused", FORBIDDEN, Downstream, unseen: true;
     /// An AuthorizationPolicy denies it, or there are policies that allow and none allows this.
     Denied = "denied", FORBIDDEN, Downstream, unseen: true;
+    /// The caller was revoked (`leno revoke`): it is in the mesh no more, whatever its certificate says.
+    Revoked = "revoked", FORBIDDEN, Downstream, unseen: true;
+    /// The endpoint was revoked (`leno revoke`), so it is sent nothing.
+    EndpointRevoked = "endpoint_revoked", SERVICE_UNAVAILABLE, Mesh, unseen: true;
     /// An AuthorizationPolicy looks at paths, and this one can be read in two ways (`//`, `..`, `;`, `%2f` and the like).
     UnclearPath = "unclear_path", BAD_REQUEST, Downstream, unseen: true;
     /// An AuthorizationPolicy looks at what a token says, and the request's is not to be believed: expired, of another issuer, not signed by it, there twice and the like.
@@ -183,6 +187,7 @@ impl Reason {
             | Self::AppOverloaded
             | Self::RateLimited
             | Self::Denied
+            | Self::Revoked
             | Self::UnclearPath
             | Self::BadToken
             | Self::PolicyUnknown => Hop::App,

@@ -36,6 +36,7 @@ fn serve(args: Args) -> ExitCode {
     if let Err(failure) = intercept::start(&mut settings) {
         return exit_with(Err(failure));
     }
+    limits::keep_memory_private();
     // The main thread is the control thread: stream, renewal, admin port. Traffic has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -17,6 +17,7 @@ mod matching;
 mod nearness;
 mod resilience;
 mod resources;
+mod revoked;
 mod route;
 mod service;
 mod session;
@@ -46,6 +47,7 @@ pub use resilience::{
     RetrySaid, lets_plaintext_in,
 };
 pub use resources::{Assembled, Resources};
+pub use revoked::{PeerKey, Revoked};
 pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
 pub use session::SessionPersistence;

@@ -20,6 +20,7 @@ use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
+use crate::tls::Watched;
 use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
 
 /// For each direction; a connection's memory.
@@ -34,6 +35,8 @@ pub struct Reached {
     pub metrics: Rc<ServiceMetrics>,
     /// Held as long as the connection lives.
     pub in_flight: Held,
+    /// Whose sidecar it leads to.
+    pub watched: Option<Watched>,
 }
 
 /// What an open connection counts as.
@@ -84,14 +87,15 @@ pub async fn dial_cluster(
         let began = cluster.clock();
         let dialled = dialer.tcp(&endpoint.endpoint, cluster.policy().connect_timeout).await;
         // What the caller has used up or may not have is not held against the endpoint.
-        if !matches!(dialled, Err(Reason::RateLimited | Reason::Denied)) {
+        if !matches!(dialled, Err(Reason::RateLimited | Reason::Denied | Reason::Revoked)) {
             let verdict = if dialled.is_ok() { Verdict::Good } else { Verdict::Gateway };
             cluster.record(&endpoint, verdict, began);
         }
         match dialled {
             Ok(io) => {
                 let in_flight = Held(in_flight, connection);
-                return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight });
+                let watched = dialer.watched(&io);
+                return Ok(Reached { io, metrics: cluster.metrics.clone(), in_flight, watched });
             }
             Err(reason) if !again(budget, cluster, &policy, tried.len(), reason) => return Err(reason),
             Err(_) => tried.push(endpoint),
@@ -134,7 +138,7 @@ where
     let copied = tokio::select! {
         biased;
         copied = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER) => copied,
-        () = denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a policy denies it now")),
+        () = denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is denied now")),
     };
     if let Err(error) = copied {
         tracing::debug!(%error, "opaque connection broke");

@@ -2,6 +2,7 @@
 
 pub mod opaque;
 pub mod port_name;
+mod revocations;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use leno_certs::{CertError, Identity, TrustBundle, tls};
 use rustls::{ClientConfig, ServerConfig};
+
+pub use revocations::{Watched, revoked};
+
+use crate::model::Revoked;
 
 /// ALPN of a connection that multiplexes HTTP requests.
 pub const ALPN_HTTP: &[u8] = b"h2";
@@ -38,6 +43,7 @@ struct Shared {
     configs: ArcSwap<TlsConfigs>,
     /// That of `configs`, apart, since the request path compares it.
     generation: AtomicU64,
+    revocations: revocations::Revocations,
 }
 
 impl MeshTls {
@@ -47,7 +53,8 @@ impl MeshTls {
     /// They do not make a configuration.
     pub fn new(identity: &Identity, bundle: &TrustBundle) -> Result<Self, CertError> {
         let configs = ArcSwap::from_pointee(configs(identity, bundle, 0)?);
-        Ok(Self(Arc::new(Shared { configs, generation: AtomicU64::new(0) })))
+        let (generation, revocations) = (AtomicU64::new(0), revocations::Revocations::default());
+        Ok(Self(Arc::new(Shared { configs, generation, revocations })))
     }
 
     /// Replaces both. There is one caller, the control thread.
@@ -59,6 +66,12 @@ impl MeshTls {
         self.0.configs.store(Arc::new(configs(identity, bundle, generation)?));
         self.0.generation.store(generation, Ordering::Release);
         Ok(())
+    }
+
+    /// Replaces the list of those who are in the mesh no more. When this returns no new connection is made with one of them, and
+    /// those who hold open ones are woken.
+    pub fn revoke(&self, revoked: Revoked) {
+        self.0.revocations.replace(revoked);
     }
 
     /// What is in force.

@@ -16,7 +16,7 @@ pub use cluster::{Choice, Clusters, LocalCluster};
 pub use connect::{Dialer, Io, TcpUpstream, set_options};
 pub use endpoint::{InFlight, LocalEndpoint};
 pub use http1::{Http1Pool, Http1Sender, Unanswered as Http1Unanswered, handshake as http1_handshake};
-pub use http2::{CONNECTION_WINDOW, Http2Sender, Http2Slot, STREAM_WINDOW};
+pub use http2::{CONNECTION_WINDOW, Dialled, Http2Sender, Http2Slot, STREAM_WINDOW};
 
 /// Runs hyper's connection tasks on the worker's own thread.
 #[derive(Debug, Clone, Copy)]

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use http::Method;
+use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::apply::whole_seconds;
 use crate::args::Global;
+use crate::client::read;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format, printable};
-use crate::spans::duration;
+use crate::output::{self, Format, Table, printable};
+use crate::spans::{duration, relative};
 
 /// Make join tokens for new sidecars
 #[derive(Debug, clap::Args)]
@@ -34,19 +37,39 @@ pub enum Action {
         #[arg(long, default_value = "10m", value_parser = duration, value_name = "TIME")]
         ttl: Duration,
     },
+    /// Show the join tokens, without their secrets, newest first
+    #[command(after_help = EXAMPLES)]
+    List,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Tokens {
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Token {
+    id: String,
+    identity: String,
+    state: String,
+    created: String,
+    expires: String,
 }
 
 const EXAMPLES: &str = "Examples:
   leno token create --service-account web > token
   leno-proxy --control-plane 10.0.0.1:15010 --token-file token --service web --port http=127.0.0.1:8080 --state-dir state
-  leno token create --service-account web --namespace shop --ttl 1h";
+  leno token create --service-account web --namespace shop --ttl 1h
+  leno token list                            Then: leno revoke token ID";
 
 /// Runs the command. Only the token goes to standard output, so that it can be piped.
 ///
 /// # Errors
 /// The identity is not one, or the control plane could not be asked.
 pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
-    let Action::Create { service_account, ttl } = args.action;
+    let Action::Create { service_account, ttl } = args.action else { return list(global).await };
     let request = json!({
         "namespace": global.namespace(), "serviceAccount": service_account, "ttlSeconds": whole_seconds(ttl),
     });
@@ -64,4 +87,17 @@ pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
         eprintln!("It makes one sidecar {identity}, until {expires}: leno-proxy --token TOKEN, or --token-file FILE.");
     }
     Ok(())
+}
+
+async fn list(global: &Global) -> Result<(), Failure> {
+    let answer = super::client(global)?.expect(Method::GET, "/v1/tokens", None).await?;
+    if global.output != Format::Table {
+        return output::value(&answer, global.output);
+    }
+    let (all, now): (Tokens, _) = (read(&answer)?, OffsetDateTime::now_utc());
+    let mut table = Table::new(&["ID", "IDENTITY", "STATE", "CREATED", "EXPIRES"]);
+    for token in all.tokens {
+        table.row([token.id, token.identity, token.state, relative(&token.created, now), token.expires]);
+    }
+    table.print()
 }

@@ -267,6 +267,8 @@ fn default_ttl() -> u64 {
 /// A join token. It is shown this once.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Token {
+    /// By which it is revoked.
+    pub id: String,
     pub token: String,
     /// The SPIFFE ID that it is bound to.
     pub identity: String,

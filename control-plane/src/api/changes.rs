@@ -1,10 +1,11 @@
 //! Files in, changes out: apply, delete, validate.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use super::Shared;
+use super::auth::Caller;
 use super::body::{Files, Outcome, Validated, parse};
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
@@ -13,8 +14,6 @@ use crate::config::{Object, Problem};
 use crate::store::Batch;
 use crate::validate::{self, Checked};
 
-/// Who the log says it was: the bearer token is the administrator's, and there is but one.
-pub(super) const ACTOR: &str = "admin";
 /// Most files of one call.
 const MOST_FILES: usize = 2_000;
 
@@ -30,13 +29,17 @@ const MOST_FILES: usize = 2_000;
         (status = 504, description = "Applied, but some sidecar did not answer in time", body = Outcome),
     )
 )]
-pub(super) async fn apply(State(shared): State<Shared>, Body(call): Body<Files>) -> Result<Response, ApiError> {
+pub(super) async fn apply(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Body(call): Body<Files>,
+) -> Result<Response, ApiError> {
     bound(&call)?;
     let (dry_run, seconds) = (call.dry_run, (call.wait && !call.dry_run).then_some(call.timeout_seconds));
     let (checked, mut problems) = read(call, validate::batch).await?;
     problems.extend(checked.problems);
     let upserts = checked.valid.clone();
-    let batch = Batch { upserts, actor: ACTOR.to_owned(), dry_run, ..Batch::default() };
+    let batch = Batch { upserts, actor: caller.actor, dry_run, ..Batch::default() };
     let applied = shared.parts.store.apply(batch).await?;
     problems.extend(validate::warnings(&applied.mesh, &checked.valid));
     Ok(wait::answer(&shared, applied, problems, seconds).await)
@@ -55,12 +58,16 @@ pub(super) async fn apply(State(shared): State<Shared>, Body(call): Body<Files>)
         (status = 504, description = "Deleted, but some sidecar did not answer in time", body = Outcome),
     )
 )]
-pub(super) async fn delete(State(shared): State<Shared>, Body(call): Body<Files>) -> Result<Response, ApiError> {
+pub(super) async fn delete(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Body(call): Body<Files>,
+) -> Result<Response, ApiError> {
     bound(&call)?;
     let (dry_run, seconds) = (call.dry_run, (call.wait && !call.dry_run).then_some(call.timeout_seconds));
     let (objects, mut problems) = read(call, |objects| objects).await?;
     let deletes = objects.iter().map(|object| object.key.clone()).collect();
-    let batch = Batch { deletes, actor: ACTOR.to_owned(), dry_run, ..Batch::default() };
+    let batch = Batch { deletes, actor: caller.actor, dry_run, ..Batch::default() };
     let applied = shared.parts.store.apply(batch).await?;
     for object in &objects {
         let key = &object.key;

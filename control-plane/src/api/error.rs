@@ -50,6 +50,8 @@ impl ApiError {
         match self.status {
             StatusCode::BAD_REQUEST => "BadRequest",
             StatusCode::UNAUTHORIZED => "Unauthorized",
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::CONFLICT => "Conflict",
             StatusCode::NOT_FOUND => "NotFound",
             StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
             StatusCode::REQUEST_TIMEOUT => "RequestTimeout",

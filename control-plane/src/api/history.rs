@@ -1,13 +1,13 @@
 //! The log of revisions, and going back.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::Shared;
+use super::auth::Caller;
 use super::body::{History, Outcome, Revision, Waiting, default_timeout};
-use super::changes::ACTOR;
 use super::error::{ApiError, ErrorBody, blocking};
 use super::extract::{Body, Params, Segments};
 use super::wait;
@@ -62,10 +62,11 @@ pub(super) async fn history(
 )]
 pub(super) async fn rollback(
     State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Segments(revision): Segments<u64>,
     Body(waiting): Body<Waiting>,
 ) -> Result<Response, ApiError> {
-    let applied = shared.parts.store.rollback(revision, ACTOR).await?;
+    let applied = shared.parts.store.rollback(revision, &caller.actor).await?;
     let seconds = waiting.wait.then(|| waiting.timeout_seconds.unwrap_or_else(default_timeout));
     Ok(wait::answer(&shared, applied, Vec::new(), seconds).await)
 }

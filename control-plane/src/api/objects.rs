@@ -1,15 +1,15 @@
 //! Objects: list, get, delete.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use axum::{Extension, Json};
 use leno_certs::SpiffeId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::auth::Caller;
 use super::body::{Items, Outcome, Waiting, default_timeout};
-use super::changes::ACTOR;
 use super::error::{ApiError, ErrorBody, blocking};
 use super::extract::{Params, Segments};
 use super::{status_of, wait};
@@ -49,9 +49,11 @@ pub(super) struct Reveal {
 )]
 pub(super) async fn list(
     State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Segments(kind): Segments<String>,
     Params(selection): Params<Selection>,
 ) -> Result<Json<Items>, ApiError> {
+    caller.may_reveal(selection.reveal)?;
     let kind = kind_from_word(&kind)?;
     let (store, namespace) = (shared.parts.store.clone(), selection.namespace.clone());
     let items = blocking(move || Ok(store.objects(kind, namespace.as_deref())?)).await?;
@@ -84,9 +86,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn get(
     State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Segments((kind, namespace, name)): Segments<(String, String, String)>,
     Params(Reveal { reveal }): Params<Reveal>,
 ) -> Result<Json<Value>, ApiError> {
+    caller.may_reveal(reveal)?;
     let key = ObjectKey::new(kind_from_word(&kind)?, namespace, name);
     let (store, wanted) = (shared.parts.store.clone(), key.clone());
     match blocking(move || Ok(store.object(&wanted)?)).await? {
@@ -124,11 +128,12 @@ pub(super) async fn get(
 )]
 pub(super) async fn delete(
     State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Segments((kind, namespace, name)): Segments<(String, String, String)>,
     Params(waiting): Params<Waiting>,
 ) -> Result<Response, ApiError> {
     let key = ObjectKey::new(kind_from_word(&kind)?, namespace, name);
-    let batch = Batch { deletes: vec![key.clone()], actor: ACTOR.to_owned(), ..Batch::default() };
+    let batch = Batch { deletes: vec![key.clone()], actor: caller.actor, ..Batch::default() };
     let applied = shared.parts.store.apply(batch).await?;
     if applied.changes.is_empty() {
         if key.kind == Kind::Workload && shared.parts.registry.is_alive(&key.name) {

@@ -1,5 +1,6 @@
 //! The accept loop of the API port. Whatever a peer does, it goes on, and no peer holds a place for long without a use.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::auth::Address;
 use super::{Parts, router};
 use crate::ca::ServerIdentity;
 
@@ -48,8 +50,8 @@ pub async fn serve(listener: std::net::TcpListener, parts: Parts, drain: DrainWa
         tokio::select! {
             () = drain.signaled() => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, tls.clone(), router.clone(), drain.clone());
+                Ok((stream, address)) => {
+                    let connection = connection(stream, address, tls.clone(), router.clone(), drain.clone());
                     tokio::spawn(async move {
                         connection.await;
                         drop(place);
@@ -80,14 +82,21 @@ impl Drop for Ends {
     }
 }
 
-async fn connection(stream: TcpStream, tls: Arc<ServerIdentity>, router: Router, drain: DrainWatch) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Arc<ServerIdentity>,
+    router: Router,
+    drain: DrainWatch,
+) {
     let _ = stream.set_nodelay(true);
     let acceptor = TlsAcceptor::from(tls.api());
     // A peer that is no TLS client is not worth a line in the log: scanners come all day.
     let Ok(Ok(stream)) = timeout(HANDSHAKE_IN, acceptor.accept(stream)).await else { return };
     let requests = Arc::new(Requests::default());
     let counter = requests.clone();
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Address(address));
         counter.begun.fetch_add(1, Ordering::Relaxed);
         let (ends, router) = (Ends(counter.clone()), router.clone());
         async move {

@@ -47,6 +47,7 @@ impl Api {
             registry,
             sessions,
             token: Arc::new(token),
+            trail: Trail::new().0,
             observed: Default::default(),
             problems: None,
         };
@@ -87,6 +88,7 @@ fn workload(name: &str) -> Workload {
         healthy: true,
         more_addresses: vec![],
         any_port: false,
+        lineage: None,
     }
 }
 
@@ -137,7 +139,8 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
                 .replace("{kind}", "svc")
                 .replace("{namespace}", "a")
                 .replace("{name}", "b")
-                .replace("{revision}", "9");
+                .replace("{revision}", "9")
+                .replace("{id}", "0123456789abcdef");
             let (status, body) = api.call(method, &path, Value::Null).await;
             assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
             assert_ne!(body["error"]["message"], "there is no such path", "{path}");
@@ -148,15 +151,23 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
         found,
         [
             "DELETE /v1/objects/{kind}/{namespace}/{name}",
+            "GET /v1/audit",
             "GET /v1/edges",
             "GET /v1/history",
             "GET /v1/objects/{kind}",
             "GET /v1/objects/{kind}/{namespace}/{name}",
+            "GET /v1/revocations",
             "GET /v1/status",
+            "GET /v1/tokens",
+            "GET /v1/users",
             "POST /v1/apply",
             "POST /v1/delete",
+            "POST /v1/revocations",
+            "POST /v1/revocations/{id}/undo",
             "POST /v1/rollback/{revision}",
             "POST /v1/tokens",
+            "POST /v1/users",
+            "POST /v1/users/{name}/revoke",
             "POST /v1/validate",
         ]
     );
@@ -375,3 +386,5 @@ async fn the_port_speaks_tls_survives_garbage_and_drains() {
     idle.read_to_end(&mut rest).await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+mod doors;

@@ -142,3 +142,89 @@ async fn a_folder_whose_store_was_lost_does_not_silently_become_a_new_mesh() {
     assert_eq!(lost.code(), exit::CANNOT_CREATE);
     assert!(lost.to_string().contains("is empty") && lost.to_string().contains("put back"), "{lost}");
 }
+
+/// Where everything that is logged goes.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The forms in which a secret could stand somewhere: its bytes, hex, and base64 at each of the three places that it can begin at.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    let mut forms = vec![secret.to_vec(), hex::encode(secret).into_bytes(), hex::encode_upper(secret).into_bytes()];
+    for before in 0..3 {
+        let shifted = [&vec![0; before][..], secret].concat();
+        for text in [STANDARD.encode(&shifted), URL_SAFE.encode(&shifted)] {
+            // Without the characters that depend on what is around it.
+            forms.push(text.as_bytes()[4..text.len() - 4].to_vec());
+        }
+    }
+    forms
+}
+
+fn files(dir: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_authoritys_key_is_in_no_file_no_log_and_nothing_that_is_served() {
+    let log = Log::default();
+    let writer = log.clone();
+    let everything =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(everything.finish());
+    tracing::info!("the log begins");
+    let state = tempfile::tempdir().unwrap();
+    let bound = build(&settings(state.path(), &[])).await.unwrap();
+    let pkcs8 = bound.parts.authority.authority().key_pkcs8();
+    // The private number of P-256 stands in its PKCS#8 behind 36 bytes that are the same in every key (RFC 5915).
+    let secret = &pkcs8[36..68];
+    let admin = bound.addresses().admin;
+    let id = SpiffeId::new("cluster.local", "default", "web").unwrap();
+    let (authority, now) = (bound.parts.authority.clone(), OffsetDateTime::now_utc());
+    let token = authority.create_token(&id, Duration::from_secs(60), now, &"admin".into()).unwrap().token;
+    let csr = leno_certs::csr::create(&leno_certs::Key::generate().unwrap(), &id).unwrap();
+    authority.join(&token, &csr, now, "10.0.0.1:1").unwrap();
+    let running = tokio::spawn(bound.run(std::future::pending()));
+    let mut found = Vec::new();
+    for path in ["/config_dump", "/metrics", "/ready"] {
+        found.push((path.to_owned(), get(admin, path).await.into_bytes()));
+    }
+    running.abort();
+    files(state.path(), &mut found);
+    found.push(("the log".to_owned(), log.0.lock().unwrap().clone()));
+    let empty: Vec<&String> = found.iter().filter(|(_, bytes)| bytes.is_empty()).map(|(place, _)| place).collect();
+    assert!(found.len() >= 6 && empty.is_empty(), "there was something to look at, but not in {empty:?}");
+    for form in forms(secret) {
+        for (place, bytes) in &found {
+            assert!(!bytes.windows(form.len()).any(|window| window == form), "the key is in {place}");
+        }
+    }
+    // The search finds what is there.
+    let root = bound_root(&authority);
+    let shown = found.iter().any(|(_, bytes)| forms(&root).iter().any(|f| bytes.windows(f.len()).any(|w| w == f)));
+    assert!(shown, "the root certificate is in the store and would be found");
+}
+
+/// Some bytes of the root certificate, which is no secret.
+fn bound_root(authority: &CertificateAuthority) -> Vec<u8> {
+    authority.trust_bundle().roots[0][100..132].to_vec()
+}

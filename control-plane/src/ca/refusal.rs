@@ -6,6 +6,9 @@ use leno_certs::jwt::Refused;
 use leno_runtime::metrics::Registry as Metrics;
 use tonic::{Code, Status};
 
+use crate::model::audit::{Actor, Event};
+use crate::store::Trail;
+
 /// A refusal. Each has a stable reason, which is the metric's label, a log field, and the start of the gRPC message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -13,6 +16,12 @@ pub enum Refusal {
     TokenUsed,
     TokenExpired,
     TokenMalformed,
+    /// It was made void before it was redeemed.
+    TokenRevoked,
+    /// The identity or the sidecar was revoked.
+    Revoked,
+    /// A sidecar that was revoked holds the join secret, too.
+    SecretRevoked,
     /// No file of --join-secrets holds a secret with this id, or there is no such folder.
     SecretUnknown,
     /// The proof was not made with the secret of that id.
@@ -54,6 +63,9 @@ impl Refusal {
             Self::TokenUsed => "token_used",
             Self::TokenExpired => "token_expired",
             Self::TokenMalformed => "token_malformed",
+            Self::TokenRevoked => "token_revoked",
+            Self::Revoked => "revoked",
+            Self::SecretRevoked => "secret_revoked",
             Self::SecretUnknown => "secret_unknown",
             Self::SecretWrong => "secret_wrong",
             Self::ProofMalformed => "proof_malformed",
@@ -75,7 +87,7 @@ impl Refusal {
 
     fn code(&self) -> Code {
         match self {
-            Self::WrongIdentity { .. } => Code::PermissionDenied,
+            Self::WrongIdentity { .. } | Self::Revoked | Self::SecretRevoked => Code::PermissionDenied,
             Self::CsrInvalid(_) | Self::ProofMalformed => Code::InvalidArgument,
             Self::TooMany => Code::ResourceExhausted,
             Self::Internal(_) => Code::Internal,
@@ -117,6 +129,17 @@ impl fmt::Display for Refusal {
             Self::TokenMalformed => {
                 write!(f, "this is no join token; it starts with leno1. and is given out by `leno token create`")
             }
+            Self::TokenRevoked => write!(f, "the join token was revoked before it was used; {AGAIN}"),
+            Self::Revoked => {
+                write!(
+                    f,
+                    "it was revoked, and is in the mesh no more until `leno revoke undo` (see `leno revoke list`)"
+                )
+            }
+            Self::SecretRevoked => write!(
+                f,
+                "a sidecar that was revoked joined by this secret; replace the secret, or take back the revocation by `leno revoke undo`"
+            ),
             Self::SecretUnknown => {
                 write!(f, "this control plane knows no join secret of that id; its --join-secrets needs the file")
             }
@@ -159,18 +182,36 @@ impl std::error::Error for Refusal {}
 
 /// Logs and counts refusals; clones share the counters.
 #[derive(Debug, Clone)]
-pub struct Refusals(Metrics);
+pub struct Refusals {
+    metrics: Metrics,
+    trail: Option<Trail>,
+}
 
 impl Refusals {
     /// Counts into these metrics.
     pub fn new(metrics: &Metrics) -> Self {
-        Self(metrics.clone())
+        Self { metrics: metrics.clone(), trail: None }
+    }
+
+    /// Notes them in the audit log, too.
+    pub fn noting(self, trail: Trail) -> Self {
+        Self { trail: Some(trail), ..self }
     }
 
     /// Says that `peer` was refused.
     pub fn record(&self, refusal: &Refusal, peer: impl fmt::Display) {
         let reason = refusal.reason();
+        // Whoever is no TLS client at all is not worth an entry: scanners come all day.
+        const STRANGERS: [&str; 6] =
+            ["not_tls", "connection_lost", "handshake_timeout", "incompatible", "tls_handshake", "refused_by_peer"];
+        if let Some(trail) = self.trail.as_ref().filter(|_| !STRANGERS.contains(&reason)) {
+            let actor = Actor { address: peer.to_string(), ..Actor::default() };
+            let (action, result) = ("identity".to_owned(), reason.to_owned());
+            trail.refused(Event { actor, action, result, detail: refusal.to_string(), ..Event::default() });
+        }
         tracing::warn!(reason, %peer, "identity refused: {refusal}");
-        self.0.counter("leno_identity_refusals_total", "Identities that were refused.", &[("reason", reason)]).inc();
+        self.metrics
+            .counter("leno_identity_refusals_total", "Identities that were refused.", &[("reason", reason)])
+            .inc();
     }
 }

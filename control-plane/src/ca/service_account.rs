@@ -50,6 +50,8 @@ pub struct Proven {
     pub forget: i64,
     /// Name of the pod that it is bound to, for the log.
     pub pod: Option<String>,
+    /// What its holder may join by again: the pod, whose tokens kubelet renews, or the token of no pod.
+    pub origin: String,
 }
 
 impl ServiceAccounts {
@@ -111,8 +113,9 @@ impl ServiceAccounts {
         }
         let id = SpiffeId::new(&self.trust_domain, &namespace, &account)
             .map_err(|_| Refusal::JwtClaims("its service account cannot be in a SPIFFE ID"))?;
-        let pod = text(kubernetes.and_then(|k| k.get("pod")), "name");
-        Ok(Proven { id, fingerprint, forget: expires.saturating_add(jwt::LEEWAY), pod })
+        let pod = kubernetes.and_then(|k| k.get("pod"));
+        let origin = text(pod, "uid").unwrap_or_else(|| hex::encode(fingerprint));
+        Ok(Proven { id, fingerprint, forget: expires.saturating_add(jwt::LEEWAY), pod: text(pod, "name"), origin })
     }
 }
 

@@ -39,11 +39,11 @@ fn scene() -> Scene {
 
 impl Scene {
     fn token(&self) -> String {
-        self.ca.create_token(&web(), Duration::from_secs(600), self.now).unwrap().token.to_string()
+        self.ca.create_token(&web(), Duration::from_secs(600), self.now, &"admin".into()).unwrap().token.to_string()
     }
 
     fn join(&self, token: &str, id: &SpiffeId) -> Result<Signed, Refusal> {
-        self.ca.join(token, &request(id), self.now)
+        self.ca.join(token, &request(id), self.now, "10.0.0.1:1")
     }
 }
 
@@ -66,7 +66,7 @@ fn a_token_is_good_for_one_leaf_of_its_identity() {
 fn expired_forged_and_malformed_tokens_are_told_apart() {
     let scene = scene();
     let token = scene.token();
-    let late = scene.ca.join(&token, &request(&web()), scene.now + Duration::from_secs(601));
+    let late = scene.ca.join(&token, &request(&web()), scene.now + Duration::from_secs(601), "10.0.0.1:1");
     assert_eq!(late.unwrap_err(), Refusal::TokenExpired);
     let parts: Vec<&str> = token.split('.').collect();
     let [prefix, id, secret, root] = parts[..] else { panic!("{token}") };
@@ -91,7 +91,7 @@ fn expired_forged_and_malformed_tokens_are_told_apart() {
 fn a_request_for_another_identity_is_refused_and_spends_the_token_and_a_broken_one_does_not() {
     let scene = scene();
     let token = scene.token();
-    assert!(matches!(scene.ca.join(&token, b"no request", scene.now), Err(Refusal::CsrInvalid(_))));
+    assert!(matches!(scene.ca.join(&token, b"no request", scene.now, "10.0.0.1:1"), Err(Refusal::CsrInvalid(_))));
     let admin = SpiffeId::new(DOMAIN, "default", "admin").unwrap();
     let refusal = scene.join(&token, &admin).unwrap_err();
     assert_eq!(refusal.reason(), "wrong_identity");
@@ -101,7 +101,7 @@ fn a_request_for_another_identity_is_refused_and_spends_the_token_and_a_broken_o
 #[test]
 fn a_certificate_renews_its_own_identity_alone_and_not_after_its_end() {
     let scene = scene();
-    let peer = PeerCertificate { id: web(), not_after: scene.now + Duration::from_secs(5) };
+    let peer = PeerCertificate { id: web(), not_after: scene.now + Duration::from_secs(5), lineage: None };
     assert_eq!(scene.ca.renew(&peer, &request(&web()), scene.now).unwrap().id, web());
     let admin = SpiffeId::new(DOMAIN, "default", "admin").unwrap();
     assert_eq!(scene.ca.renew(&peer, &request(&admin), scene.now).unwrap_err().reason(), "wrong_identity");
@@ -112,7 +112,9 @@ fn a_certificate_renews_its_own_identity_alone_and_not_after_its_end() {
 #[test]
 fn tokens_outside_the_bounds_are_not_made() {
     let scene = scene();
-    let make = |id: &SpiffeId, seconds| scene.ca.create_token(id, Duration::from_secs(seconds), scene.now).err();
+    let make = |id: &SpiffeId, seconds| {
+        scene.ca.create_token(id, Duration::from_secs(seconds), scene.now, &"admin".into()).err()
+    };
     assert!(matches!(make(&web(), 0), Some(TokenError::Ttl(_))));
     assert!(matches!(make(&web(), 30 * 24 * 3600 + 1), Some(TokenError::Ttl(_))));
     assert!(make(&web(), 30 * 24 * 3600).is_none());

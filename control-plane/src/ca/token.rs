@@ -14,6 +14,7 @@ use leno_certs::{CONTROL_PLANE_NAMESPACE, SpiffeId, TrustBundle, Zeroizing};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::model::audit::Actor;
 use crate::store::{Store, StoreError, TokenRecord};
 
 /// Longest life of a token.
@@ -24,6 +25,8 @@ const MOST_BYTES: usize = 256;
 
 /// A token that was just made.
 pub struct NewToken {
+    /// By which it is revoked; its second part.
+    pub id: String,
     /// The token itself; shown once and kept nowhere.
     pub token: Zeroizing<String>,
     /// Until when it can be redeemed.
@@ -62,6 +65,7 @@ pub(super) fn create(
     id: &SpiffeId,
     ttl: Duration,
     now: OffsetDateTime,
+    by: &Actor,
 ) -> Result<NewToken, TokenError> {
     if ttl < Duration::from_secs(1) || ttl > MOST_TOKEN_TTL {
         return Err(TokenError::Ttl(ttl));
@@ -73,15 +77,20 @@ pub(super) fn create(
         let (theirs, ours) = (id.trust_domain().to_owned(), bundle.trust_domain.clone());
         return Err(TokenError::TrustDomain { theirs, ours });
     }
-    let mut name = [0; 8];
     let mut secret = Zeroizing::new([0; 32]);
-    OsRng.fill_bytes(&mut name);
     OsRng.fill_bytes(&mut *secret);
-    let token = Token { id: hex::encode(name), secret, root_sha256: bundle.root_hash() };
+    let token = Token { id: new_id(), secret, root_sha256: bundle.root_hash() };
     let expires = now + ttl;
     let record = TokenRecord::new(id.to_string(), token.secret_sha256(), now, expires);
-    store.insert_token(&token.id, &record).map_err(TokenError::Store)?;
-    Ok(NewToken { token: token.to_text(), expires })
+    store.insert_token(&token.id, &record, by).map_err(TokenError::Store)?;
+    Ok(NewToken { token: token.to_text(), id: token.id, expires })
+}
+
+/// A random name for what is kept: 16 hex digits.
+pub fn new_id() -> String {
+    let mut name = [0; 8];
+    OsRng.fill_bytes(&mut name);
+    hex::encode(name)
 }
 
 /// A token taken apart.

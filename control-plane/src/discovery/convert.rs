@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use leno_proto::v1;
 
 use crate::model::{
-    AppProtocol, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Service, ServicePort, TcpRoute,
-    TlsRoute, TrafficPolicy, ValueMatch, Workload,
+    AppProtocol, GrpcMethodMatch, HttpMatch, HttpRoute, HttpRule, PathMatch, Retry, Revocations, Service, ServicePort,
+    TcpRoute, TlsRoute, TrafficPolicy, ValueMatch, Workload,
 };
 
 use filter::Reason;
@@ -223,4 +223,10 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
         region: balancing::label(workload, balancing::REGION),
         zone: balancing::label(workload, balancing::ZONE),
     }
+}
+
+/// Who was revoked, sorted, so that the same content has the same version.
+pub(super) fn revocations(all: &Revocations) -> v1::Revocations {
+    let instances = all.instances().into_iter().map(|instance| instance.to_vec()).collect();
+    v1::Revocations { instances, identities: all.identities() }
 }

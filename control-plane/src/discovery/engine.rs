@@ -19,7 +19,8 @@ use super::world::Edit;
 use super::written_endpoints::Slices;
 use super::{Globals, Resource, ResourceType, World, convert, implicit, inbound};
 use crate::model::{
-    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Service, StaticWorkload, TcpRoute, TlsRoute, Workload,
+    Backend, Committed, HttpRoute, HttpRule, Kind, Mesh, Name, Revocations, Service, StaticWorkload, TcpRoute,
+    TlsRoute, Workload,
 };
 use crate::registry::Live;
 
@@ -51,6 +52,8 @@ pub struct Engine {
     gateways: Gateways,
     slices: Slices,
     backend_policies: BackendPolicies,
+    /// None: unchanged since the last world.
+    revocations: Option<Arc<Revocations>>,
     world: Arc<World>,
 }
 
@@ -75,6 +78,7 @@ impl Engine {
             gateways: Gateways::default(),
             slices: Slices::default(),
             backend_policies: BackendPolicies::default(),
+            revocations: Some(Arc::default()),
             world: Arc::default(),
         }
     }
@@ -95,6 +99,11 @@ impl Engine {
         self.mesh.clone()
     }
 
+    /// Says who is revoked, for the next world.
+    pub fn revoke(&mut self, revocations: Arc<Revocations>) {
+        self.revocations = Some(revocations);
+    }
+
     /// Takes up the present inputs. Gives the new world, or none when nothing changed for anyone.
     pub fn update(&mut self, committed: &Committed, live: &Arc<Live>, globals: &Globals) -> Option<Arc<World>> {
         let mut touched = Touched::default();
@@ -111,6 +120,10 @@ impl Engine {
         }
         let mut edit = self.world.edit();
         self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit);
+        if let Some(revocations) = self.revocations.take() {
+            let message = convert::revocations(&revocations);
+            edit.set(ResourceType::Revocations, &globals.trust_domain, Some(Resource::encode(&message)));
+        }
         self.recompute(&touched, &mut edit);
         if changed_mesh {
             self.gateways.update(&self.mesh, &mut edit);
@@ -360,6 +373,7 @@ fn from_static(written: &StaticWorkload) -> Workload {
         healthy: true,
         more_addresses: Vec::new(),
         any_port: false,
+        lineage: None,
     }
 }
 

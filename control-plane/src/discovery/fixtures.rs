@@ -37,6 +37,7 @@ pub(super) fn workload(at: &str, app: &str, port: u16) -> Workload {
         healthy: true,
         more_addresses: vec![],
         any_port: false,
+        lineage: None,
     }
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
     TrustBundle,
+    Revocations,
     SidecarConfig,
     Endpoints,
     Service,
@@ -20,8 +21,9 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// Every type, in sending order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TrustBundle,
+        Self::Revocations,
         Self::SidecarConfig,
         Self::Endpoints,
         Self::Service,
@@ -36,6 +38,7 @@ impl ResourceType {
     pub fn url(self) -> &'static str {
         match self {
             Self::TrustBundle => v1::TrustBundle::TYPE_URL,
+            Self::Revocations => v1::Revocations::TYPE_URL,
             Self::SidecarConfig => v1::SidecarConfig::TYPE_URL,
             Self::Endpoints => v1::Endpoints::TYPE_URL,
             Self::Service => v1::Service::TYPE_URL,

@@ -6,7 +6,7 @@ use leno_runtime::drain::DrainWatch;
 use tokio::sync::watch;
 
 use super::{Engine, Globals, World};
-use crate::model::Committed;
+use crate::model::{Committed, Revocations};
 use crate::registry::Live;
 
 /// Where what has to outlive the process is kept; blocks on the disk.
@@ -24,10 +24,11 @@ pub fn spawn(
     mut committed: watch::Receiver<Arc<Committed>>,
     mut live: watch::Receiver<Arc<Live>>,
     mut globals: watch::Receiver<Globals>,
+    mut revocations: watch::Receiver<Arc<Revocations>>,
     drain: DrainWatch,
 ) -> watch::Receiver<Arc<World>> {
     let mut engine = Engine::new(record.load().as_deref());
-    update(&mut engine, &mut committed, &mut live, &mut globals);
+    update(&mut engine, &mut committed, &mut live, &mut globals, &mut revocations);
     save(&mut engine, &record);
     let (publish, worlds) = watch::channel(engine.world());
     tokio::spawn(async move {
@@ -36,13 +37,14 @@ pub fn spawn(
                 open = committed.changed() => open.is_ok(),
                 open = live.changed() => open.is_ok(),
                 open = globals.changed() => open.is_ok(),
+                open = revocations.changed() => open.is_ok(),
                 () = publish.closed() => false,
                 () = drain.signaled() => false,
             };
             if !open {
                 return;
             }
-            if let Some(world) = update(&mut engine, &mut committed, &mut live, &mut globals) {
+            if let Some(world) = update(&mut engine, &mut committed, &mut live, &mut globals, &mut revocations) {
                 save(&mut engine, &record);
                 publish.send_replace(world);
             }
@@ -64,9 +66,12 @@ fn update(
     committed: &mut watch::Receiver<Arc<Committed>>,
     live: &mut watch::Receiver<Arc<Live>>,
     globals: &mut watch::Receiver<Globals>,
+    revocations: &mut watch::Receiver<Arc<Revocations>>,
 ) -> Option<Arc<World>> {
     // Cloned out, so that no sender waits on the engine.
     let (committed, live, globals) =
         (committed.borrow_and_update().clone(), live.borrow_and_update().clone(), globals.borrow_and_update().clone());
+    // After the revision: where that is seen, so is the revocation that it is.
+    engine.revoke(revocations.borrow_and_update().clone());
     engine.update(&committed, &live, &globals)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use leno_certs::Lineage;
 use serde::{Deserialize, Serialize};
 
 use super::Name;
@@ -36,6 +37,9 @@ pub struct Workload {
     /// Its sidecar takes every port of the app, named or not.
     #[serde(default)]
     pub any_port: bool,
+    /// Which sidecar has registered it, by its certificate.
+    #[serde(default, with = "super::revocation::optional")]
+    pub lineage: Option<Lineage>,
 }
 
 impl Workload {

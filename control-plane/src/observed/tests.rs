@@ -14,6 +14,7 @@ fn workload(name: &str, labels: &[(&str, &str)]) -> Workload {
         healthy: true,
         more_addresses: vec![],
         any_port: false,
+        lineage: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use leno_certs::SpiffeId;
+use leno_certs::{Lineage, SpiffeId};
 use leno_proto::Registration;
 
 use crate::model::{Name, Workload};
@@ -43,7 +43,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// The workload of a registration, healthy until its state says otherwise.
-pub(super) fn workload(said: &Registration, proven: &SpiffeId) -> Result<Workload, Refused> {
+pub(super) fn workload(said: &Registration, proven: &SpiffeId, lineage: Option<Lineage>) -> Result<Workload, Refused> {
     if said.namespace != proven.namespace() || said.service_account != proven.service_account() {
         return Err(Refused::NotProven {
             said: format!("namespace {:?}, service account {:?}", said.namespace, said.service_account),
@@ -79,6 +79,7 @@ pub(super) fn workload(said: &Registration, proven: &SpiffeId) -> Result<Workloa
         healthy: true,
         more_addresses: more_addresses(said)?,
         any_port: said.any_port,
+        lineage,
     })
 }
 

@@ -149,6 +149,32 @@ impl Entries {
         self.place(name.clone(), entry, before);
     }
 
+    /// Takes out the workloads that are refused now, whatever their sessions do; gives the names.
+    pub(super) fn evict(&mut self, refused: impl Fn(&Workload) -> bool) -> Vec<Name> {
+        let holds = |entry: &Entry| entry.holders.iter().any(|h| h.workload.as_ref().is_some_and(|w| refused(w)));
+        let names = self.by_name.iter().filter(|(_, entry)| holds(entry)).map(|(name, _)| name.clone());
+        let names: Vec<Name> = names.collect();
+        for name in &names {
+            let Some(mut entry) = self.by_name.remove(name) else { continue };
+            let before = entry.workload().cloned();
+            entry.holders.retain(|holder| holder.workload.as_ref().is_none_or(|w| !refused(w)));
+            if entry.holders.is_empty() {
+                self.forget_expiry(name, entry.expires);
+                self.unsaved.insert(name.clone());
+                self.unpublished = true;
+            } else {
+                self.place(name.clone(), entry, before);
+            }
+        }
+        names
+    }
+
+    /// The sidecars that hold a name, without those that drain.
+    pub(super) fn holders(&self, name: &Name) -> Vec<Arc<Workload>> {
+        let entry = self.by_name.get(name);
+        entry.into_iter().flat_map(|entry| &entry.holders).filter_map(|holder| holder.workload.clone()).collect()
+    }
+
     /// Removes what is gone for too long; gives the names.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Name> {
         let mut gone = Vec::new();

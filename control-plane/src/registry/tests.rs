@@ -68,7 +68,7 @@ impl Scene {
 #[tokio::test]
 async fn a_workload_lives_with_its_lease_and_one_grace_period_longer() {
     let scene = scene();
-    let lease = scene.registry.register(&said("web-1"), &proven()).unwrap();
+    let lease = scene.registry.register(&said("web-1"), &proven(), None).unwrap();
     scene.publishes(&["web-1"]).await;
     tokio::time::pause();
     drop(lease);
@@ -84,7 +84,7 @@ async fn the_drop_of_an_older_lease_does_not_touch_a_newer_one() {
     let (now, later) = (Instant::now(), Instant::now() + GRACE);
     let workload = |port| {
         let said = Registration { mesh_port: port, ..said("web-1") };
-        check::workload(&said, &proven()).unwrap()
+        check::workload(&said, &proven(), None).unwrap()
     };
     let old = entries.register(workload(1), WorkloadState::Ready).unwrap();
     let new = entries.register(workload(2), WorkloadState::Ready).unwrap();
@@ -108,7 +108,7 @@ async fn of_two_sidecars_with_one_name_the_one_that_stays_serves_on() {
     let mut entries = Entries::new(10);
     let workload = |port| {
         let said = Registration { mesh_port: port, ..said("web-1") };
-        check::workload(&said, &proven()).unwrap()
+        check::workload(&said, &proven(), None).unwrap()
     };
     let port = |entries: &Entries| entries.live().get(&name("web-1")).and_then(|w| w.mesh_port);
     let stays = entries.register(workload(1), WorkloadState::Ready).unwrap();
@@ -129,7 +129,7 @@ async fn of_two_sidecars_with_one_name_the_one_that_stays_serves_on() {
 #[tokio::test]
 async fn a_draining_workload_goes_at_once_and_an_unhealthy_one_stays_marked() {
     let scene = scene();
-    let lease = scene.registry.register(&said("web-1"), &proven()).unwrap();
+    let lease = scene.registry.register(&said("web-1"), &proven(), None).unwrap();
     scene.publishes(&["web-1"]).await;
     lease.update(&Registration { state: WorkloadState::Unhealthy, ..said("web-1") }).unwrap();
     assert!(!scene.registry.live()[&name("web-1")].healthy);
@@ -143,7 +143,7 @@ async fn a_draining_workload_goes_at_once_and_an_unhealthy_one_stays_marked() {
 #[tokio::test]
 async fn a_stream_cannot_become_another_workload() {
     let scene = scene();
-    let lease = scene.registry.register(&said("web-1"), &proven()).unwrap();
+    let lease = scene.registry.register(&said("web-1"), &proven(), None).unwrap();
     assert!(matches!(lease.update(&said("web-2")), Err(Refused::Invalid(_))));
     assert!(scene.registry.is_alive(lease.name()));
 }
@@ -151,8 +151,8 @@ async fn a_stream_cannot_become_another_workload() {
 #[tokio::test]
 async fn after_a_restart_what_was_alive_is_alive_for_one_grace_period() {
     let before = scene();
-    let stays = before.registry.register(&said("web-1"), &proven()).unwrap();
-    let drains = before.registry.register(&said("web-2"), &proven()).unwrap();
+    let stays = before.registry.register(&said("web-1"), &proven(), None).unwrap();
+    let drains = before.registry.register(&said("web-2"), &proven(), None).unwrap();
     before.publishes(&["web-1", "web-2"]).await;
     drains.update(&Registration { state: WorkloadState::Draining, ..said("web-2") }).unwrap();
     before.publishes(&["web-1"]).await;
@@ -173,7 +173,7 @@ fn a_registration_must_have_a_meaning_and_be_the_callers_own() {
     let refused = |change: &dyn Fn(&mut Registration)| {
         let mut said = said("web-1");
         change(&mut said);
-        check::workload(&said, &proven()).unwrap_err()
+        check::workload(&said, &proven(), None).unwrap_err()
     };
     assert!(matches!(refused(&|r| r.namespace = "other".into()), Refused::NotProven { .. }));
     assert!(matches!(refused(&|r| r.service_account = "admin".into()), Refused::NotProven { .. }));
@@ -196,13 +196,13 @@ fn a_registration_must_have_a_meaning_and_be_the_callers_own() {
     }
     let mut prefixed = said("web-1");
     prefixed.labels.insert("app.kubernetes.io/name".into(), "web".into());
-    assert!(check::workload(&prefixed, &proven()).is_ok());
+    assert!(check::workload(&prefixed, &proven(), None).is_ok());
 }
 
 #[test]
 fn a_sidecar_that_only_comes_back_is_news_to_nobody() {
     let mut entries = Entries::new(3);
-    let workload = || check::workload(&said("web-1"), &proven()).unwrap();
+    let workload = || check::workload(&said("web-1"), &proven(), None).unwrap();
     let lease = entries.register(workload(), WorkloadState::Ready).unwrap();
     let first = entries.take_unpublished().unwrap()[&name("web-1")].clone();
     assert_eq!(entries.take_unsaved().len(), 1);
@@ -220,10 +220,11 @@ fn a_name_changes_hands_only_when_its_holder_is_gone() {
     let other = SpiffeId::new("cluster.local", "default", "other").unwrap();
     let theirs = || {
         let said = Registration { service_account: "other".into(), ..said("web-1") };
-        check::workload(&said, &other).unwrap()
+        check::workload(&said, &other, None).unwrap()
     };
     let mut entries = Entries::new(3);
-    let lease = entries.register(check::workload(&said("web-1"), &proven()).unwrap(), WorkloadState::Ready).unwrap();
+    let lease =
+        entries.register(check::workload(&said("web-1"), &proven(), None).unwrap(), WorkloadState::Ready).unwrap();
     assert!(matches!(entries.register(theirs(), WorkloadState::Ready), Err(Refused::Taken { .. })));
     entries.release(&name("web-1"), lease, Instant::now());
     assert!(entries.register(theirs(), WorkloadState::Ready).is_ok());
@@ -232,7 +233,8 @@ fn a_name_changes_hands_only_when_its_holder_is_gone() {
 #[test]
 fn no_more_workloads_are_taken_than_the_bound_and_a_known_one_may_come_back() {
     let mut entries = Entries::new(3);
-    let mut register = |n: &str| entries.register(check::workload(&said(n), &proven()).unwrap(), WorkloadState::Ready);
+    let mut register =
+        |n: &str| entries.register(check::workload(&said(n), &proven(), None).unwrap(), WorkloadState::Ready);
     for n in ["a", "b", "c"] {
         register(n).unwrap();
     }

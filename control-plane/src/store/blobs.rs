@@ -3,7 +3,7 @@
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::tables::{BLOBS, WORKLOADS, decode, encode};
-use super::{Store, StoreError};
+use super::{Store, StoreError, revocations};
 use crate::model::{Name, Workload};
 
 const AUTHORITY: &str = "authority";
@@ -65,6 +65,7 @@ impl Store {
                 return Err(StoreError::Full { what: "workloads", most: MOST_WORKLOADS as usize });
             }
             table.insert(name.as_str(), encode(&name, workload)?.as_slice())?;
+            revocations::remember(&transaction, workload)?;
         }
         transaction.commit()?;
         Ok(())

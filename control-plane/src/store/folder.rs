@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
 
-use super::revision::Edit;
+use super::revision::{Cause, Edit};
 use super::tables::{FILES, FileRecord, OBJECTS, decode, encode, key_text, parse_key};
 use super::{Applied, Inner, Store, StoreError, blocking};
 use crate::config::{Folder, Problem};
@@ -90,7 +90,8 @@ impl Inner {
             }
         }
         if !edit.log.is_empty() {
-            return self.commit(transaction, edit, ACTOR, "");
+            let cause = Cause { actor: &ACTOR.into(), action: "apply", message: "" };
+            return self.commit(transaction, edit, &cause);
         }
         if noted {
             transaction.commit()?

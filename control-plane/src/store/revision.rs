@@ -12,7 +12,8 @@ use super::seal::Sealer;
 use super::tables::{
     ChangeRecord, OBJECTS, ObjectRecord, REVISIONS, RevisionRecord, STATUS_TIMES, decode, encode, key_text, parse_key,
 };
-use super::{Inner, Store, StoreError, blocking, unix_now};
+use super::{Inner, Store, StoreError, audit, blocking, unix_now};
+use crate::model::audit::{Actor, Event};
 use crate::model::{Action, Change, Committed, Mesh, ObjectKey};
 use crate::validate::{self, Valid};
 
@@ -29,7 +30,7 @@ pub struct Batch {
     pub upserts: Vec<Valid>,
     pub deletes: Vec<ObjectKey>,
     /// Who.
-    pub actor: String,
+    pub actor: Actor,
     /// Why; may be empty.
     pub message: String,
     /// Only say what would change.
@@ -101,8 +102,8 @@ impl Store {
     ///
     /// # Errors
     /// The revision is not kept, the disk fails, or an object of then is not valid now.
-    pub async fn rollback(&self, revision: u64, actor: &str) -> Result<Applied, StoreError> {
-        let (inner, actor) = (self.0.clone(), actor.to_owned());
+    pub async fn rollback(&self, revision: u64, actor: &Actor) -> Result<Applied, StoreError> {
+        let (inner, actor) = (self.0.clone(), actor.clone());
         blocking(move || inner.rollback(revision, &actor)).await
     }
 }
@@ -124,22 +125,33 @@ impl Inner {
             transaction.abort()?;
             return Ok(edit.applied());
         }
-        self.commit(transaction, edit, &batch.actor, &batch.message)
+        let action = if batch.upserts.is_empty() { "delete" } else { "apply" };
+        self.commit(transaction, edit, &Cause { actor: &batch.actor, action, message: &batch.message })
     }
 
     /// Logs an edit, commits it, and then publishes it. The caller holds `writer`.
     pub(super) fn commit(
         &self,
         transaction: WriteTransaction,
+        edit: Edit,
+        cause: &Cause<'_>,
+    ) -> Result<Applied, StoreError> {
+        self.commit_and(transaction, edit, cause, || ())
+    }
+
+    /// As [`Self::commit`]; `before` is done between the commit and the publication.
+    pub(super) fn commit_and(
+        &self,
+        transaction: WriteTransaction,
         mut edit: Edit,
-        actor: &str,
-        message: &str,
+        cause: &Cause<'_>,
+        before: impl FnOnce(),
     ) -> Result<Applied, StoreError> {
         edit.revision += 1;
         let record = RevisionRecord {
             time: unix_now(),
-            actor: clip(actor),
-            message: clip(message),
+            actor: clip(&cause.actor.name),
+            message: clip(cause.message),
             changes: std::mem::take(&mut edit.log),
         };
         {
@@ -154,13 +166,15 @@ impl Inner {
                 times.remove(change.key.as_str())?;
             }
         }
+        audit::append(&transaction, &cause.event(&record, edit.revision))?;
         transaction.commit()?;
+        before();
         let applied = edit.applied();
         self.committed.send_replace(Arc::new(Committed { revision: applied.revision, mesh: applied.mesh.clone() }));
         Ok(applied)
     }
 
-    fn rollback(&self, asked: u64, actor: &str) -> Result<Applied, StoreError> {
+    fn rollback(&self, asked: u64, actor: &Actor) -> Result<Applied, StoreError> {
         let (_writer, transaction) = self.write()?;
         let mut edit = Edit::begin(&self.committed.borrow(), &self.sealer);
         {
@@ -179,7 +193,37 @@ impl Inner {
             transaction.abort()?;
             return Ok(edit.applied());
         }
-        self.commit(transaction, edit, actor, &format!("rollback to revision {asked}"))
+        let message = format!("rollback to revision {asked}");
+        self.commit(transaction, edit, &Cause { actor, action: "rollback", message: &message })
+    }
+}
+
+/// Who makes a revision, and why.
+pub(super) struct Cause<'a> {
+    pub(super) actor: &'a Actor,
+    /// As the audit log names it.
+    pub(super) action: &'a str,
+    pub(super) message: &'a str,
+}
+
+impl Cause<'_> {
+    fn event(&self, record: &RevisionRecord, revision: u64) -> Event {
+        let changes = record.changes.iter().map(|change| {
+            let did = match (&change.before, &change.after) {
+                (None, _) => "created",
+                (Some(_), Some(_)) => "configured",
+                (Some(_), None) => "deleted",
+            };
+            format!("{} {did}", change.key)
+        });
+        Event {
+            actor: self.actor.clone(),
+            action: self.action.to_owned(),
+            what: changes.collect(),
+            revision,
+            result: "done".to_owned(),
+            detail: self.message.to_owned(),
+        }
     }
 }
 

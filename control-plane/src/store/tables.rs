@@ -25,16 +25,27 @@ pub(super) const WORKLOADS: TableDefinition<'static, &'static str, &'static [u8]
 /// Object key to since when its conditions are so, as `api` wrote it.
 pub(super) const STATUS_TIMES: TableDefinition<'static, &'static str, &'static [u8]> =
     TableDefinition::new("status_times");
+/// NAMESPACE/NAME/LINEAGE to [`InstanceRecord`].
+pub(super) const INSTANCES: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("instances");
+/// Id to `model::Revocation`.
+pub(super) const REVOCATIONS: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("revocations");
+/// Number to `model::audit::Entry`; only the oldest are ever removed.
+pub(super) const AUDIT: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("audit");
+/// Id to `UserRecord`.
+pub(super) const USERS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("users");
 /// Single records of other modules, by name.
 pub(super) const BLOBS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("blobs");
 
 /// Makes every table, so that reading one never fails because nothing was written yet.
 pub(super) fn create(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write()?;
-    for table in [OBJECTS, FILES, TOKENS, SHOWN_TOKENS, WORKLOADS, STATUS_TIMES, BLOBS] {
+    let tables = [OBJECTS, FILES, TOKENS, SHOWN_TOKENS, WORKLOADS, STATUS_TIMES, BLOBS, INSTANCES, REVOCATIONS, USERS];
+    for table in tables {
         transaction.open_table(table)?;
     }
     transaction.open_table(REVISIONS)?;
+    transaction.open_table(AUDIT)?;
     transaction.commit()?;
     Ok(())
 }
@@ -68,6 +79,17 @@ pub(super) struct ChangeRecord {
     pub before: Option<ObjectRecord>,
     /// None: it was deleted.
     pub after: Option<ObjectRecord>,
+}
+
+/// A sidecar that has registered under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// As its certificates say it.
+    pub lineage: String,
+    /// Its SPIFFE ID.
+    pub identity: String,
+    /// Seconds since 1970.
+    pub seen_unix: i64,
 }
 
 /// What the configuration folder last said of an object.

@@ -14,7 +14,7 @@ fn batch(texts: &[String]) -> Batch {
     let objects = texts.iter().flat_map(|text| config::parse("x.yaml", text.as_bytes()).objects).collect();
     let checked = validate::batch(objects);
     assert!(checked.refused.is_empty(), "{:?}", checked.problems);
-    Batch { upserts: checked.valid, actor: "test".to_owned(), ..Batch::default() }
+    Batch { upserts: checked.valid, actor: "test".into(), ..Batch::default() }
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -70,7 +70,7 @@ async fn a_rollback_is_a_new_revision_with_the_objects_of_the_old_one() {
     store.apply(batch(&[service("web", 80), service("old", 1)])).await.unwrap();
     store.apply(batch(&[service("web", 81), service("new", 2)])).await.unwrap();
     store.apply(Batch { deletes: vec![key("old")], ..batch(&[service("web", 82)]) }).await.unwrap();
-    let applied = store.rollback(1, "me").await.unwrap();
+    let applied = store.rollback(1, &"me".into()).await.unwrap();
     assert_eq!(applied.revision, 4);
     assert_eq!((port(&store, "web"), port(&store, "old"), port(&store, "new")), (Some(80), Some(1), None));
     let history = store.history(10).unwrap();
@@ -78,14 +78,14 @@ async fn a_rollback_is_a_new_revision_with_the_objects_of_the_old_one() {
     assert_eq!((history[0].actor.as_str(), history[0].message.as_str()), ("me", "rollback to revision 1"));
     assert_eq!(history[0].changes.len(), 3);
     // And forth again, and once more to where we are.
-    assert_eq!(store.rollback(3, "me").await.unwrap().revision, 5);
+    assert_eq!(store.rollback(3, &"me".into()).await.unwrap().revision, 5);
     assert_eq!((port(&store, "web"), port(&store, "old"), port(&store, "new")), (Some(82), None, Some(2)));
-    assert_eq!(store.rollback(5, "me").await.unwrap().revision, 5);
+    assert_eq!(store.rollback(5, &"me".into()).await.unwrap().revision, 5);
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!((port(&store, "web"), port(&store, "old"), store.committed().revision), (Some(82), None, 5));
     for unknown in [0, 6, 99] {
-        let error = store.rollback(unknown, "me").await.unwrap_err().to_string();
+        let error = store.rollback(unknown, &"me".into()).await.unwrap_err().to_string();
         assert!(error.contains(&format!("no revision {unknown}; kept are 1 to 5")), "{error}");
     }
 }
@@ -124,30 +124,30 @@ async fn a_token_is_good_once_even_after_an_abrupt_end() {
     let store = Store::open(dir.path()).unwrap();
     let now = time::OffsetDateTime::now_utc();
     for id in ["a", "b"] {
-        store.insert_token(id, &token(1)).unwrap();
+        store.insert_token(id, &token(1), &"admin".into()).unwrap();
     }
-    assert!(matches!(store.consume_token("z", [1; 32], now), Err(TokenRefusal::Unknown)));
-    assert!(matches!(store.consume_token("a", [2; 32], now), Err(TokenRefusal::Unknown)));
+    assert!(matches!(store.consume_token("z", [1; 32], now, "10.0.0.1:1"), Err(TokenRefusal::Unknown)));
+    assert!(matches!(store.consume_token("a", [2; 32], now, "10.0.0.1:1"), Err(TokenRefusal::Unknown)));
     let late = now + Duration::from_secs(61);
-    assert!(matches!(store.consume_token("b", [1; 32], late), Err(TokenRefusal::Expired)));
-    assert_eq!(store.consume_token("a", [1; 32], now).unwrap().identity, token(1).identity);
-    assert!(matches!(store.consume_token("a", [1; 32], now), Err(TokenRefusal::Used)));
+    assert!(matches!(store.consume_token("b", [1; 32], late, "10.0.0.1:1"), Err(TokenRefusal::Expired)));
+    assert_eq!(store.consume_token("a", [1; 32], now, "10.0.0.1:1").unwrap().identity, token(1).identity);
+    assert!(matches!(store.consume_token("a", [1; 32], now, "10.0.0.1:1"), Err(TokenRefusal::Used)));
     std::fs::copy(dir.path().join("leno.redb"), copy.path().join("leno.redb")).unwrap();
     let again = Store::open(copy.path()).unwrap();
-    assert!(matches!(again.consume_token("a", [1; 32], now), Err(TokenRefusal::Used)));
-    assert!(again.consume_token("b", [1; 32], now).is_ok());
+    assert!(matches!(again.consume_token("a", [1; 32], now, "10.0.0.1:1"), Err(TokenRefusal::Used)));
+    assert!(again.consume_token("b", [1; 32], now, "10.0.0.1:1").is_ok());
 }
 
 #[test]
 fn of_many_that_redeem_a_token_at_once_one_gets_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.insert_token("a", &token(1)).unwrap();
+    store.insert_token("a", &token(1), &"admin".into()).unwrap();
     let now = time::OffsetDateTime::now_utc();
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let store = store.clone();
-            std::thread::spawn(move || store.consume_token("a", [1; 32], now).is_ok())
+            std::thread::spawn(move || store.consume_token("a", [1; 32], now, "10.0.0.1:1").is_ok())
         })
         .collect();
     let good = threads.into_iter().map(|t| t.join().unwrap()).filter(|ok| *ok).count();
@@ -169,10 +169,10 @@ fn more_tokens_than_the_bound_are_refused_until_some_are_over() {
         }
         transaction.commit().unwrap();
     }
-    let error = store.insert_token("more", &token(1)).unwrap_err().to_string();
+    let error = store.insert_token("more", &token(1), &"admin".into()).unwrap_err().to_string();
     assert!(error.contains("10000 tokens"), "{error}");
     let later = TokenRecord { created_unix: token(1).expires_unix + 1, expires_unix: i64::MAX, ..token(1) };
-    store.insert_token("more", &later).unwrap();
+    store.insert_token("more", &later, &"admin".into()).unwrap();
 }
 
 #[test]
@@ -250,6 +250,7 @@ async fn blobs_and_workloads_are_kept() {
         healthy: true,
         more_addresses: vec![],
         any_port: false,
+        lineage: None,
     };
     store.put_workload(&workload("a")).unwrap();
     store.put_workload(&workload("b")).unwrap();
@@ -282,8 +283,8 @@ async fn the_log_keeps_no_more_than_its_bound() {
     assert_eq!(store.apply(batch(&[service("web", 80)])).await.unwrap().revision, 10_001);
     let history = store.history(usize::MAX).unwrap();
     assert_eq!((history.len(), history.last().unwrap().revision), (10_000, 2));
-    assert!(store.rollback(1, "me").await.is_err());
-    assert!(store.rollback(2, "me").await.is_ok());
+    assert!(store.rollback(1, &"me".into()).await.is_err());
+    assert!(store.rollback(2, &"me".into()).await.is_ok());
 }
 
 struct Files(tempfile::TempDir);
@@ -401,7 +402,7 @@ async fn what_is_in_a_secret_is_nowhere_in_the_file_and_comes_back_by_a_rollback
     assert_eq!(again.changes[0].action, Action::Unchanged);
     store.apply(batch(&[secret("correcthorse")])).await.unwrap();
     assert_eq!(of(&store).as_deref(), Some("Y29ycmVjdGhvcnNl"));
-    store.rollback(1, "test").await.unwrap();
+    store.rollback(1, &"test".into()).await.unwrap();
     assert_eq!(of(&store).as_deref(), Some("aHVudGVyMmh1bnRlcjI="));
     let file = std::fs::read(dir.path().join("leno.redb")).unwrap();
     let text = String::from_utf8_lossy(&file);

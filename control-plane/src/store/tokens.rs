@@ -6,7 +6,8 @@ use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
 use super::tables::{TOKENS, decode, encode};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
+use crate::model::audit::{Actor, Event};
 
 /// Most tokens that are kept, used ones included.
 pub const MOST_TOKENS: usize = 10_000;
@@ -27,13 +28,16 @@ pub struct TokenRecord {
     pub expires_unix: i64,
     /// Whether it was redeemed.
     pub used: bool,
+    /// Whether it was made void.
+    #[serde(default)]
+    pub revoked: bool,
 }
 
 impl TokenRecord {
     /// The record of a new token.
     pub fn new(identity: String, secret_sha256: [u8; 32], created: OffsetDateTime, expires: OffsetDateTime) -> Self {
         let (created_unix, expires_unix) = (created.unix_timestamp(), expires.unix_timestamp());
-        Self { identity, secret_sha256, created_unix, expires_unix, used: false }
+        Self { identity, secret_sha256, created_unix, expires_unix, used: false, revoked: false }
     }
 }
 
@@ -46,6 +50,8 @@ pub enum TokenRefusal {
     Used,
     /// Its time is over.
     Expired,
+    /// It was made void.
+    Revoked,
     /// The store failed; the token may still be good.
     Store(StoreError),
 }
@@ -61,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// There are too many that are not over, or the disk fails.
-    pub fn insert_token(&self, id: &str, record: &TokenRecord) -> Result<(), StoreError> {
+    pub fn insert_token(&self, id: &str, record: &TokenRecord, actor: &Actor) -> Result<(), StoreError> {
         let (_writer, transaction) = self.0.write()?;
         {
             let mut tokens = transaction.open_table(TOKENS)?;
@@ -76,8 +82,24 @@ impl Store {
             }
             tokens.insert(id, encode("the token", record)?.as_slice())?;
         }
+        let what = format!("join token {id} for {}", record.identity);
+        audit::append(&transaction, &Event::done(actor, "token.create", what))?;
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Every token that is remembered, by its id. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn tokens(&self) -> Result<Vec<(String, TokenRecord)>, StoreError> {
+        let table = self.0.db.begin_read()?.open_table(TOKENS)?;
+        let mut found = Vec::new();
+        for entry in table.iter()? {
+            let (id, record) = entry?;
+            found.push((id.value().to_owned(), decode("a token", record.value())?));
+        }
+        Ok(found)
     }
 
     /// Redeems a token: it is marked as used on the disk before this returns, so no crash makes it good again. Blocks
@@ -90,6 +112,7 @@ impl Store {
         id: &str,
         secret_sha256: [u8; 32],
         now: OffsetDateTime,
+        address: &str,
     ) -> Result<TokenRecord, TokenRefusal> {
         let (_writer, transaction) = self.0.write()?;
         let record = {
@@ -98,6 +121,9 @@ impl Store {
             let mut record = found.ok_or(TokenRefusal::Unknown)?;
             if !bool::from(record.secret_sha256.ct_eq(&secret_sha256)) {
                 return Err(TokenRefusal::Unknown);
+            }
+            if record.revoked {
+                return Err(TokenRefusal::Revoked);
             }
             if record.used {
                 return Err(TokenRefusal::Used);
@@ -109,6 +135,8 @@ impl Store {
             tokens.insert(id, encode("the token", &record)?.as_slice())?;
             record
         };
+        let actor = Actor { address: address.to_owned(), ..Actor::from(record.identity.as_str()) };
+        audit::append(&transaction, &Event::done(&actor, "join", format!("join token {id}")))?;
         transaction.commit()?;
         Ok(record)
     }

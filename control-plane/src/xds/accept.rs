@@ -106,6 +106,7 @@ impl Door {
             Some(leaf) => Some(PeerCertificate {
                 id: verify::peer_id(leaf).map_err(unreadable)?,
                 not_after: verify::not_after(leaf).map_err(unreadable)?,
+                lineage: verify::lineage(leaf),
             }),
             None => None,
         };

@@ -76,11 +76,14 @@ impl IdentityService {
             }
             return self.join_by_service_account(peer, &service_account_token, csr, now).await;
         }
+        let address = peer.address.to_string();
         let join = move || match (secret, secrets) {
-            (None, _) => authority.join(&token, &csr, now),
+            (None, _) => authority.join(&token, &csr, now, &address),
             (Some(_), _) if !token.is_empty() => Err(Refusal::TokenMalformed),
             (Some(_), None) => Err(Refusal::SecretUnknown),
-            (Some(proof), Some(secrets)) => authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now),
+            (Some(proof), Some(secrets)) => {
+                authority.join_by_secret(&secrets, &proof.secret_id, &proof.mac, &csr, now, &address)
+            }
         };
         self.with_turn(peer, join).await
     }
@@ -96,8 +99,8 @@ impl IdentityService {
         let accounts = self.accounts.as_ref().ok_or(Refusal::JwtNotTaken)?;
         self.admit(peer)?;
         let proven = accounts.prove(token, now.unix_timestamp()).await?;
-        let (authority, pod) = (self.authority.clone(), proven.pod.clone());
-        let signed = self.run(move || authority.join_by_service_account(&proven, &csr, now)).await?;
+        let (authority, pod, address) = (self.authority.clone(), proven.pod.clone(), peer.address.to_string());
+        let signed = self.run(move || authority.join_by_service_account(&proven, &csr, now, &address)).await?;
         tracing::info!(identity = %signed.id, pod = pod.as_deref().unwrap_or("none"), "a service account has joined");
         Ok(signed)
     }

@@ -10,20 +10,22 @@ use tonic::{Request, Response, Status};
 
 use super::{Parts, identity};
 use crate::ca::{Refusal, Refusals};
-use crate::model::Name;
+use crate::model::{Name, Revocations};
 use crate::observed::Observed;
 use crate::registry::Live;
 
 pub(super) struct ReportsService {
     observed: Observed,
     live: watch::Receiver<Arc<Live>>,
+    revocations: watch::Receiver<Arc<Revocations>>,
     refusals: Refusals,
 }
 
 impl ReportsService {
     pub(super) fn new(parts: &Parts) -> Self {
         let (observed, refusals) = (parts.observed.clone(), parts.refusals.clone());
-        Self { observed, live: parts.registry.subscribe(), refusals }
+        let revocations = parts.revocations.clone();
+        Self { observed, live: parts.registry.subscribe(), revocations, refusals }
     }
 }
 
@@ -36,6 +38,10 @@ impl Reports for ReportsService {
             self.refusals.record(&Refusal::NoCertificate, peer.address);
             return Err(Refusal::NoCertificate.to_status());
         };
+        if let Err(refusal) = certificate.stands(&self.revocations.borrow()) {
+            self.refusals.record(&refusal, peer.address);
+            return Err(refusal.to_status());
+        }
         let report = request.into_inner();
         let name = Name::new(certificate.id.namespace(), &report.workload);
         let workload = self.live.borrow().get(&name).cloned();

@@ -15,6 +15,7 @@ use super::session::Opening;
 use super::{Parts, Sessions, identity};
 use crate::ca::{Refusal, Refusals};
 use crate::discovery::World;
+use crate::model::Revocations;
 use crate::registry::{Refused, Registry};
 
 /// Messages between a session and its connection; past these the session waits and what is new piles up as names only.
@@ -28,6 +29,7 @@ pub(super) struct Discovery {
     pub(super) sessions: Sessions,
     pub(super) metrics: StreamMetrics,
     pub(super) drain: DrainWatch,
+    pub(super) revocations: watch::Receiver<Arc<Revocations>>,
     refusals: Refusals,
 }
 
@@ -39,6 +41,7 @@ impl Discovery {
             sessions: parts.sessions.clone(),
             metrics: StreamMetrics::new(&parts.metrics),
             drain,
+            revocations: parts.revocations.clone(),
             refusals: parts.refusals.clone(),
         }
     }
@@ -71,6 +74,10 @@ impl AggregatedDiscoveryService for Discovery {
             self.refusals.record(&Refusal::NoCertificate, peer.address);
             return Err(Refusal::NoCertificate.to_status());
         };
+        if let Err(refusal) = certificate.stands(&self.revocations.borrow()) {
+            self.refusals.record(&refusal, peer.address);
+            return Err(refusal.to_status());
+        }
         let (responses, stream) = mpsc::channel(OUTBOX);
         let span = tracing::info_span!("session", identity = %certificate.id, peer = %peer.address);
         let opening = Opening {

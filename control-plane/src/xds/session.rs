@@ -18,7 +18,7 @@ use super::metrics::StreamMetrics;
 use super::service::Discovery;
 use super::sessions::{Session as Entry, State};
 use super::subscriptions::Subscriptions;
-use crate::ca::PeerCertificate;
+use crate::ca::{PeerCertificate, Refusal};
 use crate::discovery::{ResourceType, World};
 use crate::registry::Lease;
 
@@ -67,7 +67,7 @@ impl Opening {
     fn open(self, mut first: DeltaDiscoveryRequest) -> Result<Session, Status> {
         let node = first.node.take().ok_or_else(|| Status::invalid_argument("the first request has no node"))?;
         let registration = read_node(&node)?;
-        let lease = self.shared.registry.register(&registration, &self.certificate.id);
+        let lease = self.shared.registry.register(&registration, &self.certificate.id, self.certificate.lineage);
         let lease = lease.map_err(|why| self.shared.refused(&why, &self.certificate.id))?;
         let mut worlds = self.shared.worlds.clone();
         let world = worlds.borrow_and_update().clone();
@@ -100,6 +100,7 @@ impl Opening {
             opened: false,
             progress: Instant::now(),
             expires: expiry(self.certificate.not_after),
+            certificate: self.certificate,
             shared: self.shared,
         };
         session.take_up(first)?;
@@ -123,6 +124,7 @@ struct Session {
     /// When the peer last took something, or had nothing to take.
     progress: Instant,
     expires: Option<Instant>,
+    certificate: PeerCertificate,
 }
 
 impl Session {
@@ -142,6 +144,8 @@ impl Session {
         let opens_at = Instant::now() + OPENS_IN;
         let responses = self.responses.clone();
         let drain = self.shared.drain.clone();
+        let certificate = self.certificate.clone();
+        let mut revocations = self.shared.revocations.clone();
         loop {
             let sends = self.subscriptions.wants_to_send();
             if !sends {
@@ -172,6 +176,12 @@ impl Session {
                 () = sleep_until(stuck_at), if sends => {
                     self.closer.cancel();
                     return Err(Status::aborted("the sidecar takes nothing, its connection is closed"));
+                }
+                // It looks at once, so whoever registered while it was being revoked is found, too.
+                revoked = revocations.wait_for(|all| certificate.stands(all).is_err()) => {
+                    let all = revoked.map_err(|_| Status::unavailable("the control plane is going down"))?.clone();
+                    self.shared.registry.evict(&all);
+                    return Err(Refusal::Revoked.to_status());
                 }
                 () = sleep_until(opens_at), if !self.opened => self.opened = true,
                 () = responses.closed() => return Ok("the connection is gone"),

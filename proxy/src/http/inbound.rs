@@ -77,7 +77,7 @@ impl AppPort {
             return Ok(open);
         }
         let (host, number) = (self.host.clone(), self.number);
-        Box::pin(self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), 0)) })).await
+        Box::pin(self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), None, 0)) })).await
     }
 }
 
@@ -301,6 +301,11 @@ impl Inbound {
     /// Comes back when no request of the caller would be let in any more and some are under way.
     pub async fn until_shut_out(&self, caller: &Caller) {
         self.authorizer.until_shut_out(caller).await;
+    }
+
+    /// Answers a request of somebody who is served nothing.
+    pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
+        self.failed(reason, headers::is_grpc(request.headers()))
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {

@@ -92,7 +92,7 @@ fn grpc_status(reason: Reason) -> &'static str {
         (_, StatusCode::GATEWAY_TIMEOUT) => DEADLINE_EXCEEDED,
         (_, StatusCode::TOO_MANY_REQUESTS) => RESOURCE_EXHAUSTED,
         (Reason::DownstreamReset, _) => CANCELLED,
-        (Reason::Denied, _) => PERMISSION_DENIED,
+        (Reason::Denied | Reason::Revoked, _) => PERMISSION_DENIED,
         (Reason::BadToken, _) => UNAUTHENTICATED,
         (_, StatusCode::NOT_FOUND) => UNIMPLEMENTED,
         (_, StatusCode::BAD_REQUEST) => INTERNAL,

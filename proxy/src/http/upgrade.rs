@@ -23,6 +23,7 @@ use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
 use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
+use crate::tls::{Watched, revoked};
 use crate::upstream::{Heeded, Io, http1_handshake};
 
 /// The protocols that a request asks to go on in.
@@ -106,13 +107,16 @@ pub(super) async fn send(
     reached: Reached,
     request: Request<RequestBody>,
     protocol: HeaderValue,
-) -> Result<(Response<Incoming>, Held, Rc<ServiceMetrics>), Reason> {
-    let Reached { io, metrics, in_flight } = reached;
+) -> Result<(Response<Incoming>, Held, Rc<ServiceMetrics>, Option<Watched>), Reason> {
+    let Reached { io, metrics, in_flight, watched } = reached;
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
     let mut sender = http1_handshake(io).await?;
-    let response = sender.try_send_request(request).await.map_err(|error| attempt::unanswered_http1(error).0)?;
-    Ok((response, in_flight, metrics))
+    let response = tokio::select! {
+        response = sender.try_send_request(request) => response.map_err(|error| attempt::unanswered_http1(error).0)?,
+        () = revoked(watched.clone()) => return Err(Reason::UpstreamReset),
+    };
+    Ok((response, in_flight, metrics, watched))
 }
 
 /// What both messages of an upgrade have.
@@ -132,6 +136,7 @@ pub(super) struct Tunnel {
     pub(super) app: OnUpgrade,
     pub(super) metrics: Rc<ServiceMetrics>,
     pub(super) in_flight: Held,
+    pub(super) watched: Option<Watched>,
     pub(super) guard: DrainGuard,
 }
 
@@ -145,16 +150,17 @@ impl Tunnel {
         };
         let (Ok(caller), Ok(app)) = (caller.await, self.app.await) else { return };
         let Some(app) = upstream(app) else { return unknown() };
+        let gone = revoked(self.watched);
         if let Some(cut) = cut {
-            tcp::copy(Http2Stream::new(caller, cut), app, &self.metrics).await;
+            tcp::copy_until(Http2Stream::new(caller, cut), app, &self.metrics, gone).await;
             return drop((self.in_flight, self.guard));
         }
         match plain(caller) {
-            Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
+            Ok(caller) => tcp::copy_until(caller, app, &self.metrics, gone).await,
             Err(caller) => match over_tls(caller) {
-                Ok(caller) => tcp::copy(caller, app, &self.metrics).await,
+                Ok(caller) => tcp::copy_until(caller, app, &self.metrics, gone).await,
                 Err(caller) => match in_tunnel(caller) {
-                    Some(caller) => tcp::copy(caller, app, &self.metrics).await,
+                    Some(caller) => tcp::copy_until(caller, app, &self.metrics, gone).await,
                     None => unknown(),
                 },
             },

@@ -19,6 +19,7 @@ use crate::model::{Family, ListenerProtocol};
 use crate::routing::{EdgeAddress, EdgeListener, EdgePort, LocalPort, Router, Shown};
 use crate::tcp::{self, Abort};
 use crate::telemetry::Metrics;
+use crate::tls::revoked;
 use crate::upstream::SharedDialer;
 
 /// How long a client may take to say what it wants: its first line, or its hello and the handshake.
@@ -162,7 +163,7 @@ impl GatewayListener {
             None => Err(Reason::NoRoute),
         };
         let reached = reached.inspect_err(|_| io.abort())?;
-        tcp::copy(io, reached.io, &reached.metrics).await;
+        tcp::copy_until(io, reached.io, &reached.metrics, revoked(reached.watched)).await;
         drop(reached.in_flight);
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::model::{AppProtocol, HostMap};
 use crate::routing::{LocalPort, ServiceAddress, Split};
 use crate::tcp::{self, Abort, Connection, Reached};
 use crate::telemetry::{Direction, Found, Metrics, Told};
+use crate::tls::revoked;
 use crate::upstream::SharedDialer;
 
 /// How long a connection may take to show what it speaks, where only HTTP is served.
@@ -298,6 +299,11 @@ impl Forwarder {
                 spoke.map_err(|_| Reason::UpstreamReset).inspect_err(|_| stream.abort())?;
                 self.metrics.detected(Found::ServerFirst);
             }
+            () = revoked(reached.watched.clone()) => {
+                stream.abort();
+                reached.io.abort();
+                return Err(Reason::EndpointRevoked);
+            }
             () = tokio::time::sleep(MOST_SILENT) => {
                 stream.abort();
                 reached.io.abort();
@@ -332,11 +338,12 @@ pub(super) fn protocol(detected: Detected) -> Protocol {
 }
 
 async fn copy(io: impl Connection, greeting: BytesMut, reached: Reached) {
-    let Reached { io: upstream, metrics, in_flight } = reached;
+    let Reached { io: upstream, metrics, in_flight, watched } = reached;
+    let gone = revoked(watched);
     if greeting.is_empty() {
-        tcp::copy(io, upstream, &metrics).await;
+        tcp::copy_until(io, upstream, &metrics, gone).await;
     } else {
-        tcp::copy(io, Prefixed::new(greeting, upstream), &metrics).await;
+        tcp::copy_until(io, Prefixed::new(greeting, upstream), &metrics, gone).await;
     }
     drop(in_flight);
 }

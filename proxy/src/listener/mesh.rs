@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use leno_certs::tls::refusal;
-use leno_certs::verify;
 use leno_runtime::handshakes::Handshakes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -15,15 +14,19 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Reason;
 use crate::http::{AppPort, AppPorts, Caller, Inbound, Server};
+use crate::model::PeerKey;
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics, Told};
 use crate::tls::port_name::{self, AppHttp};
-use crate::tls::{ALPN_TCP, MeshTls, opaque};
+use crate::tls::{ALPN_TCP, MeshTls, Watched, opaque};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes of one worker at once.
 const MOST_HANDSHAKES: usize = 256;
+
+/// For so long a peer that was revoked is told so, on each of its connections.
+const TELLING: Duration = Duration::from_secs(5);
 
 /// The mesh port of one worker.
 #[derive(Debug)]
@@ -61,18 +64,28 @@ impl MeshListener {
             }
         };
         let tls = stream.get_ref().1;
-        let peer = tls.peer_certificates().and_then(|chain| verify::peer_id(chain.first()?).ok());
+        let peer = tls.peer_certificates().and_then(|chain| PeerKey::of(chain.first()?));
         // The verifier saw to it that there is one; without, nothing is served.
         let Some(peer) = peer else { return };
-        self.metrics.handshake(None);
         let opaque = tls.alpn_protocol() == Some(ALPN_TCP);
+        let watched = Watched::new(self.tls.clone(), peer.clone());
+        let peer = peer.id;
+        if watched.is_revoked() {
+            let reason = Reason::Revoked.code();
+            self.metrics.handshake(Some(reason));
+            tracing::warn!(%from, %peer, reason, "refused a connection on the mesh port");
+            // Who it was is known, so it may know why; nothing else of it is looked at.
+            let _ = tokio::time::timeout(TELLING, self.tell_revoked(&peer, opaque, stream)).await;
+            return;
+        }
+        self.metrics.handshake(None);
         let asked = tls.server_name().and_then(port_name::decode);
         let (name, app) = asked.unwrap_or(("", AppHttp::H1));
         let port = at.and_then(|at| self.ports.get(name, at));
         tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
-        let caller = Rc::new(Caller::proven(peer.as_str().into()));
+        let caller = Rc::new(Caller::proven((*peer).into()));
         if opaque {
-            self.tcp(&caller, port, stream).await;
+            self.tcp(&caller, port, stream, &watched).await;
         } else {
             let inbound = self.inbound.clone();
             let handler = {
@@ -88,6 +101,7 @@ impl MeshListener {
             tokio::select! {
                 _ = &mut serving => return,
                 () = self.inbound.until_shut_out(&caller) => tracing::info!(%peer, "closed a connection: a policy shuts the peer out"),
+                () = watched.revoked() => tracing::warn!(%peer, "closed a connection: the peer was revoked"),
             }
             // What is under way is broken off with the connection.
             serving.abort();
@@ -99,7 +113,32 @@ impl MeshListener {
         self.handshakes.shake(accept).await
     }
 
-    async fn tcp(&self, caller: &Caller, port: Option<Rc<AppPort>>, mut stream: TlsStream<TcpStream>) {
+    async fn tell_revoked(&self, peer: &str, opaque: bool, mut stream: TlsStream<TcpStream>) {
+        if opaque {
+            self.metrics.failed(
+                Direction::Inbound,
+                Reason::Revoked,
+                Told { connection: Some(&peer), ..Told::default() },
+            );
+            let _ = stream.write_all(&[opaque::encode(Err(Reason::Revoked))]).await;
+            let _ = stream.shutdown().await;
+            return;
+        }
+        let inbound = self.inbound.clone();
+        let handler = move |request| {
+            let inbound = inbound.clone();
+            async move { inbound.refuse(&request, Reason::Revoked) }
+        };
+        self.server.serve_peer(stream, handler).await;
+    }
+
+    async fn tcp(
+        &self,
+        caller: &Caller,
+        port: Option<Rc<AppPort>>,
+        mut stream: TlsStream<TcpStream>,
+        watched: &Watched,
+    ) {
         let connected = match &port {
             None => Err(Reason::UnknownPort),
             Some(port) => match self.inbound.open(caller, port.number()).await {
@@ -115,7 +154,12 @@ impl MeshListener {
         let told = tell.await;
         match connected {
             Ok((port, app)) if told.is_ok() => {
-                let denied = self.inbound.until_denied(caller, port.number());
+                let denied = async {
+                    tokio::select! {
+                        () = self.inbound.until_denied(caller, port.number()) => {}
+                        () = watched.revoked() => {}
+                    }
+                };
                 tcp::copy_until(stream, app, &port.metrics, denied).await;
             }
             Ok((_, app)) => app.abort(),

@@ -9,6 +9,7 @@ const APP_CONNECT_FAILED: u8 = 1;
 const UNKNOWN_PORT: u8 = 2;
 const RATE_LIMITED: u8 = 3;
 const DENIED: u8 = 4;
+const REVOKED: u8 = 5;
 
 /// The byte for how reaching the app went.
 pub fn encode(reached: Result<(), Reason>) -> u8 {
@@ -17,6 +18,7 @@ pub fn encode(reached: Result<(), Reason>) -> u8 {
         Err(Reason::UnknownPort) => UNKNOWN_PORT,
         Err(Reason::RateLimited) => RATE_LIMITED,
         Err(Reason::Denied) => DENIED,
+        Err(Reason::Revoked) => REVOKED,
         Err(_) => APP_CONNECT_FAILED,
     }
 }
@@ -32,6 +34,7 @@ pub fn decode(byte: u8) -> Result<(), Reason> {
         UNKNOWN_PORT => Err(Reason::UnknownPort),
         RATE_LIMITED => Err(Reason::RateLimited),
         DENIED => Err(Reason::Denied),
+        REVOKED => Err(Reason::Revoked),
         // Of a newer sidecar: whatever it is, the app has seen nothing.
         _ => Err(Reason::ConnectFailed),
     }
@@ -43,7 +46,8 @@ mod tests {
 
     #[test]
     fn the_byte_says_whether_and_why_not() {
-        let failed = [Reason::AppConnectFailed, Reason::UnknownPort, Reason::RateLimited, Reason::Denied];
+        let failed =
+            [Reason::AppConnectFailed, Reason::UnknownPort, Reason::RateLimited, Reason::Denied, Reason::Revoked];
         for reached in failed.map(Err).into_iter().chain([Ok(())]) {
             assert_eq!(decode(encode(reached)), reached);
         }

@@ -16,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Dialled;
 use super::backend_tls::{BackendConfigs, Inside};
 use crate::error::Reason;
-use crate::model::{Endpoint, Peer};
+use crate::model::{Endpoint, Peer, PeerKey};
 use crate::tls::port_name::{self, AppHttp};
-use crate::tls::{MeshTls, opaque};
+use crate::tls::{MeshTls, Watched, opaque};
 
 /// How long a connection is silent before it is probed, between two probes, and how many of them may go without an answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -66,15 +67,23 @@ impl Dialer {
         self.tls.generation()
     }
 
+    /// The sidecar at the other end of a connection; None: it leads to an app.
+    pub fn watched(&self, io: &Io) -> Option<Watched> {
+        let Io::Tls(stream) = io else { return None };
+        let peer = PeerKey::of(stream.get_ref().1.peer_certificates()?.first()?)?;
+        Some(Watched::new(self.tls.clone(), peer))
+    }
+
     /// Dials an endpoint for HTTP. Gives the generation of the identity that was shown.
     ///
     /// # Errors
     /// Whatever happened, no byte of a request was sent.
-    pub async fn http(&self, to: &Endpoint, app: AppHttp, timeout: Duration) -> Result<(Io, u64), Reason> {
+    pub async fn http(&self, to: &Endpoint, app: AppHttp, timeout: Duration) -> Result<Dialled, Reason> {
         let configs = self.tls.current();
         let inside = if app == AppHttp::H2 { Inside::Http2 } else { Inside::Http1 };
         let io = self.dial(to, configs.client_http.clone(), app, inside, timeout).await?;
-        Ok((io, configs.generation))
+        let watched = self.watched(&io);
+        Ok((io, watched, configs.generation))
     }
 
     /// Dials an endpoint for an opaque connection, as far as its app.
@@ -115,7 +124,14 @@ impl Dialer {
                 // Boxed, as every way that is rarely taken.
                 (_, Some((tls, config))) => Box::pin(BackendConfigs::handshake(to, tls, config, stream)).await,
                 (Peer::App | Peer::Tls(_), None) => Ok(Io::Plain(stream)),
-                (Peer::Sidecar { identity, port }, None) => handshake(to, stream, config, identity, port, app).await,
+                (Peer::Sidecar { identity, port }, None) => {
+                    let io = handshake(to, stream, config, identity, port, app).await?;
+                    if self.watched(&io).is_some_and(|peer| peer.is_revoked()) {
+                        tracing::warn!(endpoint = %to.address, workload = to.workload, "the endpoint was revoked");
+                        return Err(Reason::EndpointRevoked);
+                    }
+                    Ok(io)
+                }
             }
         };
         tokio::time::timeout(timeout, dialled).await.unwrap_or(Err(Reason::ConnectTimeout))

@@ -129,7 +129,7 @@ impl LocalEndpoint {
         let _pending = breaker.pending(&policy.circuit_breaker)?;
         let connection = breaker.connection(&policy.circuit_breaker)?;
         let dial = async {
-            let (io, _) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
+            let (io, ..) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
             http1::handshake_with(io, connection).await
         };
         Ok((Box::pin(dial).await?, self.http1.clone()))

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{Io, LocalExec};
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
+use crate::tls::Watched;
 
 /// What one body may have in flight: large enough that it does not wait for updates on a fast network, and the most memory that
 /// a body costs whose reader has stopped.
@@ -23,6 +24,9 @@ const MOST_HEAD: u32 = 192 * 1024;
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A new connection, whose it is, and the generation of the identity that was shown on it.
+pub type Dialled = (Io, Option<Watched>, u64);
 
 /// A handle on the connection.
 pub type Http2Sender = SendRequest<RequestBody>;
@@ -72,7 +76,7 @@ impl Http2Slot {
     /// Dialling failed, for everybody who waited for it.
     pub async fn dial<F>(self: &Rc<Self>, dial: F) -> Result<Http2Sender, Reason>
     where
-        F: Future<Output = Result<(Io, u64), Reason>> + 'static,
+        F: Future<Output = Result<Dialled, Reason>> + 'static,
     {
         let waiting = match &*self.0.borrow() {
             Slot::Dialling(waiting) => Some(waiting.clone()),
@@ -90,7 +94,7 @@ impl Http2Slot {
 
     fn start<F>(self: &Rc<Self>, dial: F) -> Rc<Dial>
     where
-        F: Future<Output = Result<(Io, u64), Reason>> + 'static,
+        F: Future<Output = Result<Dialled, Reason>> + 'static,
     {
         let started = Rc::new(Dial::default());
         *self.0.borrow_mut() = Slot::Dialling(started.clone());
@@ -109,8 +113,8 @@ impl Http2Slot {
     }
 }
 
-async fn open(dial: impl Future<Output = Result<(Io, u64), Reason>>) -> Result<(Http2Sender, u64), Reason> {
-    let (io, generation) = dial.await?;
+async fn open(dial: impl Future<Output = Result<Dialled, Reason>>) -> Result<(Http2Sender, u64), Reason> {
+    let (io, watched, generation) = dial.await?;
     let handshake = Builder::new(LocalExec)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -122,10 +126,19 @@ async fn open(dial: impl Future<Output = Result<(Io, u64), Reason>>) -> Result<(
         .handshake(TokioIo::new(io))
         .await;
     let (sender, connection) = handshake.map_err(|_| Reason::ConnectFailed)?;
-    tokio::task::spawn_local(async move {
+    let mut carrying = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
+    // In a task of its own, so that what comes and goes on the connection does not look each time who was revoked.
+    if let Some(watched) = watched {
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = &mut carrying => {}
+                () = watched.revoked() => carrying.abort(),
+            }
+        });
+    }
     Ok((sender, generation))
 }

@@ -135,7 +135,8 @@ impl Client {
         let path = snapshot::path(&parts.state_dir);
         let mut subscriber = Subscriber::new(parts.credentials.clone());
         subscriber.set_networks(registrant::networks());
-        let saved = snapshot::load(&path, &identity);
+        // Without the revocations of then, connections could be made that must not be: the control plane has to speak first.
+        let saved = parts.credentials.knows_revocations().then(|| snapshot::load(&path, &identity)).flatten();
         let restored = saved.is_some();
         if let Some(saved) = saved {
             tracing::info!(

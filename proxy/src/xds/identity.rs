@@ -4,6 +4,7 @@ mod join;
 mod joining;
 mod prove;
 mod renew;
+mod revoked;
 mod saved;
 
 use std::path::{Path, PathBuf};
@@ -53,21 +54,34 @@ pub struct Credentials {
     wanted_generation: watch::Sender<Option<u64>>,
     tls: MeshTls,
     path: Arc<PathBuf>,
+    revocations: Arc<revoked::File>,
     metrics: XdsMetrics,
 }
 
 impl Credentials {
     /// Puts an identity in force that [`obtain`] brought.
     pub fn new(current: Current, tls: MeshTls, state_dir: &Path, metrics: XdsMetrics) -> Self {
+        let revocations = revoked::File::open(state_dir, &tls);
         let this = Self {
             wanted_generation: watch::Sender::new(current.renew_generation),
             current: watch::Sender::new(current),
             tls,
             path: Arc::new(saved::path(state_dir)),
+            revocations: Arc::new(revocations),
             metrics,
         };
         this.show_expiry();
         this
+    }
+
+    /// Puts the list of those who were revoked in force, and then on disk: it is acknowledged only when a restart would not forget it.
+    pub(super) fn revoke(&self, list: &[u8]) -> Result<(), String> {
+        self.revocations.replace(list, &self.tls)
+    }
+
+    /// Whether what an earlier life was told of revocations is known. Otherwise nothing of that life may be used.
+    pub(super) fn knows_revocations(&self) -> bool {
+        self.revocations.is_whole()
     }
 
     /// What is in force now.

@@ -26,6 +26,7 @@ use crate::model::{Assembled, Demand, Network, Resources, posture};
 use crate::state::demand::MOST_DEMANDS;
 
 const BUNDLE: &str = <v1::TrustBundle as Resource>::TYPE_URL;
+const REVOCATIONS: &str = <v1::Revocations as Resource>::TYPE_URL;
 const CONFIG: &str = <v1::SidecarConfig as Resource>::TYPE_URL;
 
 /// What one turn leads to.
@@ -108,10 +109,10 @@ impl Subscriber {
         self.changed = true;
     }
 
-    /// What goes to disk: without the trust bundle, which belongs to the identity.
+    /// What goes to disk: without the trust bundle and the revocations, which belong to the identity.
     pub(super) fn saved(&self) -> Saved {
         let mut held = self.held.clone();
-        let own: Vec<Key> = held.keys().filter(|(url, _)| *url == BUNDLE).cloned().collect();
+        let own: Vec<Key> = held.keys().filter(|(url, _)| [BUNDLE, REVOCATIONS].contains(url)).cloned().collect();
         own.iter().for_each(|key| held.remove(key));
         if let Some((key, raw)) = &self.restored_config {
             held.insert(key.clone(), raw.clone());
@@ -205,6 +206,7 @@ impl Subscriber {
         self.held.admits(key, &raw)?;
         match key.0 {
             BUNDLE => self.trust(&raw.any.value)?,
+            REVOCATIONS => self.credentials.revoke(&raw.any.value)?,
             CONFIG => self.configure(&raw.any.value, true)?,
             _ => {
                 self.resources.upsert(&key.1, &raw.any).map_err(|why| why.to_string())?;
@@ -269,7 +271,9 @@ impl Subscriber {
         for (url, name) in self.resources.wanted(&self.demanded) {
             wanted.entry(url).or_default().insert(name);
         }
-        wanted.entry(BUNDLE).or_default().insert(self.credentials.id().trust_domain().to_owned());
+        for url in [BUNDLE, REVOCATIONS] {
+            wanted.entry(url).or_default().insert(self.credentials.id().trust_domain().to_owned());
+        }
         wanted.entry(CONFIG).or_default().insert(SELF.to_owned());
         wanted
     }
@@ -301,7 +305,7 @@ impl Subscriber {
 }
 
 fn is_own(url: &str) -> bool {
-    url == BUNDLE || url == CONFIG
+    [BUNDLE, CONFIG, REVOCATIONS].contains(&url)
 }
 
 impl Stream {
@@ -318,7 +322,8 @@ impl Stream {
         let mut urls: Vec<&'static str> = urls.into_iter().collect();
         // What every sidecar gets comes last, SidecarConfig at the very end: once the server has read that, it knows
         // everything that is held, and so whether this sidecar is up to date.
-        urls.sort_by_key(|url| (*url == CONFIG, *url == BUNDLE));
+        // And first of all who was revoked, so that nobody is reached or let in before that is known.
+        urls.sort_by_key(|url| (*url != REVOCATIONS, *url == CONFIG, *url == BUNDLE));
         for url in urls {
             let names = wanted.get(url).unwrap_or(&nothing);
             let first = !self.subscribed.contains_key(url);

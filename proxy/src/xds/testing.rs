@@ -283,7 +283,7 @@ impl World {
 }
 
 fn name_is_the_apps(type_url: &str) -> bool {
-    type_url != v1::TrustBundle::TYPE_URL && type_url != v1::SidecarConfig::TYPE_URL
+    ![v1::TrustBundle::TYPE_URL, v1::SidecarConfig::TYPE_URL, v1::Revocations::TYPE_URL].contains(&type_url)
 }
 
 /// Signs as the control plane does.
@@ -294,7 +294,9 @@ pub fn sign(
     life: Duration,
 ) -> Result<SignedIdentity, Status> {
     let csr = csr::Csr::from_der(request).map_err(|why| Status::invalid_argument(format!("csr_invalid: {why}")))?;
-    let leaf = authority.sign(&csr, csr.requested(), not_before, not_before + life).unwrap();
+    let leaf = authority
+        .sign(&csr, csr.requested(), &leno_certs::Lineage::begin(None).unwrap(), not_before, not_before + life)
+        .unwrap();
     Ok(SignedIdentity {
         chain: vec![leaf],
         roots: vec![authority.root_der().to_vec()],

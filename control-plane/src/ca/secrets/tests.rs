@@ -39,7 +39,7 @@ impl Scene {
         let id = SpiffeId::new(DOMAIN, "default", account).unwrap();
         let csr = csr::create(&Key::generate().unwrap(), &id).unwrap();
         let mac = secret.prove_request(&csr);
-        self.ca.join_by_secret(&self.secrets, secret.id(), &mac, &csr, OffsetDateTime::now_utc())
+        self.ca.join_by_secret(&self.secrets, secret.id(), &mac, &csr, OffsetDateTime::now_utc(), "10.0.0.1:1")
     }
 
     fn identity(&self, secret: &JoinSecret) -> String {
@@ -77,7 +77,7 @@ fn a_secret_is_good_for_no_other_identity() {
     let id = SpiffeId::new(DOMAIN, "default", "db").unwrap();
     let csr = csr::create(&Key::generate().unwrap(), &id).unwrap();
     let now = OffsetDateTime::now_utc();
-    let forged = scene.ca.join_by_secret(&scene.secrets, db.id(), &web.prove_request(&csr), &csr, now);
+    let forged = scene.ca.join_by_secret(&scene.secrets, db.id(), &web.prove_request(&csr), &csr, now, "10.0.0.1:1");
     assert_eq!(forged.unwrap_err(), Refusal::SecretWrong);
     assert!(scene.join(&db, "db").is_ok());
 }
@@ -183,4 +183,38 @@ fn no_more_files_are_looked_at_than_the_bound() {
     }
     let secrets = JoinSecrets::open(dir.path(), DOMAIN).unwrap();
     assert_eq!(secrets.known().problems.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_joins_by_a_secret_that_a_revoked_sidecar_has_and_whoever_has_joined_by_it_goes_on() {
+    use crate::ca::PeerCertificate;
+    use crate::model::audit::Actor;
+    use crate::model::{Name, Revocation, Target};
+
+    let scene = scene();
+    let (secret, other) = (scene.put("default.web"), scene.put("default.db"));
+    let peer = |signed: &Signed| PeerCertificate {
+        id: signed.id.clone(),
+        not_after: signed.not_after,
+        lineage: verify::lineage(&signed.chain[0]),
+    };
+    let (bad, good) = (peer(&scene.join(&secret, "web").unwrap()), peer(&scene.join(&secret, "web").unwrap()));
+    let renew = |peer: &PeerCertificate| {
+        let csr = csr::create(&Key::generate().unwrap(), &peer.id).unwrap();
+        scene.ca.renew(peer, &csr, OffsetDateTime::now_utc())
+    };
+    let renewed = renew(&bad).unwrap();
+    assert_eq!(verify::lineage(&renewed.chain[0]), bad.lineage, "a renewal is the same sidecar");
+    let target = Target::Workload { name: Name::new("default", "web-1"), lineages: vec![bad.lineage.unwrap()] };
+    let (id, reason, by) = ("a".to_owned(), String::new(), "admin".to_owned());
+    let revocation = Revocation { id, target, reason, by, created_unix: 0, expires_unix: None };
+    let store = scene.ca.store();
+    store.revoke(revocation, &Actor::from("admin")).await.unwrap();
+    assert_eq!(renew(&bad).unwrap_err(), Refusal::Revoked);
+    assert_eq!(bad.stands(&store.revocations().borrow()), Err(Refusal::Revoked));
+    assert_eq!(scene.join(&secret, "web").unwrap_err(), Refusal::SecretRevoked);
+    assert!(renew(&good).is_ok() && good.stands(&store.revocations().borrow()).is_ok(), "its sibling goes on");
+    assert!(scene.join(&other, "db").is_ok(), "another secret is another");
+    let new = scene.put("default.web");
+    assert!(scene.join(&new, "web").is_ok(), "a new secret opens again");
 }

@@ -52,7 +52,7 @@ impl Port {
         let listener = leno_runtime::listen::tcp("127.0.0.1:0", "--xds-addr", false).unwrap();
         let address = listener.local_addr().unwrap();
         let tls = ServerIdentity::new(authority.clone(), &[address], None).unwrap();
-        let registry = Registry::restore(store, Duration::from_secs(2));
+        let registry = Registry::restore(store.clone(), Duration::from_secs(2));
         let (drain, watch) = drain::channel();
         let committed = watch::Sender::new(Arc::new(Committed::default()));
         let bundle = authority.trust_bundle();
@@ -68,6 +68,7 @@ impl Port {
             committed.subscribe(),
             registry.subscribe(),
             globals.subscribe(),
+            store.revocations(),
             watch.clone(),
         );
         let sessions = Sessions::new(registry.clone());
@@ -84,6 +85,7 @@ impl Port {
             worlds,
             sessions,
             refusals,
+            revocations: store.revocations(),
             observed: Default::default(),
             metrics,
         };
@@ -113,7 +115,8 @@ impl Port {
     }
 
     pub(super) fn token(&self, id: &SpiffeId) -> String {
-        let made = self.parts.authority.create_token(id, Duration::from_secs(60), OffsetDateTime::now_utc());
+        let made =
+            self.parts.authority.create_token(id, Duration::from_secs(60), OffsetDateTime::now_utc(), &"admin".into());
         made.unwrap().token.to_string()
     }
 

@@ -22,6 +22,7 @@ use crate::resilience::replay::RequestBody;
 use crate::routing::LocalPort;
 use crate::tcp::{self, Held};
 use crate::telemetry::ServiceMetrics;
+use crate::tls::Watched;
 use crate::upstream::{Choice, LocalCluster};
 
 /// A request on its way.
@@ -36,7 +37,7 @@ struct Wish<'a> {
 }
 
 /// What the app said, and what is held meanwhile.
-type Said = (Response<Incoming>, Held, Rc<ServiceMetrics>);
+type Said = (Response<Incoming>, Held, Rc<ServiceMetrics>, Option<Watched>);
 
 impl Outbound {
     pub(super) async fn upgrade(
@@ -85,7 +86,7 @@ impl Outbound {
         {
             said = Err(Reason::UpstreamProtocol);
         }
-        let (answer, held, metrics) = match said {
+        let (answer, held, metrics, watched) = match said {
             Ok(said) => said,
             Err(reason) => {
                 let mut response = failing::answer(&self.metrics, reason, false, &cluster.shared().service, 1);
@@ -99,7 +100,7 @@ impl Outbound {
                 None => Caller::Connection(caller),
                 Some(streamed) => streamed.caller(caller),
             };
-            let tunnel = |app| Tunnel { caller, app, metrics, in_flight: held, guard: self.drain.guard() };
+            let tunnel = |app| Tunnel { caller, app, metrics, in_flight: held, watched, guard: self.drain.guard() };
             let mut response = go_on(answer, promise, &chain, tunnel, wish.protocol);
             if let Some(streamed) = streamed {
                 headers::strip_hop_by_hop(response.headers_mut());

@@ -229,7 +229,8 @@ async fn a_reconnect_tells_the_versions_that_are_held_and_waits_for_nothing() {
     let turn = bench.turn();
     let held: BTreeMap<&str, usize> =
         turn.requests.iter().map(|r| (r.type_url.as_str(), r.initial_resource_versions.len())).collect();
-    assert_eq!(held, [(SERVICE, 1), (ENDPOINTS, 1), (CONFIG, 1), (BUNDLE, 0)].into());
+    assert_eq!(held, [(SERVICE, 1), (ENDPOINTS, 1), (CONFIG, 1), (BUNDLE, 0), (REVOCATIONS, 0)].into());
+    assert_eq!(turn.requests[0].type_url, REVOCATIONS, "nobody is reached or let in before that is known");
     assert!(turn.assembled.is_none(), "nothing changed");
     assert_eq!(turn.requests.last().unwrap().type_url, CONFIG, "then the server knows all that is held");
     // The server is silent about what has not changed; a later change is acknowledged all the same.
