@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use leno_control_plane::config;
-use leno_control_plane::discovery::{Engine, Globals, ResourceType};
+use leno_control_plane::discovery::{Client, Engine, Globals, ResourceType};
 use leno_control_plane::model::{Committed, Mesh};
 use leno_control_plane::registry::Live;
 use leno_control_plane::validate;
@@ -40,8 +40,9 @@ fn candidates(routes: &[Route]) -> Vec<Candidate> {
     let committed = Committed { revision: 1, mesh: Arc::new(mesh) };
     let world = Engine::default().update(&committed, &Arc::new(Live::default()), &globals).unwrap();
     let mut held = Resources::default();
+    let client = Client { namespace: "default".into(), identity: "spiffe://cluster.local/ns/default/sa/a".into() };
     let mut take = |of: ResourceType, name: &str| {
-        let resource = world.get(of, name, "default").unwrap_or_else(|| panic!("no {name}"));
+        let resource = world.get(of, name, &client).unwrap_or_else(|| panic!("no {name}"));
         held.upsert(name, &resource.any).unwrap();
     };
     take(ResourceType::Service, "default/web");

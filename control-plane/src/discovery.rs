@@ -16,6 +16,7 @@ mod health_checks;
 mod implicit;
 mod inbound;
 mod jwt;
+mod readers;
 mod resource;
 mod selection;
 mod sidecar_config;
@@ -31,9 +32,9 @@ pub use gateways::version as gateway_version;
 pub use jwt::told as jwt_providers_told;
 pub use resource::{Resource, ResourceType, Version};
 pub use task::{Record, spawn};
-pub use world::World;
 #[cfg(test)]
 pub(crate) use world::WorldBuilder;
+pub use world::{Client, World};
 
 use std::sync::Arc;
 

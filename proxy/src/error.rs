@@ -186,12 +186,13 @@ impl Reason {
             | Self::PlaintextRefused
             | Self::AppOverloaded
             | Self::RateLimited
-            | Self::Denied
             | Self::Revoked
             | Self::UnclearPath
             | Self::BadToken
             | Self::PolicyUnknown => Hop::App,
-            Self::BadAuthority
+            // By the caller's own sidecar where no request could be let in.
+            Self::Denied
+            | Self::BadAuthority
             | Self::BadRequest
             | Self::MalformedRequest
             | Self::HeadTooLarge

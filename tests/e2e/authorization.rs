@@ -81,9 +81,12 @@ async fn only_who_is_allowed_reaches_the_app_and_a_denial_is_counted_by_its_rule
     }
 
     let none = [("policy", "none"), ("decision", "denied")];
-    assert_eq!(scene.web.metrics().await.sum("leno_authorization_decisions_total", &none), 4.0);
+    assert_eq!(scene.web.metrics().await.sum("leno_authorization_decisions_total", &none), 3.0);
     let failures = [("direction", "inbound"), ("reason", "denied")];
-    assert_eq!(scene.web.metrics().await.sum("leno_failures_total", &failures), 3.0);
+    assert_eq!(scene.web.metrics().await.sum("leno_failures_total", &failures), 2.0);
+    // Who may send nothing at all is not told where to, so its own sidecar says no.
+    let failures = [("direction", "outbound"), ("reason", "denied")];
+    assert_eq!(scene.stranger.metrics().await.sum("leno_failures_total", &failures), 1.0);
 
     // A DENY goes before it, for every workload of the namespace.
     let admin = "[{name: no-admin, to: [{paths: [/open/admin]}]}]";

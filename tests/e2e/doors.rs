@@ -7,6 +7,7 @@ use std::time::Duration;
 use leno_tests::light::{self, Token};
 use leno_tests::mesh::service;
 use leno_tests::{Mesh, binaries, wait};
+use prost::Message;
 
 async fn leno(context: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(binaries::leno());
@@ -261,6 +262,41 @@ fn gateway(namespace: &str) -> String {
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: {namespace}}}\nspec:\n  \
          gatewayClassName: leno\n  listeners: [{{name: http, port: 80, protocol: HTTP}}]\n---\n"
     )
+}
+
+/// Where `web` is, as a client is told it next.
+async fn told(stream: &mut light::Stream) -> Vec<leno_proto::v1::Endpoint> {
+    let answer = stream.next().await.unwrap();
+    stream.ack(&answer).await.unwrap();
+    let any = answer.resources[0].resource.as_ref().unwrap();
+    leno_proto::v1::Endpoints::decode(any.value.as_slice()).unwrap().endpoints
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_is_not_told_where_those_are_that_it_may_not_call() {
+    let mesh = Mesh::start().await;
+    let only_friend = "apiVersion: leno.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: web, namespace: default}\n\
+        spec:\n  targetRefs: [{kind: Service, name: web}]\n  action: ALLOW\n  rules: [{from: [{serviceAccounts: [friend]}]}]\n---\n";
+    mesh.apply(&(service("web", "app: web", 80, "http") + "---\n" + only_friend)).await;
+    let app = leno_tests::HttpApp::start("web").await;
+    let _web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
+    let mut streams = Vec::new();
+    for who in ["friend", "stranger"] {
+        let token = mesh.control_plane.api().token("default", who, 60).await.unwrap();
+        let client = light::join(mesh.control_plane.xds(), "cluster.local", who, &token).await.unwrap();
+        let stream = client.stream(&leno_proto::Registration::local(who, "default", who, 1)).await.unwrap();
+        stream.subscribe("type.googleapis.com/leno.v1.Endpoints", &["default/web"]).await.unwrap();
+        streams.push(stream);
+    }
+    let nobody = leno_proto::v1::Endpoint { withheld: true, healthy: true, ..Default::default() };
+    let [friend, stranger] = &mut streams[..] else { unreachable!("two were made") };
+    let known = told(friend).await;
+    assert!(!known[0].address.is_empty() && !known[0].withheld, "{known:?}");
+    assert_eq!(told(stranger).await, [nobody]);
+    // These clients answer when they are read, so nobody waits for them.
+    let applied = mesh.control_plane.api().apply(&only_friend.replace("[friend]", "[friend, stranger]")).await.unwrap();
+    assert_eq!(applied.0, 200, "{applied:?}");
+    assert_eq!(told(stranger).await, known, "it may call now, and is told so unasked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

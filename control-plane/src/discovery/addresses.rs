@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use leno_proto::v1;
 
@@ -9,15 +10,18 @@ use super::convert;
 use super::selection::{EndpointPort, Selection, endpoint_ports, selects};
 use crate::model::{Name, Service, Workload};
 
+/// What is at an address, and whose sidecar decides who may speak to it.
+pub(super) type Found<'a> = (v1::Address, Option<&'a Arc<Workload>>);
+
 /// The workload that owns an address and the Service that selects it, or none when the address is not in the mesh.
 ///
 /// When several own it, the one with a sidecar wins, then the first by name. When several Services select it, the first by
 /// name that reaches this port; a workload that no Service selects is reachable all the same, without a Service.
-pub(super) fn address(
-    selection: &Selection,
+pub(super) fn address<'a>(
+    selection: &'a Selection,
     services: &BTreeMap<Name, Service>,
     address: SocketAddr,
-) -> Option<v1::Address> {
+) -> Option<Found<'a>> {
     let workload = selection.workloads_at(address).min_by_key(|w| w.mesh_port.is_none())?;
     let selecting = selection
         .services_near(workload)
@@ -29,7 +33,7 @@ pub(super) fn address(
             let port = ports.iter().find(|port| is_behind(workload, port, address)).cloned()?;
             Some((service, port, ports))
         });
-    Some(match selecting {
+    let found = match selecting {
         Some((service, port, ports)) => v1::Address {
             service: service.name.to_string(),
             service_port: port.service_port.into(),
@@ -42,16 +46,17 @@ pub(super) fn address(
             endpoint: Some(convert::endpoint(workload, bare_port(workload, address))),
             shared: false,
         },
-    })
+    };
+    Some((found, Some(workload)))
 }
 
 /// What is behind an IP address: a workload whose sidecar takes every port, or a word that IP:PORT is to be asked for, since
 /// several share it or some of its ports are in nobody's mesh. None: no workload has it.
-pub(super) fn host(selection: &Selection, services: &BTreeMap<Name, Service>, ip: IpAddr) -> Option<v1::Address> {
+pub(super) fn host<'a>(selection: &'a Selection, services: &BTreeMap<Name, Service>, ip: IpAddr) -> Option<Found<'a>> {
     let mut workloads = selection.workloads_of_ip(ip);
     let workload = workloads.next()?;
     if !workload.any_port || workloads.next().is_some() {
-        return Some(v1::Address { shared: true, ..v1::Address::default() });
+        return Some((v1::Address { shared: true, ..v1::Address::default() }, None));
     }
     let selecting = selection
         .services_near(workload)
@@ -60,11 +65,12 @@ pub(super) fn host(selection: &Selection, services: &BTreeMap<Name, Service>, ip
     let ports = workload.ports.iter();
     let ports =
         ports.map(|(name, number)| EndpointPort { service_port: *number, target: name.clone(), number: *number });
-    Some(v1::Address {
+    let found = v1::Address {
         service: selecting.map(ToString::to_string).unwrap_or_default(),
         endpoint: Some(convert::endpoint(workload, ports.collect())),
         ..v1::Address::default()
-    })
+    };
+    Some((found, Some(workload)))
 }
 
 /// Behind its sidecar's own address is whatever port a Service reaches first.

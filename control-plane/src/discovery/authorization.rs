@@ -2,6 +2,7 @@
 //! labels which ones are meant for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use leno_proto::v1;
 
@@ -11,17 +12,18 @@ use crate::model::{
 };
 
 /// By namespace, in the order of their names.
-pub(super) type Policies = BTreeMap<String, Vec<v1::AuthorizationPolicy>>;
+pub(super) type Policies = BTreeMap<String, Vec<Arc<v1::AuthorizationPolicy>>>;
 
 /// The policies of one namespace, as its sidecars are told them.
 pub fn told(mesh: &Mesh, namespace: &str, trust_domain: &str) -> Vec<v1::AuthorizationPolicy> {
-    of(mesh, &mesh.services, trust_domain).remove(namespace).unwrap_or_default()
+    let policies = of(mesh, &mesh.services, trust_domain).remove(namespace).unwrap_or_default();
+    policies.into_iter().map(Arc::unwrap_or_clone).collect()
 }
 
 pub(super) fn of(mesh: &Mesh, services: &BTreeMap<Name, Service>, trust_domain: &str) -> Policies {
     let mut policies = Policies::new();
     for (name, policy) in &mesh.authorization_policies {
-        policies.entry(name.namespace.clone()).or_default().push(one(name, policy, services, trust_domain));
+        policies.entry(name.namespace.clone()).or_default().push(Arc::new(one(name, policy, services, trust_domain)));
     }
     policies
 }

@@ -222,6 +222,7 @@ pub(super) fn endpoint(workload: &Workload, ports: Vec<EndpointPort>) -> v1::End
         more_addresses: workload.more_addresses.iter().map(ToString::to_string).collect(),
         region: balancing::label(workload, balancing::REGION),
         zone: balancing::label(workload, balancing::ZONE),
+        withheld: false,
     }
 }
 

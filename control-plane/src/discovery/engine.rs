@@ -12,6 +12,7 @@ use super::attach::{Attachments, RouteKey, resource_name};
 use super::backend_tls::BackendPolicies;
 use super::backends::{self, Known};
 use super::gateways::Gateways;
+use super::readers::{self, Readers};
 use super::selection::{Selection, addresses, endpoint_ports};
 use super::sidecar_config::Inputs;
 use super::virtual_addresses::VirtualAddresses;
@@ -119,7 +120,7 @@ impl Engine {
             }
         }
         let mut edit = self.world.edit();
-        self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit);
+        self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit, &mut touched);
         if let Some(revocations) = self.revocations.take() {
             let message = convert::revocations(&revocations);
             edit.set(ResourceType::Revocations, &globals.trust_domain, Some(Resource::encode(&message)));
@@ -249,11 +250,11 @@ impl Engine {
             edit.set(of, &resource_name(*kind, name), resource);
         }
         for at in &touched.addresses {
-            let resource = address(&self.selection, &self.services, *at).map(|a| Resource::encode(&a));
+            let resource = address(&self.selection, &self.services, *at).map(|found| self.of_workload(found));
             edit.set(ResourceType::Address, &at.to_string(), resource);
         }
         for ip in &touched.hosts {
-            let resource = host(&self.selection, &self.services, *ip).map(|a| Resource::encode(&a));
+            let resource = host(&self.selection, &self.services, *ip).map(|found| self.of_workload(found));
             edit.set(ResourceType::Address, &ip.to_string(), resource);
         }
         for (ip, name) in &touched.virtuals {
@@ -261,6 +262,16 @@ impl Engine {
             let address = v1::Address { service: name.to_string(), ..v1::Address::default() };
             edit.set(ResourceType::Address, &ip.to_string(), held.then(|| Resource::encode(&address)));
         }
+    }
+
+    /// An address, and who may read whose it is.
+    fn of_workload(&self, (found, workload): (v1::Address, Option<&Arc<Workload>>)) -> Resource {
+        let readers = workload.and_then(|workload| {
+            self.readers(&workload.name.namespace, std::iter::once(&**workload), || {
+                Resource::encode(&v1::Address { endpoint: Some(readers::somebody()), ..found.clone() })
+            })
+        });
+        Resource::encode(&found).only_for(readers)
     }
 
     fn recompute_service(&self, name: &Name, edit: &mut Edit) {
@@ -287,17 +298,25 @@ impl Engine {
     /// The endpoints of a Service, sorted by workload; empty while it has none, absent when there is no such Service.
     fn endpoints(&self, name: &Name) -> Option<Resource> {
         let service = self.services.get(name)?;
-        let mut taken = BTreeSet::new();
-        let workloads = self.selection.workloads_of(service).filter_map(|workload| {
+        let (mut taken, mut workloads) = (BTreeSet::new(), Vec::new());
+        let reached = self.selection.workloads_of(service).filter_map(|workload| {
             let ports = endpoint_ports(service, workload);
             let reached = !ports.is_empty() || service.any_port && workload.any_port;
             taken.extend(workload.ips());
-            reached.then(|| convert::endpoint(workload, ports))
+            reached.then(|| {
+                workloads.push(&**workload);
+                convert::endpoint(workload, ports)
+            })
         });
-        let mut endpoints: Vec<_> = workloads.collect();
-        endpoints.extend(self.slices.endpoints(service, &taken));
-        let endpoints = v1::Endpoints { service: name.to_string(), endpoints };
-        Some(Resource::encode(&endpoints))
+        let mut endpoints: Vec<_> = reached.collect();
+        let written = self.slices.endpoints(service, &taken);
+        // Those have no sidecar, and are anybody's.
+        let all_meshed = written.is_empty();
+        endpoints.extend(written);
+        let of = |endpoints| Resource::encode(&v1::Endpoints { service: name.to_string(), endpoints });
+        let readers =
+            all_meshed.then(|| self.readers(&name.namespace, workloads.into_iter(), || of(vec![readers::somebody()])));
+        Some(of(endpoints).only_for(readers.flatten()))
     }
 
     fn known(&self) -> Known<'_> {
@@ -305,14 +324,14 @@ impl Engine {
     }
 
     /// What every sidecar of a namespace gets; made again only when something may have changed that goes into it.
-    fn set_globals(&mut self, changed: bool, globals: &Globals, edit: &mut Edit) {
+    fn set_globals(&mut self, recompute: bool, globals: &Globals, edit: &mut Edit, touched: &mut Touched) {
         let bundle_changed = self.globals.as_ref() != Some(globals);
         if bundle_changed {
             let bundle = v1::TrustBundle { trust_domain: globals.trust_domain.clone(), roots: globals.roots.clone() };
             edit.set(ResourceType::TrustBundle, &globals.trust_domain, Some(Resource::encode(&bundle)));
             self.globals = Some(globals.clone());
         }
-        if !changed && !bundle_changed {
+        if !recompute && !bundle_changed {
             return;
         }
         let namespaces: BTreeSet<&String> = self.services.keys().map(|name| &name.namespace).collect();
@@ -329,8 +348,30 @@ impl Engine {
             let (base, own) = inputs.resources(globals);
             edit.set(ResourceType::SidecarConfig, leno_proto::resource::SELF, Some(base));
             edit.set_consumers(ResourceType::SidecarConfig, leno_proto::resource::SELF, &own);
-            self.configured = inputs;
+            let before = std::mem::replace(&mut self.configured, inputs).authorization;
+            for namespace in changed(&before, &self.configured.authorization, PartialEq::eq) {
+                self.readers_changed(namespace, touched);
+            }
         }
+    }
+
+    /// Who may call decides who is told where the workloads of a namespace are.
+    fn readers_changed(&self, namespace: &str, touched: &mut Touched) {
+        touched.endpoints.extend(self.services.keys().filter(|name| name.namespace == namespace).cloned());
+        for workload in self.selection.workloads_in(namespace) {
+            touched.addresses.extend(addresses(workload));
+            touched.hosts.extend(workload.ips());
+        }
+    }
+
+    /// Who may read where some workloads of a namespace are.
+    fn readers<'a>(
+        &self,
+        namespace: &str,
+        workloads: impl Iterator<Item = &'a Workload>,
+        instead: impl FnOnce() -> Resource,
+    ) -> Option<Arc<Readers>> {
+        Readers::of(self.configured.authorization.get(namespace)?, workloads, instead)
     }
 
     fn http_route(&self, kind: Kind, name: &Name) -> Option<Resource> {

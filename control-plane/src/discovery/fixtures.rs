@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Globals, ResourceType, World};
+use super::{Client, Engine, Globals, ResourceType, World};
 use crate::model::{
     AppProtocol, Backend, Committed, GATEWAY_GROUP, GrantFrom, GrantTo, HttpMatch, HttpRoute, HttpRule, Kind, Mesh,
     Name, ParentRef, Service, ServicePort, TargetPort, Workload,
@@ -80,6 +80,11 @@ pub(super) fn globals() -> Globals {
     }
 }
 
+/// Some sidecar of a namespace.
+pub(super) fn client(namespace: &str) -> Client {
+    Client { namespace: namespace.to_owned(), identity: format!("spiffe://cluster.local/ns/{namespace}/sa/caller") }
+}
+
 /// An engine together with its inputs.
 pub(super) struct Scene {
     pub(super) engine: Engine,
@@ -135,7 +140,7 @@ impl Scene {
     }
 
     pub(super) fn get<T: Message + Default>(&self, kind: ResourceType, name: &str, from: &str) -> Option<T> {
-        let resource = self.world().get(kind, name, from).cloned()?;
+        let resource = self.world().get(kind, name, &client(from)).cloned()?;
         Some(T::decode(resource.any.value.as_slice()).unwrap())
     }
 

@@ -1,8 +1,12 @@
 //! One resource, encoded once for all who subscribe to it.
 
+use std::sync::Arc;
+
 use leno_proto::{resource::Resource as Typed, v1};
 use prost_types::Any;
 use sha2::{Digest, Sha256};
+
+use super::readers::Readers;
 
 /// The types of the stream, in the order in which a session sends them: what others lean on goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +92,8 @@ pub struct Resource {
     pub version: Version,
     /// The packed message.
     pub any: Any,
+    /// Who may read it. None: whoever asks.
+    pub(super) readers: Option<Arc<Readers>>,
 }
 
 impl Resource {
@@ -97,6 +103,11 @@ impl Resource {
         let digest = Sha256::digest(&any.value);
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
-        Self { version: Version(u64::from_be_bytes(first)), any }
+        Self { version: Version(u64::from_be_bytes(first)), any, readers: None }
+    }
+
+    /// The same for some readers only.
+    pub(super) fn only_for(self, readers: Option<Arc<Readers>>) -> Self {
+        Self { readers, ..self }
     }
 }

@@ -83,6 +83,15 @@ impl Selection {
             .collect()
     }
 
+    /// The workloads of a namespace, by name.
+    pub(super) fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Workload>> {
+        let from = Name::new(namespace, "");
+        self.workloads
+            .range(from..)
+            .take_while(move |(name, _)| name.namespace == namespace)
+            .map(|(_, workload)| workload)
+    }
+
     /// The workloads that have an IP address, by name.
     pub(super) fn workloads_of_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
         let names = self.workloads_by_ip.get(&ip);

@@ -61,7 +61,7 @@ impl Inputs {
                 namespaces: self.namespaces.clone(),
                 inbound: inbound.cloned().unwrap_or_default(),
                 health_checks: checks.cloned().unwrap_or_default(),
-                authorization: authorization.cloned().unwrap_or_default(),
+                authorization: authorization.into_iter().flatten().map(|policy| (**policy).clone()).collect(),
                 jwt_providers: providers.cloned().unwrap_or_default(),
             })
         };

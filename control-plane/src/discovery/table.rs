@@ -37,8 +37,8 @@ impl Table {
 
     /// Sets a resource, or removes it; gives its name when that changed anything.
     pub(super) fn set(&mut self, name: &str, resource: Option<Resource>) -> Option<Arc<str>> {
-        let old = self.get(name).map(|r| r.version);
-        if old == resource.as_ref().map(|r| r.version) {
+        let seen = |resource: &Resource| (resource.version, resource.readers.clone());
+        if self.get(name).map(|old| seen(old)) == resource.as_ref().map(seen) {
             return None;
         }
         let shard = Arc::make_mut(&mut self.shards[shard_of(name)]);

@@ -289,7 +289,9 @@ fn what_an_engine_reached_step_by_step_is_what_a_fresh_one_computes() {
     }
     for (kind, name) in expected.changed_since(0).unwrap() {
         for from in ["n0", "n1", "elsewhere"] {
-            assert_eq!(world.get(*kind, name, from), expected.get(*kind, name, from), "{kind:?} {name} from {from}");
+            let client = client(from);
+            let (found, expected) = (world.get(*kind, name, &client), expected.get(*kind, name, &client));
+            assert_eq!(found, expected, "{kind:?} {name} from {from}");
         }
     }
 }

@@ -9,6 +9,15 @@ use super::{Resource, ResourceType};
 /// How many changes back a session may be and still look only at what changed. Past that it compares all it subscribed to.
 const REMEMBERED: usize = 64;
 
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Where its workload is.
+    pub namespace: String,
+    /// The SPIFFE ID that it has proven.
+    pub identity: String,
+}
+
 /// A name that changed, whoever may see it.
 pub type Touched = (ResourceType, Arc<str>);
 
@@ -30,18 +39,20 @@ pub struct World {
 }
 
 impl World {
-    /// A resource as the clients of a namespace see it.
-    pub fn get(&self, kind: ResourceType, name: &str, client_namespace: &str) -> Option<&Arc<Resource>> {
+    /// A resource as a client sees it.
+    pub fn get(&self, kind: ResourceType, name: &str, client: &Client) -> Option<&Arc<Resource>> {
         // It carries private keys: for the others there is no such Gateway.
-        if kind == ResourceType::Gateway && name.split('/').next() != Some(client_namespace) {
+        if kind == ResourceType::Gateway && name.split('/').next() != Some(&client.namespace) {
             return None;
         }
         if matches!(kind, ResourceType::Service | ResourceType::SidecarConfig)
-            && let Some(own) = self.consumers.get(client_namespace).and_then(|services| services.get(name))
+            && let Some(own) = self.consumers.get(&client.namespace).and_then(|services| services.get(name))
         {
             return Some(own);
         }
-        self.table(kind).get(name)
+        let resource = self.table(kind).get(name)?;
+        let instead = resource.readers.as_ref().and_then(|readers| readers.instead(&client.identity));
+        Some(instead.unwrap_or(resource))
     }
 
     /// Counts the worlds of this life of the control plane.

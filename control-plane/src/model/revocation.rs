@@ -88,7 +88,7 @@ impl Revocations {
     }
 
     /// Sidecars and identities: what every sidecar is told.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.instances.len() + self.identities.len()
     }
 
@@ -156,6 +156,6 @@ mod tests {
         assert!(all.refuse("x", Some(&lineages[0])) && all.refuse("x", Some(&lineages[1])));
         assert!(!all.refuse("x", Some(&other)) && !all.refuse("x", None));
         assert!(all.refuse_origin(&[9; 4]) && !all.refuse_origin(&[0; 4]));
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.count(), 2);
     }
 }

@@ -87,7 +87,7 @@ impl Inner {
             table.insert(revocation.id.as_str(), encode("the revocation", revocation)?.as_slice())?;
             read(&table)?
         };
-        if revocations.len() > MOST_REVOKED {
+        if revocations.count() > MOST_REVOKED {
             return Err(StoreError::Full { what: "revocations", most: MOST_REVOKED });
         }
         let what = format!("revoke {}", text(revocation));
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(store.history(9).unwrap()[1].message, "revoke spiffe://cluster.local/ns/default/sa/w1: why");
         assert_eq!(store.undo_revocation("a", &admin, "because").await.unwrap(), Some(3));
         assert_eq!(store.undo_revocation("a", &admin, "because").await.unwrap(), None);
-        assert_eq!(store.revocations().borrow().len(), 0);
+        assert_eq!(store.revocations().borrow().count(), 0);
         assert!(store.history(1).unwrap()[0].message.ends_with("because"));
     }
 
@@ -258,12 +258,12 @@ mod tests {
         store.revoke(revocation("b", many(half, half), None), &admin).await.unwrap();
         let full = store.revoke(revocation("c", identity(1), None), &admin).await.unwrap_err();
         assert!(matches!(full, StoreError::Full { most: MOST_REVOKED, .. }), "{full}");
-        assert_eq!(store.revocations().borrow().len(), MOST_REVOKED, "nothing was changed");
+        assert_eq!(store.revocations().borrow().count(), MOST_REVOKED, "nothing was changed");
         while unix_now() < store.revocations().borrow().get("a").unwrap().expires_unix.unwrap() {
             tokio::task::yield_now().await;
         }
         store.revoke(revocation("c", identity(1), None), &admin).await.unwrap();
-        assert_eq!(store.revocations().borrow().len(), MOST_REVOKED / 2 + 1);
+        assert_eq!(store.revocations().borrow().count(), MOST_REVOKED / 2 + 1);
     }
 
     #[test]

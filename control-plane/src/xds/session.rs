@@ -19,7 +19,7 @@ use super::service::Discovery;
 use super::sessions::{Session as Entry, State};
 use super::subscriptions::Subscriptions;
 use crate::ca::{PeerCertificate, Refusal};
-use crate::discovery::{ResourceType, World};
+use crate::discovery::{Client, ResourceType, World};
 use crate::registry::Lease;
 
 /// The first request has to come in this time.
@@ -88,8 +88,9 @@ impl Opening {
         });
         tracing::info!(workload = %lease.name(), state = registration.state.as_str(), "sidecar connected");
         self.shared.metrics.connected(1.0);
+        let client = Client { namespace: lease.name().namespace.clone(), identity: self.certificate.id.to_string() };
         let mut session = Session {
-            subscriptions: Subscriptions::new(&lease.name().namespace, world),
+            subscriptions: Subscriptions::new(client, world),
             lease,
             entry,
             metrics: self.shared.metrics.clone(),

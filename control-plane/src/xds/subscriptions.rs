@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::discovery::{Resource, ResourceType, Version, World};
+use crate::discovery::{Client, Resource, ResourceType, Version, World};
 
 /// Most names of one session.
 pub(super) const MOST_NAMES: usize = 50_000;
@@ -99,7 +99,7 @@ struct InFlight {
 
 /// The state of one session.
 pub(super) struct Subscriptions {
-    namespace: String,
+    client: Client,
     world: Arc<World>,
     types: [OfType; ResourceType::ALL.len()],
     /// Names to look at, in sending order.
@@ -114,10 +114,10 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// A session of a sidecar in a namespace.
-    pub(super) fn new(namespace: &str, world: Arc<World>) -> Self {
+    /// A session of a sidecar.
+    pub(super) fn new(client: Client, world: Arc<World>) -> Self {
         let mut new = Self {
-            namespace: namespace.to_owned(),
+            client,
             world,
             types: Default::default(),
             pending: BTreeSet::new(),
@@ -186,7 +186,7 @@ impl Subscriptions {
                 break;
             }
             self.pending.pop_first();
-            let current = self.world.get(kind, &name, &self.namespace).cloned();
+            let current = self.world.get(kind, &name, &self.client).cloned();
             let tell = current.as_ref().map_or(Told::Absent, |resource| Told::Version(resource.version));
             let Some(told) = self.types[kind as usize].names.get_mut(&name) else { continue };
             if *told == tell {

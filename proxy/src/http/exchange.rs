@@ -189,7 +189,7 @@ impl Exchange<'_> {
             Outcome::Answered(answered) => answered.reason,
         };
         match reason {
-            Some(Reason::Overloaded | Reason::AppOverloaded | Reason::DeadlineExpired) => false,
+            Some(Reason::Overloaded | Reason::AppOverloaded | Reason::DeadlineExpired | Reason::Denied) => false,
             Some(Reason::DeadlineExceeded) => !self.deadline.callers,
             _ => true,
         }

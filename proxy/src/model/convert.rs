@@ -6,7 +6,7 @@ mod gateway;
 pub(super) mod resilience;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -243,6 +243,17 @@ pub fn host(host: &Host, at: SocketAddr) -> Option<Cluster> {
 
 /// One endpoint, for one port of its service. None: it does not serve that port.
 pub(super) fn endpoint(wire: &v1::Endpoint, service_port: u16) -> Result<Option<Endpoint>, InvalidResource> {
+    if wire.withheld {
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let locality = Locality::default();
+        return Ok(Some(Endpoint {
+            workload: String::new(),
+            address: nowhere,
+            peer: Peer::Withheld,
+            healthy: true,
+            locality,
+        }));
+    }
     let ip: IpAddr = wire.address.parse().map_err(|_| invalid("address", &wire.address))?;
     let named = wire.ports.iter().find(|p| p.service_port == u32::from(service_port));
     let (target, number) = match named {

@@ -52,4 +52,6 @@ pub enum Peer {
     App,
     /// The app itself over TLS, as a BackendTLSPolicy wants it.
     Tls(Arc<BackendTls>),
+    /// Somebody to whom this sidecar's identity may send nothing. Where that is was not said.
+    Withheld,
 }

@@ -43,7 +43,7 @@ impl Revoked {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.instances.len() + self.identities.len()
     }
 }
@@ -102,6 +102,6 @@ mod tests {
             assert!(Revoked::try_from(wire).is_err());
         }
         let most = (0..MOST as u64).map(|n| n.to_be_bytes().to_vec()).collect();
-        assert_eq!(Revoked::try_from(v1::Revocations { instances: most, identities: vec![] }).unwrap().len(), MOST);
+        assert_eq!(Revoked::try_from(v1::Revocations { instances: most, identities: vec![] }).unwrap().count(), MOST);
     }
 }

@@ -110,6 +110,9 @@ impl Dialer {
         inside: Inside,
         timeout: Duration,
     ) -> Result<Io, Reason> {
+        if to.peer == Peer::Withheld {
+            return Err(Reason::Denied);
+        }
         self.dialled.set(self.dialled.get().wrapping_add(1));
         let tls = match &to.peer {
             Peer::Tls(tls) if !self.passing => Some((tls, self.backends.of(to, tls, inside)?)),
@@ -123,6 +126,7 @@ impl Dialer {
             match (&to.peer, tls) {
                 // Boxed, as every way that is rarely taken.
                 (_, Some((tls, config))) => Box::pin(BackendConfigs::handshake(to, tls, config, stream)).await,
+                (Peer::Withheld, None) => Err(Reason::Denied),
                 (Peer::App | Peer::Tls(_), None) => Ok(Io::Plain(stream)),
                 (Peer::Sidecar { identity, port }, None) => {
                     let io = handshake(to, stream, config, identity, port, app).await?;

@@ -70,8 +70,20 @@ fn bad_blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("method with lines", only(&[(":method", "GET / HTTP/1.1\r\nx:"), SCHEME, AUTHORITY, PATH])),
         ("empty method", only(&[(":method", ""), SCHEME, AUTHORITY, PATH])),
         ("two schemes", only(&[METHOD, SCHEME, (":scheme", "https"), AUTHORITY, PATH])),
-        ("CONNECT", only(&[(":method", "CONNECT"), (":authority", "web:80")])),
-        ("extended CONNECT", only(&[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, AUTHORITY, PATH])),
+        ("CONNECT with a path", only(&[(":method", "CONNECT"), (":authority", "web:80"), PATH])),
+        ("CONNECT with a scheme", only(&[(":method", "CONNECT"), SCHEME, (":authority", "web:80")])),
+        ("CONNECT without a port", only(&[(":method", "CONNECT"), AUTHORITY])),
+        ("a protocol without CONNECT", only(&[METHOD, (":protocol", "websocket"), SCHEME, AUTHORITY, PATH])),
+        ("a protocol of nothing", only(&[(":method", "CONNECT"), (":protocol", ""), SCHEME, AUTHORITY, PATH])),
+    ]
+}
+
+/// Tunnels, which only some ports open.
+fn tunnels() -> Vec<(&'static str, Vec<u8>, &'static [Role])> {
+    let extended = fields(&[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, AUTHORITY, PATH]);
+    vec![
+        ("CONNECT", fields(&[(":method", "CONNECT"), (":authority", "web:80")]), &ALL[1..]),
+        ("extended CONNECT", extended, &[Role::Inbound]),
     ]
 }
 
@@ -79,7 +91,9 @@ fn bad_blocks() -> Vec<(&'static str, Vec<u8>)> {
 async fn http2_that_would_be_ambiguous_in_http1_never_reaches_the_app() {
     let field = Field::start().await;
     at_each(&ALL, async |role| {
-        for (what, block) in bad_blocks() {
+        let tunnels = tunnels().into_iter().filter(|(_, _, nowhere)| nowhere.contains(&role));
+        let tunnels = tunnels.map(|(what, block, _)| (what, block));
+        for (what, block) in bad_blocks().into_iter().chain(tunnels) {
             let mut connection = Connection::open(field.connect(role).await).await;
             connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
             let end = connection.end(1).await;

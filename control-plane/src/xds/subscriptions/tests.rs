@@ -5,6 +5,10 @@ use leno_proto::v1::SidecarConfig;
 use super::*;
 use crate::discovery::WorldBuilder;
 
+fn client() -> Client {
+    Client { namespace: "default".to_owned(), identity: "spiffe://cluster.local/ns/default/sa/web".to_owned() }
+}
+
 /// A world with services `a`, `b`, … at numbers; zero is absent.
 fn world(before: &World, revision: u64, services: &[(&str, u64)]) -> Arc<World> {
     let mut builder = WorldBuilder::after(before);
@@ -41,7 +45,7 @@ fn version(n: u64) -> String {
 #[test]
 fn only_what_changed_is_sent() {
     let first = world(&World::default(), 1, &[("a", 1), ("b", 1), ("c", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["a", "b"], &[])).unwrap();
     let sent = session.next().unwrap();
     assert_eq!(names(&sent), ["a", "b"]);
@@ -57,7 +61,7 @@ fn only_what_changed_is_sent() {
 #[test]
 fn a_name_that_does_not_exist_is_answered_as_removed_once_and_sent_when_it_appears() {
     let first = world(&World::default(), 1, &[]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["later"], &[])).unwrap();
     let sent = session.next().unwrap();
     assert_eq!((sent.resources.len(), &*sent.removed[0]), (0, "later"));
@@ -72,7 +76,7 @@ fn a_name_that_does_not_exist_is_answered_as_removed_once_and_sent_when_it_appea
 #[test]
 fn what_a_sidecar_still_holds_is_not_sent_again() {
     let first = world(&World::default(), 1, &[("a", 1), ("b", 1)]);
-    let mut session = Subscriptions::new("default", first);
+    let mut session = Subscriptions::new(client(), first);
     let held = [("a", version(1)), ("b", version(7)), ("gone", version(1))];
     let held: Vec<(&str, &str)> = held.iter().map(|(name, v)| (*name, v.as_str())).collect();
     session.request(subscribe(&["a", "b", "gone"], &held)).unwrap();
@@ -88,7 +92,7 @@ fn what_a_sidecar_still_holds_is_not_sent_again() {
 #[test]
 fn an_unsubscribed_name_is_sent_no_more() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["a"], &[])).unwrap();
     session.next().unwrap();
     session.request(Request { unsubscribe: vec!["a".into()], ..subscribe(&[], &[]) }).unwrap();
@@ -100,7 +104,7 @@ fn an_unsubscribed_name_is_sent_no_more() {
 #[test]
 fn a_revision_is_held_when_all_that_it_needed_is_answered_and_not_before() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     assert_eq!(session.acked(), 1, "nothing had to be sent");
     session.request(subscribe(&["a"], &[])).unwrap();
     let second = world(&first, 2, &[("a", 2)]);
@@ -124,7 +128,7 @@ fn a_revision_is_held_when_all_that_it_needed_is_answered_and_not_before() {
 #[test]
 fn answers_may_come_in_any_order_and_unknown_ones_say_nothing() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["a"], &[])).unwrap();
     let one = session.next().unwrap();
     session.observe(world(&first, 2, &[("a", 2)]));
@@ -139,7 +143,7 @@ fn answers_may_come_in_any_order_and_unknown_ones_say_nothing() {
 #[test]
 fn a_nack_stands_with_its_reason_until_a_better_version_is_acknowledged() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["a"], &[])).unwrap();
     let sent = session.next().unwrap();
     session.request(answer(sent.nonce, Some("no such regex"))).unwrap();
@@ -158,7 +162,7 @@ fn a_nack_stands_with_its_reason_until_a_better_version_is_acknowledged() {
 #[test]
 fn a_slow_sidecar_skips_the_states_in_between() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     session.request(subscribe(&["a"], &[])).unwrap();
     let mut now = first;
     for n in 2..=300 {
@@ -169,7 +173,7 @@ fn a_slow_sidecar_skips_the_states_in_between() {
     assert_eq!((sent.revision, sent.resources[0].1.version.to_hex()), (300, version(300)));
     assert!(session.next().is_none());
     // One that saw no world for long compares everything.
-    let mut late = Subscriptions::new("default", world(&World::default(), 1, &[("a", 1)]));
+    let mut late = Subscriptions::new(client(), world(&World::default(), 1, &[("a", 1)]));
     late.request(subscribe(&["a"], &[])).unwrap();
     late.next().unwrap();
     late.observe(now);
@@ -179,7 +183,7 @@ fn a_slow_sidecar_skips_the_states_in_between() {
 #[test]
 fn past_the_bounds_a_session_is_refused_or_waits() {
     let first = world(&World::default(), 1, &[("a", 1)]);
-    let mut session = Subscriptions::new("default", first.clone());
+    let mut session = Subscriptions::new(client(), first.clone());
     let long = "x".repeat(MOST_NAME_BYTES + 1);
     assert_eq!(session.request(subscribe(&[&long], &[])), Err(Violation::LongName(513)));
     let all: Vec<String> = (0..MOST_NAMES).map(|n| n.to_string()).collect();
@@ -187,7 +191,7 @@ fn past_the_bounds_a_session_is_refused_or_waits() {
     session.request(subscribe(&["0"], &[])).unwrap();
     assert_eq!(session.request(subscribe(&["one-more"], &[])), Err(Violation::ManyNames));
 
-    let mut silent = Subscriptions::new("default", first.clone());
+    let mut silent = Subscriptions::new(client(), first.clone());
     silent.request(subscribe(&["a"], &[])).unwrap();
     let mut now = first;
     let mut messages = 0;
@@ -206,7 +210,7 @@ fn past_the_bounds_a_session_is_refused_or_waits() {
 fn a_large_answer_is_cut_into_messages() {
     let names: Vec<String> = (0..2500).map(|n| format!("s{n}")).collect();
     let services: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-    let mut session = Subscriptions::new("default", world(&World::default(), 1, &services));
+    let mut session = Subscriptions::new(client(), world(&World::default(), 1, &services));
     session.request(Request { subscribe: names.clone(), ..subscribe(&[], &[]) }).unwrap();
     let sizes: Vec<usize> = std::iter::from_fn(|| session.next()).map(|o| o.resources.len()).collect();
     assert_eq!(sizes, [1000, 1000, 500]);

@@ -45,8 +45,8 @@ impl File {
 
     pub(super) fn replace(&self, list: &[u8], tls: &MeshTls) -> Result<(), String> {
         let revoked = decode(list)?;
-        if revoked.len() > 0 {
-            tracing::info!(entries = revoked.len(), "revocations are in force");
+        if revoked.count() > 0 {
+            tracing::info!(entries = revoked.count(), "revocations are in force");
         }
         tls.revoke(revoked);
         let content = [&Sha256::digest(list)[..], list].concat();
