@@ -175,8 +175,10 @@ async fn a_revoked_server_gets_no_request_and_loses_what_is_open_to_it() {
     let open = store(&frontend).await;
     leno(&mesh, &["revoke", "workload", "store-1"]).await;
     ends("the connection to it", open).await;
-    let again = TcpStream::connect(frontend.upstream("store:7000")).await.unwrap();
-    ends("a new one", again).await;
+    // It may be reset before it is known to be there.
+    if let Ok(again) = TcpStream::connect(frontend.upstream("store:7000")).await {
+        ends("a new one", again).await;
+    }
 
     // A second store of the same identity serves at once.
     let _two = named(&mesh, "store-2", "store").await.port("tcp", echo.addr()).start().await;

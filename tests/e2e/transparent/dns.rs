@@ -129,7 +129,12 @@ async fn every_other_name_is_heard_as_without_the_sidecar() {
             let args = format!("+tries=1 {how} {query}");
             let (through, direct) = tokio::join!(dig(&parts.client, &args), dig(&parts.direct, &args));
             assert_eq!(through.0, direct.0, "{args}\n{}", through.1);
-            assert_eq!(essence(&through.1), essence(&direct.1), "{args}");
+            // dnsmasq does not refuse another class in the same words each time (AA, or an extended error).
+            let mut heard = vec![essence(&direct.1)];
+            while !heard.contains(&essence(&through.1)) && heard.len() < 20 {
+                heard.push(essence(&dig(&parts.direct, &args).await.1));
+            }
+            assert!(heard.contains(&essence(&through.1)), "{args}\n{}\n{heard:?}", through.1);
         }
     }
     // What does not fit says so, and comes over TCP.
