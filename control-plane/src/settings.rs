@@ -76,7 +76,7 @@ pub struct Settings {
     #[arg(long, value_name = "URL", requires = "service_account_jwks")]
     pub service_account_issuer: Option<String>,
 
-    /// The cluster's public keys: a file, or an https:// URL as https://kubernetes.default.svc/openid/v1/jwks.
+    /// The cluster's public keys: a file, or an HTTPS URL, as that of the API server's /openid/v1/jwks.
     #[arg(long, value_name = "FILE|URL", requires = "service_account_issuer")]
     pub service_account_jwks: Option<String>,
 

@@ -29,8 +29,12 @@ async fn curl_gets_and_sends_in_every_version() {
             // curl shows trailers behind the body.
             let whole = sent.contains("x-length: 300000") && sent.contains("\r\n\r\nechoed") && sent.ends_with(" 200");
             assert!(whole, "{what}: {sent}");
-            let early = curl(&["-d", "some", &format!("{proxy}/early")]).await;
-            assert_eq!(early, "early 413", "{what}");
+            // On HTTP/2 curl 7.88 throws an answer away whose stream was closed before it had sent its own body; our client, which does not, asks
+            // for early answers there (`protocols`).
+            if version != "--http2-prior-knowledge" {
+                let early = curl(&["-d", "some", &format!("{proxy}/early")]).await;
+                assert_eq!(early, "early 413", "{what}");
+            }
         }
         // A body of unknown length, which HTTP/1.0 does not have.
         for version in ["--http1.1", "--http2-prior-knowledge"] {
