@@ -51,8 +51,7 @@ impl Registry {
         let until = Instant::now() + grace;
         let mut entries = Entries::new(MOST_WORKLOADS);
         let revocations = store.revocations().borrow().clone();
-        let refused = |w: &Workload| w.identity.as_ref().is_some_and(|id| revocations.refuse(id, w.lineage.as_ref()));
-        for workload in store.workloads().into_iter().filter(|workload| !refused(workload)) {
+        for workload in store.workloads().into_iter().filter(|workload| !is_revoked(workload, &revocations)) {
             entries.restore(workload, until);
         }
         let live = watch::Sender::new(Arc::new(entries.live()));
@@ -80,9 +79,7 @@ impl Registry {
 
     /// Takes those out at once who were revoked.
     pub fn evict(&self, revocations: &Revocations) {
-        let gone = self
-            .entries()
-            .evict(|w| w.identity.as_ref().is_some_and(|identity| revocations.refuse(identity, w.lineage.as_ref())));
+        let gone = self.entries().evict(|workload| is_revoked(workload, revocations));
         for name in &gone {
             tracing::warn!(workload = %name, "revoked, removed");
         }
@@ -182,6 +179,10 @@ impl Registry {
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_revoked(workload: &Workload, revocations: &Revocations) -> bool {
+    workload.identity.as_ref().is_some_and(|identity| revocations.refuse(identity, workload.lineage.as_ref()))
 }
 
 async fn at(time: Option<Instant>) {

@@ -100,6 +100,20 @@ pub(super) struct Token {
     pub(super) root_sha256: [u8; 32],
 }
 
+/// What the tokens of sidecars and of users have in common: 16 hex digits and 32 bytes.
+pub(super) fn id_and_secret(id: &str, secret: &str) -> Option<(String, Zeroizing<[u8; 32]>)> {
+    if id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let decoded = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
+    let mut secret = Zeroizing::new([0; 32]);
+    if decoded.len() != secret.len() {
+        return None;
+    }
+    secret.copy_from_slice(&decoded);
+    Some((id.to_ascii_lowercase(), secret))
+}
+
 impl Token {
     pub(super) fn parse(text: &str) -> Option<Self> {
         if text.len() > MOST_BYTES {
@@ -107,18 +121,10 @@ impl Token {
         }
         let parts: Vec<&str> = text.trim().split('.').collect();
         let [PREFIX, id, secret, root] = parts[..] else { return None };
-        if id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let decoded = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
-        let mut secret = Zeroizing::new([0; 32]);
-        if decoded.len() != secret.len() {
-            return None;
-        }
-        secret.copy_from_slice(&decoded);
+        let (id, secret) = id_and_secret(id, secret)?;
         let mut root_sha256 = [0; 32];
         hex::decode_to_slice(root, &mut root_sha256).ok()?;
-        Some(Self { id: id.to_ascii_lowercase(), secret, root_sha256 })
+        Some(Self { id, secret, root_sha256 })
     }
 
     pub(super) fn secret_sha256(&self) -> [u8; 32] {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leno_certs::Zeroizing;
 use sha2::{Digest, Sha256};
 
-use super::token::new_id;
+use super::token::{id_and_secret, new_id};
 
 const PREFIX: &str = "leno-user";
 /// Longest text that is looked at; a token has 70 bytes.
@@ -40,16 +40,8 @@ impl UserToken {
         else {
             return None;
         };
-        if id.len() != 16 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let decoded = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
-        let mut secret = Zeroizing::new([0; 32]);
-        if decoded.len() != secret.len() {
-            return None;
-        }
-        secret.copy_from_slice(&decoded);
-        Some(Self { id: id.to_ascii_lowercase(), secret })
+        let (id, secret) = id_and_secret(id, secret)?;
+        Some(Self { id, secret })
     }
 
     /// What the store keeps of the secret.

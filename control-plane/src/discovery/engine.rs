@@ -53,8 +53,9 @@ pub struct Engine {
     gateways: Gateways,
     slices: Slices,
     backend_policies: BackendPolicies,
-    /// None: unchanged since the last world.
-    revocations: Option<Arc<Revocations>>,
+    revocations: Arc<Revocations>,
+    /// The last world does not show them.
+    unshown: bool,
     world: Arc<World>,
 }
 
@@ -79,7 +80,8 @@ impl Engine {
             gateways: Gateways::default(),
             slices: Slices::default(),
             backend_policies: BackendPolicies::default(),
-            revocations: Some(Arc::default()),
+            revocations: Arc::default(),
+            unshown: true,
             world: Arc::default(),
         }
     }
@@ -102,7 +104,8 @@ impl Engine {
 
     /// Says who is revoked, for the next world.
     pub fn revoke(&mut self, revocations: Arc<Revocations>) {
-        self.revocations = Some(revocations);
+        self.unshown |= !Arc::ptr_eq(&self.revocations, &revocations);
+        self.revocations = revocations;
     }
 
     /// Takes up the present inputs. Gives the new world, or none when nothing changed for anyone.
@@ -121,8 +124,8 @@ impl Engine {
         }
         let mut edit = self.world.edit();
         self.set_globals(changed_mesh || !touched.services.is_empty(), globals, &mut edit, &mut touched);
-        if let Some(revocations) = self.revocations.take() {
-            let message = convert::revocations(&revocations);
+        if std::mem::take(&mut self.unshown) {
+            let message = convert::revocations(&self.revocations);
             edit.set(ResourceType::Revocations, &globals.trust_domain, Some(Resource::encode(&message)));
         }
         self.recompute(&touched, &mut edit);
