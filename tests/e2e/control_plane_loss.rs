@@ -67,13 +67,8 @@ async fn a_control_plane_killed_and_started_again_under_load_fails_no_request_an
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_restarts_while_the_control_plane_is_gone_serves_from_its_snapshot() {
     let mut parts = start().await;
-    // A snapshot is written at most once a second; the endpoints, which name their identity, come last.
-    let snapshot = parts.frontend.state_dir().join("snapshot.bin");
-    wait::until("the snapshot has both endpoints", wait::DEADLINE, || {
-        let saved = std::fs::read(&snapshot).unwrap_or_default();
-        String::from_utf8_lossy(&saved).matches("spiffe://cluster.local/ns/default/sa/web").count() >= 2
-    })
-    .await;
+    parts.frontend.saved().await;
+    parts.one.saved().await;
     parts.mesh.control_plane.kill();
 
     parts.frontend.kill();

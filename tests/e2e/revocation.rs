@@ -136,6 +136,7 @@ async fn a_revoked_workload_is_shut_out_through_every_crash_and_its_sibling_does
     load.stop().await.assert_no_failure();
 
     // The control plane and the server are killed; the server comes back alone.
+    web.saved().await;
     mesh.control_plane.kill();
     web.kill();
     web.start_again().await;

@@ -213,6 +213,14 @@ impl Sidecar {
         self.process.take().expect("the sidecar runs").kill();
     }
 
+    /// Waits until its snapshot on disk holds everything that is in force.
+    pub async fn saved(&self) {
+        crate::wait::eventually("the snapshot is saved", crate::wait::DEADLINE, async || {
+            (self.metrics().await.sum("leno_snapshot_unsaved_changes", &[]) == 0.0).then_some(())
+        })
+        .await;
+    }
+
     /// Ends it with SIGTERM; it must exit 0.
     pub async fn stop(&mut self) {
         let mut process = self.process.take().expect("the sidecar runs");

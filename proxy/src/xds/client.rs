@@ -161,7 +161,7 @@ impl Client {
             channel: channel_receiver,
             restored,
         };
-        let saver = Saver::new(path, identity);
+        let saver = Saver::new(path, identity, parts.metrics.unsaved.clone());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut client = Self {
             parts,

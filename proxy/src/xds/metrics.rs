@@ -13,6 +13,7 @@ pub struct XdsMetrics {
     pub(super) last_ack: Gauge,
     pub(super) nacks: Counter,
     pub(super) destinations: Gauge,
+    pub(super) unsaved: Gauge,
     received: BTreeMap<&'static str, Counter>,
     pub(super) leaf_expiry: Gauge,
     pub(super) root_expiry: Gauge,
@@ -48,6 +49,10 @@ impl XdsMetrics {
             ),
             nacks: registry.counter("leno_xds_nacks_total", "Responses of which a resource was refused.", &[]),
             destinations: gauge("leno_xds_destinations", "Destinations that the local app uses."),
+            unsaved: gauge(
+                "leno_snapshot_unsaved_changes",
+                "Changes in force that the snapshot on disk does not hold yet.",
+            ),
             received: TYPE_URLS.iter().map(received).collect(),
             leaf_expiry: gauge(
                 "leno_certificate_expiry_timestamp_seconds",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leno_runtime::metrics::Gauge;
 use prost::Message;
 use prost_types::Any;
 use sha2::{Digest, Sha256};
@@ -23,8 +24,10 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 const MAGIC: &[u8; 8] = b"LENOSNAP";
 const VERSION: u32 = 1;
 const HEADER: usize = 8 + 4 + 8 + 32;
-/// Shortest time between two writes.
-const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Longest time between two writes while changes keep coming.
+const MOST_PAUSE: Duration = Duration::from_secs(1);
+/// Time between the first two. It doubles with each write: a sidecar that is killed in its first second has what it was sent.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Clone, PartialEq, Message)]
 struct Body {
@@ -149,60 +152,78 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("snapshot.bin")
 }
 
-/// Writes snapshots, at most one a second, on a thread of its own, since fsync may take long.
+/// Writes snapshots on a thread of its own, since fsync may take long: soon after a quiet time, and at most one a second when
+/// changes keep coming.
 pub(super) struct Saver {
     path: PathBuf,
     identity: String,
-    dirty: bool,
+    /// Changes since what was last written, or is being written.
+    changes: u32,
+    /// All of those that are not on the disk.
+    unsaved: Gauge,
+    pause: Duration,
     next: Instant,
-    writing: Option<JoinHandle<()>>,
+    /// Gives what it could not write.
+    writing: Option<JoinHandle<u32>>,
 }
 
 impl Saver {
-    pub fn new(path: PathBuf, identity: String) -> Self {
-        Self { path, identity, dirty: false, next: Instant::now(), writing: None }
+    pub fn new(path: PathBuf, identity: String, unsaved: Gauge) -> Self {
+        Self { path, identity, changes: 0, unsaved, pause: FIRST_PAUSE, next: Instant::now(), writing: None }
     }
 
     /// Something changed.
     pub fn touch(&mut self) {
-        self.dirty = true;
+        self.changes = self.changes.saturating_add(1);
+        self.unsaved.add(1.0);
     }
 
     /// Comes back when it is time to write; never while there is nothing to write. May be dropped and asked again.
     pub async fn due(&mut self) {
-        if !self.dirty {
+        if self.changes == 0 {
             return std::future::pending().await;
         }
+        self.written().await;
+        tokio::time::sleep_until(self.next).await;
+    }
+
+    /// Waits for what is being written. What failed is no reason to try again before the next change, which brings all of it.
+    async fn written(&mut self) {
         if let Some(writing) = &mut self.writing {
-            let _ = writing.await;
+            let failed = writing.await.unwrap_or_default();
+            self.changes = self.changes.saturating_add(failed);
             self.writing = None;
         }
-        tokio::time::sleep_until(self.next).await;
     }
 
     /// Starts writing. The one before has ended, as [`Self::due`] waited for it.
     pub fn start(&mut self, saved: Saved) {
-        self.dirty = false;
-        self.next = Instant::now() + DEBOUNCE;
-        let (path, identity) = (self.path.clone(), self.identity.clone());
-        self.writing = Some(tokio::task::spawn_blocking(move || write(&path, &identity, &saved)));
+        let (now, changes) = (Instant::now(), std::mem::take(&mut self.changes));
+        let quiet = now.saturating_duration_since(self.next) >= MOST_PAUSE;
+        self.pause = if quiet { FIRST_PAUSE } else { (self.pause * 2).min(MOST_PAUSE) };
+        self.next = now + self.pause;
+        let (path, identity, unsaved) = (self.path.clone(), self.identity.clone(), self.unsaved.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if !write(&path, &identity, &saved) {
+                return changes;
+            }
+            unsaved.add(-f64::from(changes));
+            0
+        }));
     }
 
     /// Writes what is left, at the end of the process.
     pub async fn finish(&mut self, saved: impl FnOnce() -> Saved) {
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.await;
-        }
-        if self.dirty {
+        self.written().await;
+        if self.changes > 0 {
             self.start(saved());
-            if let Some(writing) = self.writing.take() {
-                let _ = writing.await;
-            }
+            self.written().await;
         }
     }
 }
 
-fn write(path: &Path, identity: &str, saved: &Saved) {
+/// Whether it is on the disk.
+fn write(path: &Path, identity: &str, saved: &Saved) -> bool {
     let file = encode(identity, saved);
     if file.len() > MOST_BYTES {
         tracing::warn!(
@@ -210,11 +231,13 @@ fn write(path: &Path, identity: &str, saved: &Saved) {
             most = MOST_BYTES,
             "the snapshot is too large to be saved; the one before is kept"
         );
-        return;
+        return false;
     }
     if let Err(error) = files::replace(path, &file) {
         tracing::warn!(%error, path = %path.display(), "the snapshot could not be saved");
+        return false;
     }
+    true
 }
 
 #[cfg(test)]

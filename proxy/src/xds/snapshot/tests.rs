@@ -77,19 +77,44 @@ fn a_snapshot_above_the_bound_is_neither_written_nor_read() {
 }
 
 #[tokio::test]
-async fn changes_are_written_at_most_once_a_second_and_the_last_one_at_the_end() {
+async fn changes_are_written_at_once_and_ever_less_often_up_to_one_a_second_and_the_last_one_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let path = path(dir.path());
-    let mut saver = Saver::new(path.clone(), ME.to_owned());
+    let (path, unsaved) = (path(dir.path()), Gauge::default());
+    let mut saver = Saver::new(path.clone(), ME.to_owned(), unsaved.clone());
     assert!(tokio::time::timeout(Duration::from_millis(20), saver.due()).await.is_err(), "nothing to write");
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        saver.touch();
+        saver.due().await;
+        let (before, now) = (saver.next, Instant::now());
+        assert!(now >= before);
+        saver.start(Saved::default());
+        pauses.push(saver.pause);
+    }
+    assert!(pauses.is_sorted() && pauses[0] < Duration::from_millis(100), "{pauses:?}");
+    assert_eq!(*pauses.last().unwrap(), MOST_PAUSE);
     saver.touch();
-    saver.due().await;
-    let first = Instant::now();
-    saver.start(Saved::default());
-    saver.touch();
-    saver.due().await;
-    assert!(first.elapsed() >= DEBOUNCE);
-    assert_eq!(load(&path, ME).unwrap().demanded.len(), 0);
+    assert!(unsaved.get() >= 1.0, "the last change is not on the disk");
     saver.finish(example).await;
     assert_eq!(load(&path, ME).unwrap().demanded.len(), 2);
+    assert_eq!(unsaved.get(), 0.0);
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_told_and_written_with_the_next_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("later");
+    let unsaved = Gauge::default();
+    let mut saver = Saver::new(path(&folder), ME.to_owned(), unsaved.clone());
+    saver.touch();
+    saver.start(example());
+    saver.written().await;
+    assert_eq!(unsaved.get(), 1.0);
+    std::fs::create_dir(&folder).unwrap();
+    saver.touch();
+    saver.due().await;
+    saver.start(example());
+    saver.written().await;
+    assert_eq!(unsaved.get(), 0.0);
+    assert!(load(&path(&folder), ME).is_some());
 }
