@@ -19,6 +19,12 @@ pub enum CertError {
     BadSignature,
     /// A leaf that would be its own authority.
     AuthorityLeaf,
+    /// Whoever holds the key elsewhere did not sign.
+    Signer,
+    /// A certificate that was to sign others is none of an authority.
+    NoAuthority,
+    /// An authority that is over before it would be of use.
+    EndsSoon(time::OffsetDateTime),
     /// A certificate whose key may not be used for what it was used for.
     KeyUsage(&'static str),
     /// The peer belongs to another trust domain.
@@ -33,6 +39,9 @@ impl fmt::Display for CertError {
             Self::Id(why) => write!(f, "its URI name is no SPIFFE ID of this mesh: {why}"),
             Self::WrongIdentity { asked, proven } => write!(f, "asks for {asked}, but {proven} was proven"),
             Self::BadSignature => write!(f, "the request is not signed by its own key"),
+            Self::Signer => write!(f, "whoever holds the key does not sign"),
+            Self::NoAuthority => write!(f, "it is no certificate of an authority (basic constraints, CA:TRUE)"),
+            Self::EndsSoon(at) => write!(f, "it expires at {at}, which is too soon to be of use"),
             Self::KeyUsage(what) => write!(f, "{what} (SPIFFE X.509-SVID, section 4.3)"),
             Self::AuthorityLeaf => write!(f, "the leaf certificate is a certificate authority"),
             Self::WrongTrustDomain { theirs, ours } => {
@@ -52,7 +61,10 @@ impl From<InvalidSpiffeId> for CertError {
 
 impl From<rcgen::Error> for CertError {
     fn from(why: rcgen::Error) -> Self {
-        Self::Malformed(why.to_string())
+        match why {
+            rcgen::Error::RemoteKeyError => Self::Signer,
+            other => Self::Malformed(other.to_string()),
+        }
     }
 }
 

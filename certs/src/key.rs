@@ -36,6 +36,23 @@ impl Key {
         Ok(Self { pair: KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)? })
     }
 
+    /// Reads PKCS#8, PEM.
+    ///
+    /// # Errors
+    /// It is no ECDSA P-256 key.
+    pub fn from_pem(text: &[u8]) -> Result<Self, CertError> {
+        let block = pem::parse(text).map_err(|why| CertError::Malformed(why.to_string()))?;
+        Self::from_pkcs8(&Zeroizing::new(block.into_contents()))
+    }
+
+    /// Signs a message: SHA-256, the signature as RFC 3279 2.2.3 has it.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CertError> {
+        Ok(rcgen::SigningKey::sign(&self.pair, message)?)
+    }
+
     /// PKCS#8, DER; wiped when dropped.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.pair.serialize_der())

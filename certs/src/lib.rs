@@ -16,7 +16,7 @@ pub mod tls;
 pub mod verify;
 
 pub use bundle::TrustBundle;
-pub use ca::Authority;
+pub use ca::{Authority, Remote, Signer};
 pub use error::CertError;
 pub use identity::Identity;
 pub use key::Key;

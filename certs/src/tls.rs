@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, NamedGroup, RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{CertError, Identity, TrustBundle};
 
@@ -38,6 +38,18 @@ fn roots<R: AsRef<[u8]>>(der: &[R]) -> Result<RootCertStore, CertError> {
         return Err(CertError::Malformed("no root certificate was given".to_owned()));
     }
     Ok(store)
+}
+
+/// That a leaf leads to a root of the bundle at this time, and that those between may sign.
+pub(crate) fn verify_chain(
+    leaf: &[u8],
+    intermediates: &[Vec<u8>],
+    bundle: &TrustBundle,
+    now: UnixTime,
+) -> Result<(), CertError> {
+    let between: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    client::chain(&CertificateDer::from(leaf), &roots(&bundle.roots)?, &between, now, &provider())?;
+    Ok(())
 }
 
 fn alpn_list(alpn: &[&[u8]]) -> Vec<Vec<u8>> {

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
 use crate::{CertError, Lineage, SpiffeId};
@@ -88,6 +88,37 @@ pub(crate) fn may_sign(authority_der: &[u8]) -> Result<(), CertError> {
         true => Ok(()),
         false => Err(CertError::KeyUsage("an intermediate's key may not sign certificates")),
     }
+}
+
+/// Whether a certificate is one of an authority.
+pub(crate) fn is_authority(der: &[u8]) -> Result<bool, CertError> {
+    Ok(parse(der)?.is_ca())
+}
+
+/// The subject's public key, DER.
+pub(crate) fn public_key(der: &[u8]) -> Result<Vec<u8>, CertError> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
+/// By which the leaves of an authority say who has signed them (RFC 5280, 4.2.1.2).
+///
+/// # Errors
+/// It is unreadable or has none.
+pub(crate) fn subject_key_id(der: &[u8]) -> Result<Vec<u8>, CertError> {
+    let certificate = parse(der)?;
+    let found = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    });
+    found.ok_or_else(|| CertError::Malformed("it has no subject key identifier (RFC 5280, 4.2.1.2)".to_owned()))
+}
+
+/// Which authority has signed a leaf (RFC 5280, 4.2.1.1); None: it does not say.
+pub fn authority_key_id(der: &[u8]) -> Option<Vec<u8>> {
+    parse(der).ok()?.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => Some(id.key_identifier.as_ref()?.0.to_vec()),
+        _ => None,
+    })
 }
 
 /// Which sidecar a leaf belongs to; None: it was signed by another authority, or by one of an older version.

@@ -165,7 +165,7 @@ fn a_request_that_was_tampered_with_is_refused() {
 #[test]
 fn an_authority_survives_being_saved() {
     let ca = authority("cluster.local");
-    let again = Authority::from_parts(ca.root_der(), Key::from_pkcs8(&ca.key_pkcs8()).unwrap()).unwrap();
+    let again = Authority::from_parts(ca.root_der(), Key::from_pkcs8(&ca.key_pkcs8().unwrap()).unwrap()).unwrap();
     assert_eq!(again.trust_domain(), "cluster.local");
     let client = tls::mesh_client(&web(&again), &bundle(&ca), &[]).unwrap();
     let server = tls::mesh_server(&web(&ca), &bundle(&again), &[]).unwrap();

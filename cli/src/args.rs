@@ -73,6 +73,7 @@ pub enum Command {
     Rollback(commands::rollback::Args),
     Token(commands::token::Args),
     Revoke(commands::revoke::Args),
+    Ca(commands::ca::Args),
     User(commands::user::Args),
     Audit(commands::audit::Args),
     Inject(commands::inject::Args),

@@ -82,6 +82,19 @@ impl Client {
         Ok(Self { server: Arc::new(Server { authority, name, tls, token: context.token.clone() }) })
     }
 
+    /// A client for the same control plane, which may show another certificate from now on; `roots` (PEM) came from it.
+    ///
+    /// # Errors
+    /// They are no certificates.
+    pub fn trusting(&self, roots: &str) -> Result<Self, Failure> {
+        let tls = leno_certs::tls::pem_client(roots, &[b"http/1.1"]).map_err(|why| {
+            Failure::new(Exit::Failed, format!("the control plane's new roots are unusable: {why}"), "see its log")
+        })?;
+        let Server { authority, name, token, .. } = &*self.server;
+        let (tls, name) = (TlsConnector::from(Arc::new(tls)), name.clone());
+        Ok(Self { server: Arc::new(Server { authority: authority.clone(), name, tls, token: token.clone() }) })
+    }
+
     /// Calls the API and gives whatever it answered, except that a refused credential is a failure already.
     /// `wait` is how long the server itself was asked to wait.
     ///

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod ca;
 pub mod check;
 pub mod completion;
 pub mod context;
@@ -49,6 +50,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::User(args) => block_on(user::run(args, &global)),
         Command::Audit(args) => block_on(audit::run(args, &global)),
         Command::Revoke(args) => block_on(revoke::run(args, &global)),
+        Command::Ca(args) => block_on(ca::run(args, &global)),
         Command::Token(args) => block_on(token::run(args, &global)),
         Command::Inject(args) => inject::run(args, &global),
         Command::Uninject(args) => uninject::run(args),

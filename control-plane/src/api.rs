@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod authority;
 mod body;
 mod changes;
 mod edges;
@@ -93,6 +94,9 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::revoke))
         .routes(routes!(audit::list))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::rotate, authority::abort))
+        .routes(routes!(authority::advance))
         .split_for_parts();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("bearer", bearer);

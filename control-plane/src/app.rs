@@ -5,9 +5,11 @@ mod failure;
 mod keys;
 mod observe;
 mod record;
+mod rotation;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ pub struct Bound {
     /// The revision that the store had when it was opened.
     opened_at: u64,
     token: Arc<AdminToken>,
+    context: ContextFile,
     trail: (Trail, Trailer),
     follower: Option<Follower>,
     globals: watch::Sender<Globals>,
@@ -95,13 +98,14 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let tls = ServerIdentity::new(authority.clone(), &[addresses.xds, addresses.api], names)
         .map_err(|why| failure::of_ca(&ca::OpenError::Certificate(why)))?;
     let token = AdminToken::open(&store).map_err(|why| failure::of_store(&why))?;
-    let context = Context::new(addresses.api, addresses.xds, &authority.trust_bundle(), &token);
-    match advertised {
-        Some(address) => context.served_at(&address.to_string()),
-        None => context,
-    }
-    .write(&settings.state_dir)
-    .map_err(|why| failure::of_context(&settings.state_dir, &why))?;
+    let token = Arc::new(token);
+    let context = ContextFile {
+        addresses,
+        advertised: advertised.map(ToString::to_string),
+        state_dir: settings.state_dir.clone(),
+        token: token.clone(),
+    };
+    context.write(&authority).map_err(|why| failure::of_context(&settings.state_dir, &why))?;
 
     let (drain, watch) = drain::channel();
     let follower = follow(settings, &store).await?;
@@ -111,6 +115,10 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let jwks = keyring.subscribe().borrow().clone();
     let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, jwks, renew_generation: 0 };
     let globals = watch::Sender::new(globals);
+    let told = globals.clone();
+    authority.tell(move |roots, generation| {
+        told.send_modify(|globals| (globals.roots, globals.renew_generation) = (roots.clone(), generation));
+    });
     let worlds = discovery::spawn(
         record::VirtualAddresses(store.downgrade()),
         store.subscribe(),
@@ -142,7 +150,8 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         },
         store,
         opened_at,
-        token: Arc::new(token),
+        token,
+        context,
         trail: (trail, trailer),
         follower,
         globals,
@@ -176,6 +185,7 @@ impl Bound {
             store,
             opened_at,
             token,
+            context,
             trail: (trail, trailer),
             follower,
             globals,
@@ -199,6 +209,12 @@ impl Bound {
         }
         tokio::spawn(parts.registry.clone().run(watch.clone()));
         tokio::spawn(parts.tls.clone().run(watch.clone()));
+        let changed = move |authority: &CertificateAuthority| {
+            if let Err(error) = context.write(authority) {
+                tracing::error!(%error, "admin.yaml cannot be written; its certificate authority is that of before");
+            }
+        };
+        tokio::spawn(rotation::run(parts.authority.clone(), parts.sessions.clone(), changed, watch.clone()));
         tokio::spawn(keys::publish(keyring.clone(), globals.clone(), watch.clone()));
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
@@ -232,6 +248,25 @@ impl Bound {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a person needs to talk to this control plane, with the roots as they are.
+struct ContextFile {
+    addresses: Addresses,
+    advertised: Option<String>,
+    state_dir: PathBuf,
+    token: Arc<AdminToken>,
+}
+
+impl ContextFile {
+    fn write(&self, authority: &CertificateAuthority) -> std::io::Result<PathBuf> {
+        let context = Context::new(self.addresses.api, self.addresses.xds, &authority.trust_bundle(), &self.token);
+        let context = match &self.advertised {
+            Some(address) => context.served_at(address),
+            None => context,
+        };
+        context.write(&self.state_dir)
     }
 }
 

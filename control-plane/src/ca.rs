@@ -2,32 +2,46 @@
 
 mod context;
 mod limit;
+mod record;
 mod refusal;
 mod root;
+mod rotation;
 mod seal;
 mod secrets;
 mod server;
 mod service_account;
+pub mod signer;
+mod state;
 mod token;
 mod user;
+mod vault;
+mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use leno_certs::csr::Csr;
 use leno_certs::{Authority, CertError, Lineage, NONCE_BYTES, SpiffeId, TrustBundle, lineage};
 use leno_runtime::metrics::{Counter, Registry as Metrics};
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 pub use context::{AdminToken, Context};
 pub use limit::JoinLimit;
+pub use record::{Origin, Phase};
 pub use refusal::{Refusal, Refusals};
-pub use root::{OpenError, Passphrase, open};
+pub use root::{OpenError, Opened, Passphrase, open};
+pub use rotation::{Import, KeyAt, RotationError, Start, Step};
 pub use secrets::JoinSecrets;
 pub use server::ServerIdentity;
 pub use service_account::{KeySource, Proven, ServiceAccounts};
 pub use token::{MOST_TOKEN_TTL, NewToken, TokenError, new_id};
 pub use user::UserToken;
+pub use view::{AuthorityView, View};
+
+use rotation::{RotationMetrics, Tell};
+use state::Issuing;
+use vault::Vault;
 
 use crate::model::Revocations;
 use crate::model::audit::{Actor, Event};
@@ -45,8 +59,14 @@ pub struct CertificateAuthority(Arc<Inner>);
 
 struct Inner {
     store: Store,
-    authority: Authority,
+    trust_domain: String,
+    vault: Arc<Vault>,
+    state: watch::Sender<Arc<Issuing>>,
+    /// Held by who changes the state.
+    turn: tokio::sync::Mutex<()>,
+    told: OnceLock<Tell>,
     leaf_ttl: Duration,
+    metrics: RotationMetrics,
     joins: Counter,
     secret_joins: Counter,
     account_joins: Counter,
@@ -75,6 +95,8 @@ pub struct PeerCertificate {
     pub not_after: OffsetDateTime,
     /// Which sidecar it is; None: an older version has signed it.
     pub lineage: Option<Lineage>,
+    /// Which authority has signed it ([`leno_certs::verify::authority_key_id`]).
+    pub signed_by: Option<Vec<u8>>,
 }
 
 impl PeerCertificate {
@@ -88,31 +110,46 @@ impl PeerCertificate {
 }
 
 impl CertificateAuthority {
-    /// Signs with a root that was opened by [`open`]; leaves live `leaf_ttl`.
-    pub fn new(store: Store, authority: Authority, leaf_ttl: Duration, metrics: &Metrics) -> Self {
+    /// Signs with the authority that was opened by [`open`]; leaves live `leaf_ttl`.
+    pub fn new(store: Store, opened: Opened, leaf_ttl: Duration, metrics: &Metrics) -> Self {
         let signings = |kind| metrics.counter("leno_ca_signings_total", "Leaf certificates signed.", &[("kind", kind)]);
-        metrics
-            .gauge("leno_root_not_after_seconds", "When the root certificate expires, seconds since 1970.", &[])
-            .set(authority.not_after().unix_timestamp() as f64);
         let (joins, secret_joins, renewals) = (signings("join"), signings("join_secret"), signings("renew"));
         let account_joins = signings("service_account");
-        Self(Arc::new(Inner { store, authority, leaf_ttl, joins, secret_joins, account_joins, renewals }))
+        let metrics = RotationMetrics::new(metrics);
+        let Opened { record, current, other, vault } = opened;
+        let trust_domain = current.trust_domain().to_owned();
+        let state = Arc::new(Issuing { record, current, other, revision: store.committed().revision });
+        metrics.show(&state);
+        let (state, turn, told) = (watch::Sender::new(state), tokio::sync::Mutex::new(()), OnceLock::new());
+        Self(Arc::new(Inner {
+            store,
+            trust_domain,
+            vault,
+            state,
+            turn,
+            told,
+            leaf_ttl,
+            metrics,
+            joins,
+            secret_joins,
+            account_joins,
+            renewals,
+        }))
     }
 
-    /// The roots that vouch for the trust domain.
+    /// The roots that vouch for the trust domain, the one that signs first.
     pub fn trust_bundle(&self) -> TrustBundle {
-        let authority = &self.0.authority;
-        TrustBundle { trust_domain: authority.trust_domain().to_owned(), roots: vec![authority.root_der().to_vec()] }
+        self.state().bundle()
     }
 
     /// Whose authority this is.
     pub fn trust_domain(&self) -> &str {
-        self.0.authority.trust_domain()
+        &self.0.trust_domain
     }
 
-    /// When the root expires.
+    /// When the first certificate of the authority expires that signs.
     pub fn root_not_after(&self) -> OffsetDateTime {
-        self.0.authority.not_after()
+        self.state().current.not_after()
     }
 
     /// How long a leaf lives.
@@ -143,7 +180,7 @@ impl CertificateAuthority {
     /// The token or the request is refused.
     pub fn join(&self, token: &str, csr: &[u8], now: OffsetDateTime, address: &str) -> Result<Signed, Refusal> {
         let token = token::Token::parse(token).ok_or(Refusal::TokenMalformed)?;
-        if token.root_sha256 != self.trust_bundle().root_hash() {
+        if !self.state().knows_root(&token.root_sha256) {
             return Err(Refusal::TokenUnknown);
         }
         let csr = parse_csr(csr)?;
@@ -258,8 +295,13 @@ impl CertificateAuthority {
 
     /// For tests that need a leaf which no join would give out.
     #[cfg(test)]
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.0.authority
+    pub(crate) fn authority(&self) -> Arc<Authority> {
+        self.state().current.clone()
+    }
+
+    /// What signs now.
+    fn state(&self) -> Arc<Issuing> {
+        self.0.state.borrow().clone()
     }
 
     fn sign(&self, csr: &Csr, id: &SpiffeId, lineage: &Lineage, now: OffsetDateTime) -> Result<Signed, Refusal> {
@@ -267,19 +309,22 @@ impl CertificateAuthority {
         if self.0.store.revocations().borrow().refuse(id.as_str(), Some(lineage)) {
             return Err(Refusal::Revoked);
         }
-        let (not_before, not_after) = self.life(now);
-        let leaf = self.0.authority.sign(csr, id, lineage, not_before, not_after).map_err(|why| match why {
+        let state = self.state();
+        let (not_before, not_after) = self.life(&state.current, now);
+        let leaf = state.current.sign(csr, id, lineage, not_before, not_after).map_err(|why| match why {
             CertError::WrongIdentity { asked, proven } => Refusal::WrongIdentity { asked, proven },
+            CertError::Signer => Refusal::SignerUnavailable,
             other => Refusal::CsrInvalid(other.to_string()),
         })?;
-        Ok(Signed { id: id.clone(), chain: vec![leaf], not_before, not_after })
+        let chain = std::iter::once(leaf).chain(state.behind_leaves()).collect();
+        Ok(Signed { id: id.clone(), chain, not_before, not_after })
     }
 
     /// The life of a leaf that is signed now. It begins a little early, for clocks that are behind; at most a tenth of the
     /// life, so that who renews at half of it does not find half of a short one over already.
-    fn life(&self, now: OffsetDateTime) -> (OffsetDateTime, OffsetDateTime) {
+    fn life(&self, by: &Authority, now: OffsetDateTime) -> (OffsetDateTime, OffsetDateTime) {
         let skew = MOST_SKEW.min(self.0.leaf_ttl / 10);
-        let not_after = (now + self.0.leaf_ttl).min(self.0.authority.not_after());
+        let not_after = (now + self.0.leaf_ttl).min(by.not_after());
         (whole_seconds(now - skew), whole_seconds(not_after))
     }
 }

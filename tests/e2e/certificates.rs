@@ -36,7 +36,7 @@ fn authority(state_dir: &Path) -> Ca {
     let store = leno_control_plane::store::Store::open(copy.path()).unwrap();
     let now = OffsetDateTime::now_utc();
     let opened = leno_control_plane::ca::open(&store, copy.path(), bad::MESH, &None, now).unwrap();
-    Ca::of(opened.root_der(), &opened.key_pkcs8())
+    Ca::of(opened.authority().root_der(), &opened.authority().key_pkcs8().unwrap())
 }
 
 struct Scene {

@@ -34,6 +34,7 @@ mod renewal;
 mod resilience;
 mod retries;
 mod revocation;
+mod rotation;
 mod routes;
 mod service_accounts;
 mod sessions;

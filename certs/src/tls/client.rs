@@ -34,7 +34,7 @@ pub(super) fn check_svid(
     Ok(())
 }
 
-fn chain(
+pub(super) fn chain(
     leaf: &CertificateDer<'_>,
     roots: &RootCertStore,
     intermediates: &[CertificateDer<'_>],

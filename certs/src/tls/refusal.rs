@@ -53,7 +53,9 @@ fn identity_refusal(error: &CertError) -> &'static str {
         CertError::AuthorityLeaf => "authority_leaf",
         CertError::KeyUsage(_) => "wrong_key_usage",
         CertError::Malformed(_) => "certificate_malformed",
-        CertError::WrongIdentity { .. } | CertError::BadSignature => "certificate_identity",
+        CertError::NoAuthority => "not_an_authority",
+        CertError::EndsSoon(_) => "certificate_expired",
+        CertError::WrongIdentity { .. } | CertError::BadSignature | CertError::Signer => "certificate_identity",
     }
 }
 

@@ -26,6 +26,10 @@ pub(super) const LEAST: &[(&str, &str, Role)] = &[
     ("GET", "/v1/users", Admin),
     ("POST", "/v1/users/{name}/revoke", Admin),
     ("GET", "/v1/audit", Admin),
+    ("GET", "/v1/ca", Viewer),
+    ("POST", "/v1/ca/rotation", Admin),
+    ("POST", "/v1/ca/rotation/advance", Admin),
+    ("DELETE", "/v1/ca/rotation", Admin),
 ];
 
 /// The least role that a call needs.

@@ -150,8 +150,10 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
     assert_eq!(
         found,
         [
+            "DELETE /v1/ca/rotation",
             "DELETE /v1/objects/{kind}/{namespace}/{name}",
             "GET /v1/audit",
+            "GET /v1/ca",
             "GET /v1/edges",
             "GET /v1/history",
             "GET /v1/objects/{kind}",
@@ -161,6 +163,8 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
             "GET /v1/tokens",
             "GET /v1/users",
             "POST /v1/apply",
+            "POST /v1/ca/rotation",
+            "POST /v1/ca/rotation/advance",
             "POST /v1/delete",
             "POST /v1/revocations",
             "POST /v1/revocations/{id}/undo",

@@ -194,7 +194,7 @@ async fn the_authoritys_key_is_in_no_file_no_log_and_nothing_that_is_served() {
     tracing::info!("the log begins");
     let state = tempfile::tempdir().unwrap();
     let bound = build(&settings(state.path(), &[])).await.unwrap();
-    let pkcs8 = bound.parts.authority.authority().key_pkcs8();
+    let pkcs8 = bound.parts.authority.authority().key_pkcs8().unwrap();
     // The private number of P-256 stands in its PKCS#8 behind 36 bytes that are the same in every key (RFC 5915).
     let secret = &pkcs8[36..68];
     let admin = bound.addresses().admin;

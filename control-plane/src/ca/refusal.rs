@@ -51,6 +51,8 @@ pub enum Refusal {
     Handshake(&'static str, String),
     /// One address joins too often.
     TooMany,
+    /// The holder of the key of the authority does not sign.
+    SignerUnavailable,
     /// Not the caller's fault.
     Internal(String),
 }
@@ -81,6 +83,7 @@ impl Refusal {
             Self::CertificateExpired => "certificate_expired",
             Self::Handshake(code, _) => code,
             Self::TooMany => "rate_limited",
+            Self::SignerUnavailable => "signer_unavailable",
             Self::Internal(_) => "internal",
         }
     }
@@ -91,7 +94,7 @@ impl Refusal {
             Self::CsrInvalid(_) | Self::ProofMalformed => Code::InvalidArgument,
             Self::TooMany => Code::ResourceExhausted,
             Self::Internal(_) => Code::Internal,
-            Self::JwksUnavailable(_) => Code::Unavailable,
+            Self::JwksUnavailable(_) | Self::SignerUnavailable => Code::Unavailable,
             _ => Code::Unauthenticated,
         }
     }
@@ -172,6 +175,9 @@ impl fmt::Display for Refusal {
             Self::NoCertificate => write!(f, "this needs a client certificate; join with a token first"),
             Self::CertificateExpired => write!(f, "the client certificate has expired; join with a new token"),
             Self::Handshake(_, why) => write!(f, "the TLS handshake failed: {why}"),
+            Self::SignerUnavailable => {
+                write!(f, "the holder of the authority's key does not sign; see the control plane's log")
+            }
             Self::TooMany => write!(f, "too many joins from this address; try again in a second"),
             Self::Internal(why) => write!(f, "the control plane could not do it: {why}"),
         }

@@ -1,24 +1,22 @@
 //! Opening the root: made at the first start, taken up at every later one.
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use aes_gcm::aead::OsRng;
-use aes_gcm::aead::rand_core::RngCore;
-use leno_certs::{Authority, CertError, Key, Zeroizing};
+use leno_certs::{Authority, CertError, Signer, Zeroizing};
 use time::OffsetDateTime;
 
 use super::ROOT_LIFE;
-use super::seal::{OpenedBy, Sealed};
+use super::record::{Kept, KeptKey, Origin, Record, decode, encode};
+use super::seal::OpenedBy;
+use super::signer::SocketSigner;
+use super::vault::{KEY_FILE, Vault};
 use crate::store::{Store, StoreError};
 
 /// What the user gave to open the root's key with; none: the key file in the state folder does.
 pub type Passphrase = Option<Zeroizing<String>>;
-
-const KEY_FILE: &str = "ca.key";
-const KEY_BYTES: usize = 32;
 
 /// Why the root could not be opened.
 #[derive(Debug)]
@@ -73,7 +71,7 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens the root of the store, or makes one at the first start. Derives a key, so it takes a moment.
+/// Opens the authority of the store, or makes one at the first start. Derives keys, so it takes a moment.
 ///
 /// # Errors
 /// See [`OpenError`]; nothing is ever made anew in place of what cannot be opened.
@@ -83,85 +81,113 @@ pub fn open(
     trust_domain: &str,
     passphrase: &Passphrase,
     now: OffsetDateTime,
-) -> Result<Authority, OpenError> {
-    let key_file = state_dir.join(KEY_FILE);
+) -> Result<Opened, OpenError> {
     match store.authority().map_err(OpenError::Store)? {
-        Some(record) => take_up(&record, &key_file, trust_domain, passphrase),
+        Some(record) => take_up(&record, state_dir, trust_domain, passphrase),
         // The context is written after the root was stored, so where it lies a root was lost, and with a new one every sidecar
         // would be a stranger.
         None if state_dir.join(super::context::FILE).exists() => Err(OpenError::Emptied(state_dir.to_owned())),
-        None => make(store, &key_file, trust_domain, passphrase, now),
+        None => make(store, state_dir, trust_domain, passphrase, now),
     }
 }
 
-fn take_up(record: &[u8], key_file: &Path, trust_domain: &str, given: &Passphrase) -> Result<Authority, OpenError> {
-    let sealed: Sealed = serde_json::from_slice(record).map_err(|why| OpenError::Damaged(why.to_string()))?;
-    let (root, key) = match (sealed.opened_by, given) {
-        (OpenedBy::Passphrase, Some(passphrase)) => {
-            sealed.open(passphrase.as_bytes()).map_err(|_| OpenError::WrongPassphrase)?
-        }
-        (OpenedBy::Passphrase, None) => return Err(OpenError::PassphraseNeeded),
-        (OpenedBy::KeyFile, Some(_)) => return Err(OpenError::PassphraseNotUsed),
-        (OpenedBy::KeyFile, None) => {
-            let secret = read_key_file(key_file).map_err(|why| OpenError::KeyFile(key_file.to_owned(), why))?;
-            sealed.open(&secret).map_err(|_| OpenError::WrongKeyFile(key_file.to_owned()))?
+fn take_up(record: &[u8], state_dir: &Path, trust_domain: &str, given: &Passphrase) -> Result<Opened, OpenError> {
+    let record = Record::read(record).map_err(OpenError::Damaged)?;
+    let sealed = |kept: &Kept| match &kept.key {
+        KeptKey::Sealed(sealed) => Some(sealed.opened_by),
+        KeptKey::Signer(_) => None,
+    };
+    let by = sealed(&record.current).or_else(|| record.other.as_ref().and_then(sealed));
+    match (by, given) {
+        (Some(OpenedBy::Passphrase), None) => return Err(OpenError::PassphraseNeeded),
+        (Some(OpenedBy::KeyFile), Some(_)) => return Err(OpenError::PassphraseNotUsed),
+        _ => {}
+    }
+    let vault = Vault::open(state_dir, given)?;
+    let opened = Opened::of(record, vault, trust_domain)?;
+    Ok(opened)
+}
+
+fn make(
+    store: &Store,
+    state_dir: &Path,
+    trust_domain: &str,
+    given: &Passphrase,
+    now: OffsetDateTime,
+) -> Result<Opened, OpenError> {
+    let vault = Vault::make(state_dir, given)?;
+    let (current, _) = generate(&vault, trust_domain, now)?;
+    let record = Record::begin(current, now.unix_timestamp());
+    store.set_authority(&record.write().map_err(OpenError::Damaged)?).map_err(OpenError::Store)?;
+    Opened::of(record, vault, trust_domain)
+}
+
+/// A new root, sealed.
+pub(super) fn generate(vault: &Vault, trust_domain: &str, now: OffsetDateTime) -> Result<(Kept, Authority), OpenError> {
+    // An hour early, so that a peer whose clock is behind can verify the first leaf.
+    let authority =
+        Authority::generate(trust_domain, now - time::Duration::HOUR, ROOT_LIFE).map_err(OpenError::Certificate)?;
+    let kept = keep(vault, &authority, None, Origin::Generated)?;
+    Ok((kept, authority))
+}
+
+/// What is kept of an authority; `signer` is the socket of who holds its key.
+pub(super) fn keep(
+    vault: &Vault,
+    authority: &Authority,
+    signer: Option<PathBuf>,
+    origin: Origin,
+) -> Result<Kept, OpenError> {
+    let chain: Vec<&[u8]> = authority.intermediates().iter().map(Vec::as_slice).chain([authority.root_der()]).collect();
+    let key = match (signer, authority.key_pkcs8()) {
+        (Some(socket), _) => KeptKey::Signer(socket),
+        (None, Some(key)) => KeptKey::Sealed(vault.seal(chain[0], &key)?),
+        (None, None) => return Err(OpenError::Damaged("the key of the authority is not at hand".to_owned())),
+    };
+    Ok(Kept { chain: chain.into_iter().map(encode).collect(), key, vouched: Vec::new(), origin })
+}
+
+/// The authorities that were opened, with what they are kept as.
+pub struct Opened {
+    pub(super) record: Record,
+    pub(super) current: Arc<Authority>,
+    pub(super) other: Option<Arc<Authority>>,
+    pub(super) vault: Arc<Vault>,
+}
+
+impl Opened {
+    fn of(record: Record, vault: Vault, trust_domain: &str) -> Result<Self, OpenError> {
+        let current = Arc::new(restore(&record.current, &vault, trust_domain)?);
+        let other = record.other.as_ref().map(|kept| restore(kept, &vault, trust_domain)).transpose()?.map(Arc::new);
+        Ok(Self { record, current, other, vault: Arc::new(vault) })
+    }
+
+    /// Who signs.
+    pub fn authority(&self) -> &Authority {
+        &self.current
+    }
+}
+
+fn restore(kept: &Kept, vault: &Vault, trust_domain: &str) -> Result<Authority, OpenError> {
+    let chain: Result<Vec<Vec<u8>>, String> = kept.chain.iter().map(|text| decode(text)).collect();
+    let chain = chain.map_err(OpenError::Damaged)?;
+    let issuer = chain.first().ok_or_else(|| OpenError::Damaged("an authority in it has no certificate".to_owned()))?;
+    let signer = match &kept.key {
+        KeptKey::Sealed(sealed) => Signer::Here(vault.unseal(sealed, issuer)?),
+        KeptKey::Signer(socket) => {
+            Signer::remote(issuer, Arc::new(SocketSigner::new(socket.clone()))).map_err(OpenError::Certificate)?
         }
     };
-    let key = Key::from_pkcs8(&key).map_err(OpenError::Certificate)?;
-    let authority = Authority::from_parts(&root, key).map_err(OpenError::Certificate)?;
+    if kept.origin == Origin::Imported {
+        return Authority::restore(chain, signer, trust_domain).map_err(OpenError::Certificate);
+    }
+    let Signer::Here(key) = signer else {
+        return Err(OpenError::Damaged("a root of our own is held by somebody else".to_owned()));
+    };
+    let authority = Authority::from_parts(issuer, key).map_err(OpenError::Certificate)?;
     if authority.trust_domain() != trust_domain {
         let (kept, asked) = (authority.trust_domain().to_owned(), trust_domain.to_owned());
         return Err(OpenError::TrustDomain { kept, asked });
     }
     Ok(authority)
-}
-
-fn make(
-    store: &Store,
-    key_file: &Path,
-    trust_domain: &str,
-    given: &Passphrase,
-    now: OffsetDateTime,
-) -> Result<Authority, OpenError> {
-    // An hour early, so that a peer whose clock is behind can verify the first leaf.
-    let authority =
-        Authority::generate(trust_domain, now - time::Duration::HOUR, ROOT_LIFE).map_err(OpenError::Certificate)?;
-    let (opened_by, secret) = match given {
-        Some(passphrase) => (OpenedBy::Passphrase, Zeroizing::new(passphrase.as_bytes().to_vec())),
-        None => {
-            let secret = make_key_file(key_file).map_err(|why| OpenError::KeyFile(key_file.to_owned(), why))?;
-            (OpenedBy::KeyFile, secret)
-        }
-    };
-    let sealed = Sealed::seal(&secret, opened_by, authority.root_der(), &authority.key_pkcs8())
-        .map_err(|_| OpenError::Damaged("it cannot be encrypted".to_owned()))?;
-    let record = serde_json::to_vec(&sealed).map_err(|why| OpenError::Damaged(why.to_string()))?;
-    store.set_authority(&record).map_err(OpenError::Store)?;
-    Ok(authority)
-}
-
-fn read_key_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = std::fs::File::open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let why = format!("others may read it (mode {:o}); `chmod 600` it", mode & 0o777);
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    let mut secret = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-    file.take(KEY_BYTES as u64 + 1).read_to_end(&mut secret)?;
-    if secret.len() != KEY_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it does not have {KEY_BYTES} bytes")));
-    }
-    Ok(secret)
-}
-
-/// A crash between this and the commit of the record leaves a key file that opens nothing; the next start replaces it.
-fn make_key_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut secret = Zeroizing::new(vec![0; KEY_BYTES]);
-    OsRng.fill_bytes(&mut secret);
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    Ok(secret)
 }

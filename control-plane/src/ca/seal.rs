@@ -25,7 +25,7 @@ pub(super) enum OpenedBy {
 }
 
 /// The root and its encrypted key as the store keeps them, JSON with base64 for bytes.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Sealed {
     version: u8,
@@ -62,6 +62,11 @@ impl Sealed {
             key: STANDARD.encode(sealed),
             root: STANDARD.encode(root),
         })
+    }
+
+    /// The certificate that the key belongs to, base64.
+    pub(super) fn root(&self) -> &str {
+        &self.root
     }
 
     /// Gives the root and its key back.

@@ -15,6 +15,10 @@ use super::CertificateAuthority;
 
 /// What to wait when a renewal failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Longest time between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(5);
+/// Shortest time between two renewals.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// The TLS configurations of the control plane's own ports, always with a valid certificate.
 pub struct ServerIdentity {
@@ -23,7 +27,8 @@ pub struct ServerIdentity {
     names: Vec<String>,
     xds: ArcSwap<ServerConfig>,
     api: ArcSwap<ServerConfig>,
-    not_after: ArcSwap<OffsetDateTime>,
+    /// From when to when it is valid.
+    life: ArcSwap<(OffsetDateTime, OffsetDateTime)>,
 }
 
 impl ServerIdentity {
@@ -50,7 +55,7 @@ impl ServerIdentity {
             names,
             xds: ArcSwap::from(issued.xds),
             api: ArcSwap::from(issued.api),
-            not_after: ArcSwap::from_pointee(issued.not_after),
+            life: ArcSwap::from_pointee(issued.life),
         }))
     }
 
@@ -64,50 +69,72 @@ impl ServerIdentity {
         self.api.load_full()
     }
 
-    /// Renews until the control plane drains.
+    /// Renews at half of its life by the wall clock, which may be set or go on while the machine sleeps, and at once when another authority
+    /// signs; until the control plane drains.
     pub async fn run(self: Arc<Self>, drain: DrainWatch) {
+        let mut steps = self.authority.watch();
+        steps.mark_unchanged();
         loop {
-            let left = **self.not_after.load() - OffsetDateTime::now_utc();
-            let wait = left.try_into().unwrap_or(Duration::ZERO) / 2;
+            let (begun, ends) = **self.life.load();
+            let (now, half) = (OffsetDateTime::now_utc(), begun + (ends - begun) / 2);
+            // A clock that was set back makes no certificate valid that begins later.
+            if now < half && now >= begun {
+                let wait = Duration::try_from(half - now).unwrap_or_default().min(LOOK);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => continue,
+                    changed = steps.changed() => if changed.is_err() { return },
+                    () = drain.signaled() => return,
+                }
+            }
+            steps.mark_unchanged();
+            let this = self.clone();
+            // It signs, and somebody else may hold the key.
+            let issued = tokio::task::spawn_blocking(move || issue(&this.authority, &this.names)).await;
+            let wait = match issued {
+                Ok(Ok(issued)) => {
+                    tracing::info!(expires = %issued.life.1, "the control plane's own certificate was renewed");
+                    self.put(issued);
+                    LEAST
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the control plane's own certificate cannot be renewed");
+                    AGAIN
+                }
+                Err(_) => AGAIN,
+            };
             tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(500))) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = drain.signaled() => return,
             }
-            match issue(&self.authority, &self.names) {
-                Ok(issued) => {
-                    self.xds.store(issued.xds);
-                    self.api.store(issued.api);
-                    self.not_after.store(Arc::new(issued.not_after));
-                    tracing::info!(expires = %issued.not_after, "the control plane's own certificate was renewed");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the control plane's own certificate cannot be renewed");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
         }
+    }
+
+    fn put(&self, issued: Issued) {
+        self.xds.store(issued.xds);
+        self.api.store(issued.api);
+        self.life.store(Arc::new(issued.life));
     }
 }
 
 struct Issued {
     xds: Arc<ServerConfig>,
     api: Arc<ServerConfig>,
-    not_after: OffsetDateTime,
+    life: (OffsetDateTime, OffsetDateTime),
 }
 
-/// The chain holds the root too: a sidecar that joins knows but its hash.
+/// The chain holds the roots too: a sidecar that joins knows but the hash of one.
 fn issue(authority: &CertificateAuthority, names: &[String]) -> Result<Issued, CertError> {
-    let bundle = authority.trust_bundle();
-    let id = SpiffeId::new(&bundle.trust_domain, CONTROL_PLANE_NAMESPACE, CONTROL_PLANE_ACCOUNT)?;
+    let (state, now) = (authority.state(), OffsetDateTime::now_utc());
+    let id = SpiffeId::new(state.current.trust_domain(), CONTROL_PLANE_NAMESPACE, CONTROL_PLANE_ACCOUNT)?;
     let key = Key::generate()?;
-    let (not_before, not_after) = authority.life(OffsetDateTime::now_utc());
-    let leaf = authority.0.authority.issue(&key, &id, names, not_before, not_after)?;
-    let chain = std::iter::once(leaf).chain(bundle.roots.iter().cloned()).collect();
+    let (not_before, not_after) = authority.life(&state.current, now);
+    let leaf = state.current.issue(&key, &id, names, not_before, not_after)?;
+    let chain = std::iter::once(leaf).chain(state.behind_own_leaf()).collect();
     let identity = Identity { id, chain, key, not_before, not_after };
     Ok(Issued {
-        xds: Arc::new(tls::optional_client_server(&identity, &bundle, &[b"h2"])?),
+        xds: Arc::new(tls::optional_client_server(&identity, &state.believed(now), &[b"h2"])?),
         api: Arc::new(api_config(&identity)?),
-        not_after,
+        life: (not_before, not_after),
     })
 }
 

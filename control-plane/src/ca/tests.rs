@@ -13,7 +13,7 @@ fn web() -> SpiffeId {
     SpiffeId::new(DOMAIN, "default", "web").unwrap()
 }
 
-fn open_in(dir: &Path, passphrase: Option<&str>) -> Result<(Store, Authority), OpenError> {
+fn open_in(dir: &Path, passphrase: Option<&str>) -> Result<(Store, Opened), OpenError> {
     let store = Store::open(dir).unwrap();
     let passphrase: Passphrase = passphrase.map(|text| Zeroizing::new(text.to_owned()));
     let authority = open(&store, dir, DOMAIN, &passphrase, OffsetDateTime::now_utc())?;
@@ -101,7 +101,8 @@ fn a_request_for_another_identity_is_refused_and_spends_the_token_and_a_broken_o
 #[test]
 fn a_certificate_renews_its_own_identity_alone_and_not_after_its_end() {
     let scene = scene();
-    let peer = PeerCertificate { id: web(), not_after: scene.now + Duration::from_secs(5), lineage: None };
+    let peer =
+        PeerCertificate { id: web(), not_after: scene.now + Duration::from_secs(5), lineage: None, signed_by: None };
     assert_eq!(scene.ca.renew(&peer, &request(&web()), scene.now).unwrap().id, web());
     let admin = SpiffeId::new(DOMAIN, "default", "admin").unwrap();
     assert_eq!(scene.ca.renew(&peer, &request(&admin), scene.now).unwrap_err().reason(), "wrong_identity");
@@ -131,7 +132,7 @@ fn a_short_leaf_begins_only_a_little_early_and_none_outlives_the_root() {
     assert_eq!(signed.not_before, whole_seconds(scene.now - Duration::from_secs(1)));
     assert_eq!(signed.not_after, whole_seconds(scene.now + Duration::from_secs(10)));
     let end = scene.ca.root_not_after();
-    let (_, not_after) = scene.ca.life(end - Duration::from_secs(3));
+    let (_, not_after) = scene.ca.life(&scene.ca.authority(), end - Duration::from_secs(3));
     assert_eq!(not_after, end);
 }
 
@@ -139,12 +140,12 @@ fn a_short_leaf_begins_only_a_little_early_and_none_outlives_the_root() {
 fn the_root_survives_a_restart_under_its_key_file_which_nobody_else_may_read() {
     let dir = tempfile::tempdir().unwrap();
     let (store, first) = open_in(dir.path(), None).unwrap();
-    let root = first.root_der().to_vec();
+    let root = first.authority().root_der().to_vec();
     let record = store.authority().unwrap().unwrap();
-    let key = first.key_pkcs8();
+    let key = first.authority().key_pkcs8().unwrap();
     assert!(!record.windows(32).any(|w| key.windows(32).any(|k| k == w)), "the key is not in the store in the clear");
     drop(store);
-    assert_eq!(open_in(dir.path(), None).unwrap().1.root_der(), root);
+    assert_eq!(open_in(dir.path(), None).unwrap().1.authority().root_der(), root);
 
     let key_file = dir.path().join("ca.key");
     assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -161,9 +162,9 @@ fn the_root_survives_a_restart_under_its_key_file_which_nobody_else_may_read() {
 #[test]
 fn a_passphrase_opens_the_root_and_a_wrong_or_missing_one_does_not() {
     let dir = tempfile::tempdir().unwrap();
-    let root = open_in(dir.path(), Some("four sheer words here")).unwrap().1.root_der().to_vec();
+    let root = open_in(dir.path(), Some("four sheer words here")).unwrap().1.authority().root_der().to_vec();
     assert!(!dir.path().join("ca.key").exists());
-    assert_eq!(open_in(dir.path(), Some("four sheer words here")).unwrap().1.root_der(), root);
+    assert_eq!(open_in(dir.path(), Some("four sheer words here")).unwrap().1.authority().root_der(), root);
     assert!(matches!(open_in(dir.path(), Some("four sheer words")), Err(OpenError::WrongPassphrase)));
     assert!(matches!(open_in(dir.path(), None), Err(OpenError::PassphraseNeeded)));
 }

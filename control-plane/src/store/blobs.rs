@@ -2,8 +2,10 @@
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::revision::{Cause, Edit};
 use super::tables::{BLOBS, WORKLOADS, decode, encode};
-use super::{Store, StoreError, revocations};
+use super::{Store, StoreError, blocking, revocations};
+use crate::model::audit::Actor;
 use crate::model::{Name, Workload};
 
 const AUTHORITY: &str = "authority";
@@ -27,6 +29,31 @@ impl Store {
     /// The disk fails.
     pub fn set_authority(&self, record: &[u8]) -> Result<(), StoreError> {
         self.set_blob(AUTHORITY, record)
+    }
+
+    /// Replaces the record of the CA as a revision of its own, durable when this returns; gives the revision. `publish` is called before that
+    /// is seen by anybody.
+    ///
+    /// # Errors
+    /// The disk fails; nothing is changed then.
+    pub async fn change_authority(
+        &self,
+        record: Vec<u8>,
+        actor: &Actor,
+        action: &'static str,
+        message: String,
+        publish: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let (inner, actor) = (self.0.clone(), actor.clone());
+        let change = move || {
+            let (_writer, transaction) = inner.write()?;
+            transaction.open_table(BLOBS)?.insert(AUTHORITY, record.as_slice())?;
+            let edit = Edit::begin(&inner.committed.borrow(), &inner.sealer);
+            let revision = inner.committed.borrow().revision + 1;
+            let cause = Cause { actor: &actor, action, message: &message };
+            Ok(inner.commit_and(transaction, edit, &cause, || publish(revision))?.revision)
+        };
+        blocking(change).await
     }
 
     /// A record by its name. Blocks on the disk.

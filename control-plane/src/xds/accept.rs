@@ -107,6 +107,7 @@ impl Door {
                 id: verify::peer_id(leaf).map_err(unreadable)?,
                 not_after: verify::not_after(leaf).map_err(unreadable)?,
                 lineage: verify::lineage(leaf),
+                signed_by: verify::authority_key_id(leaf),
             }),
             None => None,
         };

@@ -105,9 +105,11 @@ impl IdentityService {
         Ok(signed)
     }
 
-    fn try_renew(&self, peer: &Peer, request: &RenewRequest) -> Result<Signed, Refusal> {
-        let certificate = peer.certificate.as_ref().ok_or(Refusal::NoCertificate)?;
-        self.authority.renew(certificate, &request.csr, OffsetDateTime::now_utc())
+    async fn try_renew(&self, peer: &Peer, request: RenewRequest) -> Result<Signed, Refusal> {
+        let certificate = peer.certificate.clone().ok_or(Refusal::NoCertificate)?;
+        let authority = self.authority.clone();
+        // Somebody else may hold the key.
+        self.run(move || authority.renew(&certificate, &request.csr, OffsetDateTime::now_utc())).await
     }
 
     fn answer(
@@ -158,7 +160,7 @@ impl Identity for IdentityService {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<SignedIdentity>, Status> {
         let peer = peer(&request)?;
-        let signed = self.try_renew(&peer, request.get_ref());
+        let signed = self.try_renew(&peer, request.into_inner()).await;
         self.answer(&peer, "renew", signed)
     }
 }

@@ -78,6 +78,7 @@ impl Opening {
             state: registration.state,
             version: convert::printable(&registration.version, MOST_VERSION),
             certificate_expires: self.certificate.not_after,
+            signed_by: self.certificate.signed_by.clone(),
             acked: 0,
             waits: true,
             nack: None,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::subscriptions::Refused;
+use crate::ca::Step;
 use crate::discovery::Version;
 use crate::model::{BoundPorts, Name, Workload};
 use crate::registry::Registry;
@@ -89,6 +90,8 @@ pub(super) struct State {
     pub(super) state: WorkloadState,
     pub(super) version: String,
     pub(super) certificate_expires: OffsetDateTime,
+    /// Which authority has signed it.
+    pub(super) signed_by: Option<Vec<u8>>,
     pub(super) acked: u64,
     pub(super) waits: bool,
     pub(super) nack: Option<Arc<Refused>>,
@@ -155,6 +158,31 @@ impl Sessions {
         let alive = self.0.registry.live();
         let table = self.table();
         alive.keys().any(|name| !table.by_name.contains_key(name) && !table.gone.contains_key(name))
+    }
+
+    /// Who a rotation waits for: sidecars that are alive and have not done this step. One that drains is not waited for, and one that is
+    /// away only until its grace period ends.
+    pub fn behind(&self, step: &Step) -> Vec<String> {
+        let alive = self.0.registry.live();
+        let table = self.table();
+        let done = |state: &&State| match step {
+            Step::Idle => true,
+            Step::Known { revision } => {
+                state.acked >= *revision && state.nack.as_ref().is_none_or(|nack| nack.revision < *revision)
+            }
+            Step::Renewed { key_id } => state.signed_by.as_ref() == Some(key_id),
+        };
+        let behind = alive.keys().filter_map(|name| {
+            let ids = table.by_name.get(name);
+            let mut sessions = ids.into_iter().flatten().filter_map(|id| table.connected.get(id)).peekable();
+            if sessions.peek().is_none() {
+                return (*step != Step::Idle).then(|| format!("{name} (away)"));
+            }
+            let refused = sessions.clone().find_map(|state| state.nack.as_ref().map(|nack| nack.reason.clone()));
+            let all = sessions.all(|state| done(&state));
+            (!all).then(|| refused.map_or_else(|| name.to_string(), |why| format!("{name} (refuses: {why})")))
+        });
+        behind.collect()
     }
 
     /// How many sidecars hold a stream.

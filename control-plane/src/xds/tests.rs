@@ -205,10 +205,10 @@ async fn foreign_expired_and_misplaced_certificates_are_refused_and_counted_apar
     port.counts(r#"leno_identity_refusals_total{reason="certificate_untrusted"} 1"#).await;
 
     let ours = port.parts.authority.authority();
-    let over = issue(ours, "cluster.local", -time::Duration::MINUTE);
+    let over = issue(&ours, "cluster.local", -time::Duration::MINUTE);
     assert!(port.stream(&over, &registration("web-1")).await.is_err());
     port.counts(r#"leno_identity_refusals_total{reason="certificate_expired"} 1"#).await;
-    let elsewhere = issue(ours, "example.org", time::Duration::HOUR);
+    let elsewhere = issue(&ours, "example.org", time::Duration::HOUR);
     assert!(port.stream(&elsewhere, &registration("web-1")).await.is_err());
     port.counts(r#"leno_identity_refusals_total{reason="wrong_trust_domain"} 1"#).await;
 

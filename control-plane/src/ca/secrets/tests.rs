@@ -1,4 +1,4 @@
-use leno_certs::{Authority, Key, csr, verify};
+use leno_certs::{Key, csr, verify};
 use leno_runtime::metrics::Registry as Metrics;
 use time::OffsetDateTime;
 
@@ -18,7 +18,7 @@ struct Scene {
 fn scene() -> Scene {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(state.path()).unwrap();
-    let root: Authority = open(&store, state.path(), DOMAIN, &None, OffsetDateTime::now_utc()).unwrap();
+    let root = open(&store, state.path(), DOMAIN, &None, OffsetDateTime::now_utc()).unwrap();
     let ca = CertificateAuthority::new(store, root, Duration::from_secs(3600), &Metrics::new());
     let secrets = JoinSecrets::open(dir.path(), DOMAIN).unwrap();
     Scene { dir, secrets, ca, _state: state }
@@ -197,6 +197,7 @@ async fn nobody_joins_by_a_secret_that_a_revoked_sidecar_has_and_whoever_has_joi
         id: signed.id.clone(),
         not_after: signed.not_after,
         lineage: verify::lineage(&signed.chain[0]),
+        signed_by: None,
     };
     let (bad, good) = (peer(&scene.join(&secret, "web").unwrap()), peer(&scene.join(&secret, "web").unwrap()));
     let renew = |peer: &PeerCertificate| {
