@@ -55,8 +55,9 @@ impl GatewayListener {
         let mut read = BytesMut::with_capacity(1024);
         let Some(port) = self.router.edge_port(self.port) else {
             // The Gateway has no such port (yet).
-            return self.forwarder.refuse(stream, read, Reason::NoRoute).await;
+            return Box::pin(self.forwarder.refuse(stream, read, Reason::NoRoute)).await;
         };
+        // Each way is boxed, so that a connection is as large as the one that it takes, and not as the largest.
         match port.family {
             Family::Http => {
                 let detected = tokio::time::timeout(FIRST, detect::read(&mut stream, &mut read)).await;
@@ -64,13 +65,14 @@ impl GatewayListener {
                 wants_its_answers(&stream);
                 let edge = Edge::new(EdgeAddress { port: self.port, tls: None }, from.ip());
                 let source = Some(from.ip().to_canonical());
-                self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, detected, Prefixed::new(read, stream)).await;
+                let io = Prefixed::new(read, stream);
+                Box::pin(self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, detected, io)).await;
                 Ok(())
             }
             Family::Tls => Box::pin(self.tls(&port, stream, from)).await,
             Family::Tcp => {
                 let route = port.listener("").and_then(|listener| counted(listener).opaque(""));
-                self.opaque(route, from, &self.forwarder.dialer, Prefixed::new(read, stream)).await
+                Box::pin(self.opaque(route, from, &self.forwarder.dialer, Prefixed::new(read, stream))).await
             }
         }
     }
@@ -82,7 +84,7 @@ impl GatewayListener {
         let hello = match said {
             Ok(Ok(Some(hello))) => hello,
             // Plain HTTP is told so; anything else is broken off.
-            Ok(Ok(None)) => return self.forwarder.refuse(stream, read, Reason::BadRequest).await,
+            Ok(Ok(None)) => return Box::pin(self.forwarder.refuse(stream, read, Reason::BadRequest)).await,
             Ok(Err(_)) | Err(_) => {
                 self.metrics.edge_handshake("no_hello");
                 return Ok(());
@@ -100,7 +102,7 @@ impl GatewayListener {
                     self.metrics.edge_handshake("unknown_server_name");
                     unrecognized(io).await
                 }
-                route => self.opaque(route, from, &self.forwarder.passing, io).await,
+                route => Box::pin(self.opaque(route, from, &self.forwarder.passing, io)).await,
             },
             _ => self.terminate(listener, hello.server_name, io, from).await,
         }
@@ -127,7 +129,7 @@ impl GatewayListener {
         counted(listener);
         if listener.protocol == ListenerProtocol::Terminate {
             let route = listener.opaque(server_name.as_deref().unwrap_or_default());
-            return self.opaque(route, from, &self.forwarder.dialer, stream).await;
+            return Box::pin(self.opaque(route, from, &self.forwarder.dialer, stream)).await;
         }
         wants_its_answers(stream.get_ref().0.get_ref());
         // Whoever says nothing behind its handshake is not waited for any longer than whoever makes none.
@@ -143,7 +145,8 @@ impl GatewayListener {
         let shown = Shown { server_name, clients: tls.clients.clone() };
         let edge = Edge::new(EdgeAddress { port: self.port, tls: Some(shown) }, from.ip());
         let source = Some(from.ip().to_canonical());
-        self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, spoken, Prefixed::new(read, stream)).await;
+        let io = Prefixed::new(read, stream);
+        Box::pin(self.forwarder.serve(Via::Gateway(Rc::new(edge)), source, spoken, io)).await;
         Ok(())
     }
 

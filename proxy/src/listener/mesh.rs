@@ -54,7 +54,7 @@ impl MeshListener {
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
         let at = stream.local_addr().map(|at| at.ip().to_canonical()).ok();
-        let stream = match self.handshake(stream).await {
+        let stream = match Box::pin(self.handshake(stream)).await {
             Ok(stream) => stream,
             Err(error) => {
                 let reason = refusal(&error);
@@ -75,7 +75,7 @@ impl MeshListener {
             self.metrics.handshake(Some(reason));
             tracing::warn!(%from, %peer, reason, "refused a connection on the mesh port");
             // Who it was is known, so it may know why; nothing else of it is looked at.
-            let _ = tokio::time::timeout(TELLING, self.tell_revoked(&peer, opaque, stream)).await;
+            let _ = tokio::time::timeout(TELLING, Box::pin(self.tell_revoked(&peer, opaque, stream))).await;
             return;
         }
         self.metrics.handshake(None);
@@ -85,7 +85,8 @@ impl MeshListener {
         tracing::info!(%from, %peer, port = name, opaque, "accepted a peer");
         let caller = Rc::new(Caller::proven((*peer).into()));
         if opaque {
-            self.tcp(&caller, port, stream, &watched).await;
+            // Boxed: most connections carry requests, and need not be as large as one of bytes.
+            Box::pin(self.tcp(&caller, port, stream, &watched)).await;
         } else {
             let inbound = self.inbound.clone();
             let handler = {
