@@ -182,7 +182,7 @@ impl Control {
     fn start(parts: Parts, settings: &Settings, credentials: &Credentials, clock: xds::Clock) -> Self {
         let (client, handle) = Client::new(parts);
         let (stop, stopped) = drain::channel();
-        let rpc = RenewRpc { control_plane: settings.control_plane.clone(), credentials: credentials.clone() };
+        let rpc = RenewRpc { settings: std::sync::Arc::new(settings.clone()), credentials: credentials.clone() };
         Self {
             handle,
             client: tokio::spawn(client.run(stopped)),

@@ -9,6 +9,7 @@ mod balancing;
 mod certificates;
 mod check;
 mod cli;
+mod clocks;
 mod compose;
 mod conformance;
 mod control_plane_loss;

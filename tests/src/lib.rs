@@ -11,6 +11,7 @@ pub mod app;
 pub mod binaries;
 pub mod capture;
 pub mod client;
+pub mod clock;
 pub mod control_plane;
 pub mod docker;
 #[path = "../../certs/src/jwt/issuer.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::clock::{self, FakeClock};
 use crate::{ControlPlane, HttpApp, Sidecar, SidecarBuilder, TcpEcho, binaries, wait};
 
 /// A control plane, and the folder in which all parts of one test live.
@@ -27,6 +28,14 @@ impl Mesh {
         let dir = TempDir::with_prefix("leno-test-").expect("a temporary folder");
         let control_plane = ControlPlane::start(dir.path(), args).await;
         Self { control_plane, dir }
+    }
+
+    /// A mesh of which every process goes by a clock that can be set. What the test itself asks of the API goes by the machine's.
+    pub async fn start_with_clock(args: &[&str]) -> (Self, FakeClock) {
+        let dir = TempDir::with_prefix("leno-test-").expect("a temporary folder");
+        let clock = FakeClock::new(dir.path());
+        let control_plane = ControlPlane::start(dir.path(), args).await;
+        (Self { control_plane, dir }, clock)
     }
 
     /// A mesh with a watched configuration folder, [`config_dir`](Self::config_dir), that holds `files` at the start.
@@ -61,6 +70,7 @@ impl Mesh {
     /// Runs `leno` with the control plane's context.
     pub async fn leno(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binaries::leno());
+        clock::wear(&mut command, self.dir());
         command.env("LENO_CONTEXT", self.control_plane.context()).env("NO_COLOR", "1").args(args);
         tokio::task::spawn_blocking(move || command.output().expect("leno can be run")).await.expect("no panic")
     }

@@ -26,6 +26,7 @@ pub struct Process {
 impl Process {
     /// Starts `command` as `name`. Its log goes on where an earlier process of the same name ended.
     pub fn spawn(name: &str, command: &mut Command, dir: &Path) -> Self {
+        crate::clock::wear(command, dir);
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.log")));
         let log = OpenOptions::new().create(true).append(true).open(&stderr).expect("a log file");
         let child = command

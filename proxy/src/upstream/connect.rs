@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use leno_certs::tls::refusal;
 use leno_certs::verify;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -170,7 +171,8 @@ async fn handshake(
 ) -> Result<Io, Reason> {
     let name = ServerName::try_from(port_name::encode(port, app)).map_err(|_| Reason::UnknownPort)?;
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
-        tracing::warn!(endpoint = %to.address, workload = to.workload, %error, "TLS handshake with the endpoint failed");
+        let reason = refusal(&error);
+        tracing::warn!(endpoint = %to.address, workload = to.workload, reason, %error, "TLS handshake with the endpoint failed");
         // A dead peer is no news of its certificate.
         if error.kind() == io::ErrorKind::InvalidData { Reason::TlsFailed } else { Reason::ConnectFailed }
     })?;

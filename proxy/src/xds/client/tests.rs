@@ -120,8 +120,8 @@ async fn a_renewed_certificate_is_shown_on_a_new_stream() {
     let sidecar = Sidecar::start(&control_plane, dir.path());
     sidecar.want("default/web");
     sidecar.sees("web", |s| has(s, "default/web", "10.0.0.2")).await;
-    let control_plane_addr = HostPort { host: "127.0.0.1".into(), port: control_plane.addr.port() };
-    let rpc = RenewRpc { control_plane: control_plane_addr, credentials: sidecar.credentials.clone() };
+    let settings = Arc::new(settings(control_plane.addr, dir.path(), &[]));
+    let rpc = RenewRpc { settings, credentials: sidecar.credentials.clone() };
     let renewal = tokio::spawn(keep_fresh(sidecar.credentials.clone(), system_clock(), rpc, || 0.5));
     let sent = control_plane.world().sent;
     control_plane.set("self", &v1::SidecarConfig { renew_generation: 2, ..v1::SidecarConfig::default() });

@@ -91,6 +91,31 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
     }
 }
 
+/// Joins anew while the sidecar runs, once; none where what it was given is good for one join only.
+pub(super) async fn again(settings: &Settings, path: &Path) -> Option<Result<Current, String>> {
+    let token = match JoinToken::read(settings.token.as_ref()?) {
+        Ok(JoinToken::Once(_)) => return None,
+        Ok(token) => token,
+        Err(why) => return Some(Err(why.to_string())),
+    };
+    let joined = async {
+        let key = match &token {
+            JoinToken::ServiceAccount(_) => joining::key(path).map_err(|why| why.to_string())?,
+            _ => Key::generate().map_err(|why| why.to_string())?,
+        };
+        match tokio::time::timeout(RPC_TIMEOUT, attempt(settings, &token, &key)).await {
+            Ok(Ok(current)) => Ok(current),
+            Ok(Err(JoinError::Refused(why) | JoinError::Unreachable(why))) => Err(why),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    };
+    let joined = joined.await;
+    if joined.is_ok() {
+        joining::done(path);
+    }
+    Some(joined)
+}
+
 fn token(settings: &Settings, why: &str) -> Result<JoinToken, Failure> {
     let Some(source) = &settings.token else {
         return Err(Failure::new(exit::DENIED, format!("{why}, and no join token was given"), advice(settings)));
