@@ -11,7 +11,7 @@ use clap::Parser;
 use leno_control_plane::app;
 use leno_control_plane::settings::{Args, Command, Settings};
 use leno_runtime::failure::{Failure, exit, exit_with};
-use leno_runtime::{announce, limits, log, probe, signals};
+use leno_runtime::{announce, limits, log, probe, sandbox, signals};
 use serde_json::Value;
 
 #[global_allocator]
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     log::init(settings.output);
     limits::allow_many_files();
     limits::keep_memory_private();
+    if let Err(error) = sandbox::confine() {
+        tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
+    }
     exit_with(start(&settings))
 }
 

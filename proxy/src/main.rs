@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use leno_proxy::settings::{Args, Cli, Settings};
 use leno_proxy::{app, apps, commands, intercept};
 use leno_runtime::failure::{Failure, exit, exit_with};
-use leno_runtime::{limits, log, signals};
+use leno_runtime::{limits, log, sandbox, signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +37,9 @@ fn serve(args: Args) -> ExitCode {
         return exit_with(Err(failure));
     }
     limits::keep_memory_private();
+    if let Err(error) = sandbox::confine() {
+        tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
+    }
     // The main thread is the control thread: stream, renewal, admin port. Traffic has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -14,6 +14,7 @@ pub mod log;
 pub mod metrics;
 pub mod probe;
 pub mod ready;
+pub mod sandbox;
 pub mod signals;
 mod system_roots;
 

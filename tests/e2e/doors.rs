@@ -257,6 +257,23 @@ async fn no_process_of_the_same_user_reads_the_memory_and_no_core_is_dumped() {
     assert_eq!(cores.count(), 0);
 }
 
+/// What each of them closes to itself; that the closed calls are refused is a unit test of `runtime::sandbox`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_thread_of_both_programs_is_confined_and_gains_no_privilege_any_more() {
+    let mut mesh = Mesh::start().await;
+    let mut web = mesh.sidecar("web", "web").await.args(&["--workers", "2"]).start().await;
+    mesh.connected(1).await;
+    for pid in [mesh.control_plane.process().pid(), web.process().pid()] {
+        let tasks: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().collect();
+        assert!(tasks.len() > 1);
+        for task in tasks {
+            // One that has ended meanwhile says nothing.
+            let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
+            assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
+        }
+    }
+}
+
 fn gateway(namespace: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: {namespace}}}\nspec:\n  \

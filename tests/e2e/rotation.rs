@@ -2,6 +2,7 @@
 
 mod away;
 mod import;
+mod together;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

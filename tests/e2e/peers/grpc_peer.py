@@ -4,11 +4,14 @@
 grpc_peer.py serve HOST:PORT [NAME]      serves until it is killed, and says its name in every answer's head
 grpc_peer.py ask HOST:PORT AUTHORITY METHOD  makes one call of that kind; prints who answered, or the status
 grpc_peer.py health HOST:PORT FILE       a health server (grpc.health.v1); FILE has a line SERVICE STATUS for each it knows
+grpc_peer.py talk HOST:PORT AUTHORITY FILE  one stream on which each answer is awaited before the next question, until there is such a file
 grpc_peer.py call HOST:PORT AUTHORITY    tries every kind of call; exits 0 only when each was right
 """
 
+import os
 import queue
 import sys
+import time
 from concurrent import futures
 
 import grpc
@@ -137,6 +140,25 @@ def call(address, authority):
     print("all right")
 
 
+def talk(address, authority, file):
+    """Prints how many questions were answered; a stream that breaks is an error."""
+    options = OPTIONS + [("grpc.enable_http_proxy", 0), ("grpc.default_authority", authority)]
+    turn, asked = queue.Queue(), 0
+
+    def questions():
+        while not os.path.exists(file):
+            yield str(turn.get(timeout=20)).encode()
+            time.sleep(0.005)
+
+    with grpc.insecure_channel(address, options=options) as channel:
+        turn.put(asked)
+        for answer in channel.stream_stream("/%s/Echo" % SERVICE)(questions()):
+            assert answer == str(asked).encode(), (answer, asked)
+            asked += 1
+            turn.put(asked)
+    print(asked)
+
+
 def ask(address, authority, method):
     options = OPTIONS + [("grpc.enable_http_proxy", 0), ("grpc.default_authority", authority)]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -164,6 +186,8 @@ if __name__ == "__main__":
     if len(sys.argv) in (3, 4) and sys.argv[1] == "serve":
         NAME = sys.argv[3] if len(sys.argv) == 4 else NAME
         serve(sys.argv[2])
+    elif len(sys.argv) == 5 and sys.argv[1] == "talk":
+        talk(*sys.argv[2:])
     elif len(sys.argv) == 5 and sys.argv[1] == "ask":
         ask(*sys.argv[2:])
     elif len(sys.argv) == 4 and sys.argv[1] == "health":

@@ -11,12 +11,12 @@ use leno_tests::{Mesh, binaries, wait};
 use super::{Traffic, kept, leno, root, status};
 
 /// A root and an intermediate, as an operator makes them.
-struct Own {
+pub(super) struct Own {
     dir: PathBuf,
 }
 
 impl Own {
-    fn make(dir: &Path, name: &str) -> Self {
+    pub(super) fn make(dir: &Path, name: &str) -> Self {
         let own = Self { dir: dir.join(name) };
         std::fs::create_dir(&own.dir).unwrap();
         own.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout root.key -out root.pem -days 30 -subj /O=Example/CN=Root -addext keyUsage=critical,keyCertSign,cRLSign");
@@ -33,7 +33,7 @@ impl Own {
         own
     }
 
-    fn path(&self, file: &str) -> String {
+    pub(super) fn path(&self, file: &str) -> String {
         self.dir.join(file).display().to_string()
     }
 

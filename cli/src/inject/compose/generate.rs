@@ -30,6 +30,9 @@ const CONTROL_PLANE_IMAGE: &str = "${LENO_CONTROL_PLANE_IMAGE:-leno-control-plan
 /// state to that user; to become it; and to give all of this up.
 const SIDECAR_CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "NET_ADMIN", "SETGID", "SETPCAP", "SETUID"];
 
+/// The state folder of a sidecar.
+const STATE: &str = "/var/lib/leno";
+
 fn node(content: Content) -> Node {
     Node { place: Place::default(), last: 0, tag: None, alias: false, content }
 }
@@ -136,7 +139,11 @@ pub fn pod(service: &Service<'_>, services: &[Service<'_>]) -> Field {
 
 /// Neither a pod nor a control plane needs any privilege.
 fn lean() -> Vec<Field> {
-    vec![field("cap_drop", texts(["ALL"])), field("security_opt", texts(["no-new-privileges:true"]))]
+    vec![
+        field("cap_drop", texts(["ALL"])),
+        field("security_opt", texts(["no-new-privileges:true"])),
+        field("read_only", plain("true")),
+    ]
 }
 
 fn restart(service: &Service<'_>) -> Node {
@@ -223,6 +230,9 @@ pub fn sidecar(service: &Service<'_>, options: &Options) -> Field {
         field("cap_drop", texts(["ALL"])),
         field("cap_add", texts(SIDECAR_CAPABILITIES)),
         field("security_opt", texts(["no-new-privileges:true"])),
+        field("read_only", plain("true")),
+        // Its own, and there again when the container is made anew.
+        field("volumes", texts([STATE])),
         field("secrets", texts([secret_name(options, &service.account)])),
         field("healthcheck", healthcheck(&["CMD", "/leno-proxy", "wait", "--timeout", "0s"])),
         // Open requests have 30 s to end.
@@ -239,7 +249,7 @@ fn flags(service: &Service<'_>, options: &Options) -> Vec<String> {
     let mut flag = |name: &str, value: &str| flags.push(format!("{name}={value}"));
     flag("--control-plane", &format!("{CONTROL_PLANE}:15010"));
     flag("--token-file", &format!("/run/secrets/{}", secret_name(options, &service.account)));
-    flag("--state-dir", "/var/lib/leno");
+    flag("--state-dir", STATE);
     flag("--service", &service.mesh_name);
     flag("--namespace", &options.namespace);
     flag("--service-account", &service.account);
