@@ -214,7 +214,13 @@ impl Bound {
                 tracing::error!(%error, "admin.yaml cannot be written; its certificate authority is that of before");
             }
         };
-        tokio::spawn(rotation::run(parts.authority.clone(), parts.sessions.clone(), changed, watch.clone()));
+        tokio::spawn(rotation::run(
+            parts.authority.clone(),
+            store.clone(),
+            parts.sessions.clone(),
+            changed,
+            watch.clone(),
+        ));
         tokio::spawn(keys::publish(keyring.clone(), globals.clone(), watch.clone()));
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };

@@ -5,6 +5,7 @@ mod authorization;
 mod backend_tls;
 mod balancing;
 mod diff;
+pub mod expiry;
 mod filter;
 mod gateway;
 mod jwks;

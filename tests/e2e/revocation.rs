@@ -115,7 +115,11 @@ async fn a_revoked_workload_is_shut_out_through_every_crash_and_its_sibling_does
     ends("its connection of bytes", bytes).await;
     ends("its request under way", under_way).await;
     ends("its upgraded connection", upgraded).await;
-    eprintln!("in force everywhere after {known:?}, its connections closed after {:?}", began.elapsed());
+    let closed = began.elapsed().as_millis();
+    leno_tests::tools::note(&format!(
+        "FIGURE revocation: in force everywhere after {} ms, everything of it closed after {closed} ms, the command included",
+        known.as_millis()
+    ));
     assert_eq!(said(&bad, "http://web/").await, (403, Some("revoked".to_owned())));
     ends("a new connection of bytes", TcpStream::connect(bad.upstream("store:7000")).await.unwrap()).await;
     let refused = [("reason", "revoked")];

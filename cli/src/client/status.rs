@@ -14,6 +14,18 @@ pub struct Status {
     pub sidecars: Vec<Sidecar>,
     /// What is wrong in its configuration folder now.
     pub problems: Vec<Problem>,
+    /// Certificates of users that end soon.
+    pub expiring: Vec<Expiring>,
+}
+
+/// A certificate that ends.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Expiring {
+    /// Where it is.
+    pub what: String,
+    /// RFC 3339.
+    pub expires: String,
 }
 
 /// The control plane.

@@ -166,6 +166,17 @@ pub(super) struct Status {
     pub sidecars: Vec<Sidecar>,
     /// Of the configuration folder as it is now; the first 100.
     pub problems: Vec<Problem>,
+    /// Certificates in Secrets and ConfigMaps that end within 30 days or have ended, the soonest first; the first 100.
+    pub expiring: Vec<Expiring>,
+}
+
+/// A certificate that ends.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Expiring {
+    /// `Secret shop/edge (tls.crt)`
+    pub what: String,
+    /// RFC 3339.
+    pub expires: String,
 }
 
 /// The control plane itself.

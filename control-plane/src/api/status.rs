@@ -6,8 +6,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Shared;
-use super::body::{ControlPlane, Sidecar, Status};
+use super::body::{ControlPlane, Expiring, Sidecar, Status};
 use super::error::ErrorBody;
+use crate::model::expiry;
 
 /// Most problems of one answer: the log has them all.
 const MOST_PROBLEMS: usize = 100;
@@ -34,5 +35,8 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<Status> {
     let sidecars = parts.sessions.status().into_iter().map(Sidecar::from).collect();
     let problems = parts.problems.as_ref().map(|problems| problems.borrow().clone()).unwrap_or_default();
     let problems = problems.iter().take(MOST_PROBLEMS).cloned().collect();
-    Json(Status { control_plane, sidecars, problems })
+    let soon = expiry::before(&parts.store.committed().mesh, OffsetDateTime::now_utc() + expiry::SOON);
+    let expiring =
+        soon.into_iter().map(|one| Expiring { what: one.what, expires: one.at.format(&Rfc3339).unwrap_or_default() });
+    Json(Status { control_plane, sidecars, problems, expiring: expiring.collect() })
 }

@@ -1,11 +1,14 @@
 //! Drives a rotation: goes on to the next step when every sidecar that is alive has done this one, or when its time is over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leno_runtime::drain::DrainWatch;
 use time::OffsetDateTime;
 
 use crate::ca::{CertificateAuthority, Phase, Step};
+use crate::model::{Mesh, expiry};
+use crate::store::Store;
 use crate::xds::Sessions;
 
 /// Between two looks at who is missing, while a rotation is under way.
@@ -14,22 +17,25 @@ const LOOK: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(600);
 /// Days before its end at which it is said again.
 const ALARMS: [i64; 4] = [30, 7, 1, 0];
+/// The mesh's own, among what ends.
+const AUTHORITY: &str = "the certificate authority";
 /// After a step that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Until the control plane drains. `changed` is called after each step.
 pub(super) async fn run(
     authority: CertificateAuthority,
+    store: Store,
     sessions: Sessions,
     changed: impl Fn(&CertificateAuthority),
     drain: DrainWatch,
 ) {
     let mut steps = authority.watch();
-    let mut alarm = None;
+    let mut alarms = Alarms::default();
     while !drain.is_signaled() {
         let wait = match authority.step() {
             Step::Idle => {
-                warn(authority.root_not_after() - OffsetDateTime::now_utc(), &mut alarm);
+                alarms.look(&authority, &store.committed().mesh, OffsetDateTime::now_utc());
                 IDLE
             }
             step => go_on(&authority, &sessions, &step).await,
@@ -67,18 +73,31 @@ async fn go_on(authority: &CertificateAuthority, sessions: &Sessions, step: &Ste
     }
 }
 
-/// Says once at each of the alarms how long the authority has left. `last` is the one that was said.
-fn warn(left: time::Duration, last: &mut Option<i64>) {
-    let due = ALARMS.into_iter().rev().find(|days| left <= time::Duration::days(*days));
-    if let Some(days) = due.filter(|days| last.is_none_or(|last| *days < last)) {
-        let hours = left.whole_hours();
-        tracing::error!(
-            hours,
-            days,
-            "the certificate authority expires soon, and no leaf outlives it; run `leno ca rotate`"
-        );
+/// Which alarms were said, by what ends.
+#[derive(Default)]
+struct Alarms(BTreeMap<String, i64>);
+
+impl Alarms {
+    /// Says once at each of the alarms what ends: the authority, and what users have put into Secrets and ConfigMaps.
+    fn look(&mut self, authority: &CertificateAuthority, mesh: &Mesh, now: OffsetDateTime) {
+        let root = expiry::Expiring { what: AUTHORITY.to_owned(), at: authority.root_not_after() };
+        let all: Vec<_> = std::iter::once(root).chain(expiry::before(mesh, now + expiry::SOON)).collect();
+        for (what, days) in self.due(&all, now) {
+            let mend = if what == AUTHORITY { "run `leno ca rotate`" } else { "apply the object with a new one" };
+            tracing::error!(%what, days, mend, "a certificate expires within these days");
+        }
     }
-    *last = due;
+
+    fn due(&mut self, all: &[expiry::Expiring], now: OffsetDateTime) -> Vec<(String, i64)> {
+        let due = |at| ALARMS.into_iter().rev().find(|days| at - now <= time::Duration::days(*days));
+        let now_due: BTreeMap<String, i64> =
+            all.iter().filter_map(|one| Some((one.what.clone(), due(one.at)?))).collect();
+        let news = now_due.iter().filter(|(what, days)| self.0.get(*what).is_none_or(|said| *days < said));
+        let news = news.map(|(what, days)| (what.clone(), *days)).collect();
+        // What was replaced begins anew.
+        self.0 = now_due;
+        news
+    }
 }
 
 #[cfg(test)]
@@ -86,17 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_alarm_is_said_once_and_again_for_the_next_authority() {
-        let mut last = None;
+    fn each_alarm_is_said_once_and_again_for_what_comes_in_its_place() {
+        let (now, mut alarms) = (OffsetDateTime::UNIX_EPOCH, Alarms::default());
         let mut said = |days: i64| {
-            let before = last;
-            warn(time::Duration::days(days), &mut last);
-            last.is_some_and(|now| before.is_none_or(|before| now < before))
+            let one = expiry::Expiring { what: AUTHORITY.to_owned(), at: now + time::Duration::days(days) };
+            alarms.due(&[one], now).into_iter().map(|(_, days)| days).next()
         };
-        assert!(!said(365) && !said(31));
-        assert!(said(30) && !said(29) && !said(8));
-        assert!(said(7) && !said(2) && said(1) && said(0));
-        assert!(!said(365), "another one signs");
-        assert!(said(30));
+        let all: Vec<Option<i64>> = [365, 31, 30, 29, 8, 7, 2, 1, 0, 365, 30].into_iter().map(&mut said).collect();
+        let expected = [None, None, Some(30), None, None, Some(7), None, Some(1), Some(0), None, Some(30)];
+        assert_eq!(all, expected);
     }
 }

@@ -25,7 +25,7 @@ use crate::registry::Lease;
 /// The first request has to come in this time.
 const FIRST_IN: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for this long is cut off.
-const STUCK_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+const STUCK_AFTER: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
 /// A sidecar opens with one request a type, and one of these two, which every sidecar subscribes, is the last.
 const OPENED_BY: [ResourceType; 2] = [ResourceType::SidecarConfig, ResourceType::TrustBundle];
 /// Until then, or so long, it does not count as holding a revision: it may be about to say that it holds something old.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::client::{ControlPlane, Edge, Edges, Sidecar, Status};
+use crate::client::{ControlPlane, Edge, Edges, Expiring, Sidecar, Status};
 use crate::output::{count, thousands};
 use crate::spans::span;
 
@@ -63,6 +63,7 @@ pub(super) fn of_status(status: &Status, now: OffsetDateTime) -> Vec<Finding> {
             "correct the file; its last good version is in force",
         ));
     }
+    findings.extend(status.expiring.iter().filter_map(|one| expiring(one, now)));
     findings.extend(status.sidecars.iter().flat_map(|sidecar| of_sidecar(sidecar, plane, now)));
     findings
 }
@@ -80,19 +81,33 @@ fn clock(plane: &ControlPlane, now: OffsetDateTime) -> Option<Finding> {
 
 /// At 30, 7 and 1 days.
 fn root(plane: &ControlPlane, now: OffsetDateTime) -> Option<Finding> {
-    let expires = OffsetDateTime::parse(&plane.root_expires, &Rfc3339).ok()?;
-    let left = expires - now;
+    let (left, severity) = ends(&plane.root_expires, now)?;
+    let what = match left.is_positive() {
+        true => format!("the root certificate of the mesh expires in {}", span(left.whole_seconds())),
+        false => "the root certificate of the mesh has expired: no sidecar trusts another one".to_owned(),
+    };
+    Some(Finding::new(severity, "root_expires", what, "leno ca rotate"))
+}
+
+/// What users have put into Secrets and ConfigMaps, at the same times.
+fn expiring(one: &Expiring, now: OffsetDateTime) -> Option<Finding> {
+    let (left, severity) = ends(&one.expires, now)?;
+    let what = match left.is_positive() {
+        true => format!("the certificate in {} expires in {}", one.what, span(left.whole_seconds())),
+        false => format!("the certificate in {} has expired", one.what),
+    };
+    Some(Finding::new(severity, "certificate_expires", what, "apply the object with a new certificate"))
+}
+
+fn ends(expires: &str, now: OffsetDateTime) -> Option<(Duration, Severity)> {
+    let left = OffsetDateTime::parse(expires, &Rfc3339).ok()? - now;
     let severity = match left.whole_days() {
         ..1 => Severity::Error,
         1..7 => Severity::Warning,
         7..30 => Severity::Info,
         _ => return None,
     };
-    let what = match left.is_positive() {
-        true => format!("the root certificate of the mesh expires in {}", span(left.whole_seconds())),
-        false => "the root certificate of the mesh has expired: no sidecar trusts another one".to_owned(),
-    };
-    Some(Finding::new(severity, "root_expires", what, "leno ca rotate"))
+    Some((left, severity))
 }
 
 fn of_sidecar(sidecar: &Sidecar, plane: &ControlPlane, now: OffsetDateTime) -> Vec<Finding> {
@@ -223,6 +238,16 @@ mod tests {
         for (plane, sidecar, code, severity) in cases {
             assert_eq!(codes(&status(plane, sidecar)), [(code, severity)]);
         }
+    }
+
+    #[test]
+    fn a_certificate_of_a_user_that_ends_is_named_with_its_place() {
+        let expiring = json!([{"what": "Secret shop/edge (tls.crt)", "expires": "1970-01-03T00:00:00Z"}]);
+        let status: Status =
+            read(&json!({"controlPlane": {}, "sidecars": [], "problems": [], "expiring": expiring})).unwrap();
+        let found = of_status(&status, OffsetDateTime::from_unix_timestamp(0).unwrap());
+        assert_eq!(codes(&found), [("certificate_expires", Severity::Warning)]);
+        assert!(found[0].what.contains("Secret shop/edge"), "{found:?}");
     }
 
     #[test]
