@@ -47,7 +47,8 @@ pub(super) async fn send(
             send_http2(sender, request).await.map(|response| Answer { response, connection: None })
         } else {
             let (sender, pool) = endpoint.http1(dialer, policy, breaker).await?;
-            send_http1(sender, pool, request).await
+            // Twice the size of the other, which is the way between sidecars.
+            Box::pin(send_http1(sender, pool, request)).await
         };
         match sent {
             Ok(mut answer) => {

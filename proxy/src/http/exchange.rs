@@ -255,7 +255,8 @@ impl Exchange<'_> {
 
     async fn send(&self, endpoint: &LocalEndpoint, request: Request<RequestBody>, limit: Option<Instant>) -> Attempted {
         let breaker = &self.cluster.breaker;
-        let sent = attempt::send(self.dialer, endpoint, &self.policy, breaker, self.app, request);
+        // Boxed: the futures around it are moved into one another for each request, and would all be as large as this one.
+        let sent = Box::pin(attempt::send(self.dialer, endpoint, &self.policy, breaker, self.app, request));
         match limit {
             None => sent.await,
             Some(limit) => tokio::time::timeout_at(limit, sent).await.unwrap_or(Err(Reason::Timeout)),

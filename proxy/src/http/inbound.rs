@@ -218,7 +218,8 @@ impl Inbound {
         };
         let answered = match (entered, left) {
             (Err(reason), _) => Err(reason),
-            (Ok(()), None) => answer(port, app, request).await,
+            // Boxed, as [`super::exchange`] does with what is sent.
+            (Ok(()), None) => Box::pin(answer(port, app, request)).await,
             (Ok(()), Some(left)) => {
                 let answered = tokio::time::timeout(left, answer(port, app, request));
                 // Boxed, as every way that is rarely taken.

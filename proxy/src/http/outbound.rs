@@ -88,24 +88,20 @@ impl Outbound {
         Self { router, dialer, metrics, mirrors, drain }
     }
 
-    /// As [`Self::handle_from`], where nobody knows the caller's address.
-    pub fn handle(&self, via: &Via, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
-        self.handle_from(via, None, request)
-    }
-
-    /// Answers a request, whatever happens. `source` is the address of whoever sent it.
+    /// Answers a request, whatever happens. `source` is the address of whoever sent it. It owns what it needs, so that nobody has to wrap
+    /// it in a future of his own, which would be moved about as well.
     pub async fn handle_from(
-        &self,
-        via: &Via,
+        self: Rc<Self>,
+        via: Via,
         source: Option<IpAddr>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
         let served = match upgrade::asked(&request) {
-            None => self.serve(via, source, request, grpc).await,
+            None => self.serve(&via, source, request, grpc).await,
             // Boxed, as every way that is rarely taken.
-            Some(protocol) => Box::pin(self.upgrade(via, source, request, protocol)).await,
+            Some(protocol) => Box::pin(self.upgrade(&via, source, request, protocol)).await,
         };
         let mut response = match served {
             Ok(response) => response,

@@ -172,10 +172,7 @@ impl Forwarder {
     /// Serves the requests of a connection.
     pub(super) async fn serve(&self, via: Via, source: Option<IpAddr>, detected: Detected, io: impl Connection) {
         let outbound = self.outbound.clone();
-        let handler = move |request| {
-            let (outbound, via) = (outbound.clone(), via.clone());
-            async move { outbound.handle_from(&via, source, request).await }
-        };
+        let handler = move |request| outbound.clone().handle_from(via.clone(), source, request);
         self.server.serve(io, protocol(detected), handler).await;
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -47,14 +48,11 @@ impl ProxyListener {
         let (listener, from) = (self.clone(), source(&stream));
         let (held, mut all_ended) = mpsc::channel(1);
         let handler = move |request: Request<Incoming>| {
-            let (this, held) = (self.clone(), held.clone());
-            async move {
-                if request.method() == http::Method::CONNECT {
-                    // Boxed, as every way that is rarely taken.
-                    return Box::pin(this.connect(request, from, held)).await;
-                }
-                this.forwarder.outbound.handle_from(&Via::Proxy, from, request).await
+            if request.method() == http::Method::CONNECT {
+                // Boxed, as every way that is rarely taken.
+                return Either::Left(Box::pin(self.clone().connect(request, from, held.clone())));
             }
+            Either::Right(self.forwarder.outbound.clone().handle_from(Via::Proxy, from, request))
         };
         listener.server.serve(Prefixed::new(read, stream), protocol(detected), handler).await;
         let _ = all_ended.recv().await;
@@ -68,7 +66,7 @@ impl ProxyListener {
         held: Held,
     ) -> Response<ResponseBody> {
         let Some((tunnel, to)) = Tunnel::asked(&mut request) else {
-            return self.forwarder.outbound.handle_from(&Via::Proxy, from, request).await;
+            return self.forwarder.outbound.clone().handle_from(Via::Proxy, from, request).await;
         };
         let (address, port, reached) = match self.reach(&to, from).await {
             Ok(reached) => reached,
