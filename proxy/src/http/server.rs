@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::{Answered, Guard, HEAD_TIME, Requests, Seen};
 use super::patience::{self, Patience};
+use super::room::Place;
 use super::scan::MOST_HEAD;
 use super::stream::{self, Cut, Streams};
 use super::{ResponseBody, headers, message, respond};
@@ -165,6 +166,8 @@ impl Server {
     {
         let io = Guard::new(io, self.tunnels).of_stranger(self.patient.clone());
         let (requests, last, server) = (io.requests(), io.requests(), self.clone());
+        let place = Place::enter();
+        let leave = place.leave();
         // Not an async block, which would hold the handler's future twice. And boxed: it is some kilobytes, and everything that
         // passes it on would move them.
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -178,7 +181,11 @@ impl Server {
             };
             request.headers_mut().remove(REASON_HEADER);
             let waiting = upgrade.then(|| (requests.clone(), request.method() == Method::CONNECT));
-            Either::Right(Box::pin(handler(request)).map(move |response| Ok(finish(response, waiting))))
+            let asked = place.asked();
+            Either::Right(Box::pin(handler(request)).map(move |response| {
+                drop(asked);
+                Ok(finish(response, waiting))
+            }))
         });
         // Half-closing is the guard's: hyper would not look any more whether the client is there.
         // Without `pipeline_flush`: it would hold answers back while more of the client's bytes are there, and buffer an
@@ -199,6 +206,7 @@ impl Server {
             ended = connection.as_mut() => return ended,
             () = self.drain.signaled() => {}
             () = over => {}
+            () = leave => {}
         }
         connection.as_mut().graceful_shutdown();
         connection.await
@@ -212,6 +220,8 @@ impl Server {
     {
         let server = self.clone();
         let from_app = self.added == 0;
+        let place = Place::enter();
+        let leave = place.leave();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if let Some(reason) = message::refused(&request, server.head, server.added, server.tunnels) {
                 return Either::Left(server.refuse(reason, &request));
@@ -220,8 +230,10 @@ impl Server {
                 request.headers_mut().remove(CASE_HEADER);
                 request.headers_mut().remove(REASON_HEADER);
             }
+            let asked = place.asked();
             let mut answer = Box::pin(handler(request));
             Either::Right(poll_fn(move |cx| patience::note(answer.as_mut().poll(cx))).map(move |mut response| {
+                drop(asked);
                 if from_app {
                     response.headers_mut().remove(CASE_HEADER);
                 }
@@ -232,12 +244,18 @@ impl Server {
             }))
         });
         match &self.patient {
-            Some(given_up) => self.run_http2(Patience(given_up.clone()), io, service).await,
-            None => self.run_http2(Streams, io, service).await,
+            Some(given_up) => self.run_http2(Patience(given_up.clone()), io, service, leave).await,
+            None => self.run_http2(Streams, io, service, leave).await,
         }
     }
 
-    async fn run_http2<I, E, S, F>(&self, exec: E, io: I, service: S) -> hyper::Result<()>
+    async fn run_http2<I, E, S, F>(
+        &self,
+        exec: E,
+        io: I,
+        service: S,
+        leave: impl Future<Output = ()>,
+    ) -> hyper::Result<()>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible, Future = F>,
@@ -266,6 +284,7 @@ impl Server {
             ended = connection.as_mut() => return ended,
             () = self.drain.signaled() => {}
             () = aged(self.age) => {}
+            () = leave => {}
         }
         connection.as_mut().graceful_shutdown();
         connection.await

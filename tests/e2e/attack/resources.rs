@@ -57,6 +57,41 @@ async fn slow_and_half_open_connections_in_masses_harm_nobody() {
     drop((all, peers));
 }
 
+/// One request, whose answer is read to its end.
+async fn asked(port: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(port).await.unwrap();
+    stream.write_all(b"GET /beside HTTP/1.1\r\nHost: web\r\n\r\n").await.unwrap();
+    let mut got = Vec::new();
+    while !got.ends_with(b"\r\n\r\n") && !String::from_utf8_lossy(&got).contains("\r\n\r\n") {
+        let mut bytes = [0; 1024];
+        let n = tokio::time::timeout(wait::DEADLINE, stream.read(&mut bytes)).await.expect("an answer").unwrap();
+        assert!(n > 0, "it was closed: {}", got.escape_ascii());
+        got.extend_from_slice(&bytes[..n]);
+    }
+    assert!(got.starts_with(b"HTTP/1.1 200"), "{}", got.escape_ascii());
+    stream
+}
+
+/// More connections than a port has places for, each of which has asked something and keeps its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_that_fill_a_port_make_room_for_the_newest() {
+    const PLACES: usize = 10_000;
+    tools::many_descriptors();
+    let field = Field::start().await;
+    let port = field.port(Role::EdgeHttp);
+    let mut all = Vec::new();
+    while all.len() < PLACES + 300 {
+        let more: Vec<_> = (0..50).map(|_| tokio::spawn(asked(port))).collect();
+        for one in more {
+            all.push(one.await.expect("the newest is served"));
+        }
+    }
+    wait::until("those that were not used for the longest have made room", wait::DEADLINE, || ended(&all[0])).await;
+    assert!(all[all.len() - 1000..].iter().all(|stream| !ended(stream)), "the newest stay");
+    drop(asked(port).await);
+    drop(all);
+}
+
 /// Handshakes that stall, more of them than are let go on at once: whoever comes behind them is not kept waiting until they have
 /// been given up.
 #[tokio::test(flavor = "multi_thread")]
