@@ -230,9 +230,8 @@ pub fn sidecar(service: &Service<'_>, options: &Options) -> Field {
         field("cap_drop", texts(["ALL"])),
         field("cap_add", texts(SIDECAR_CAPABILITIES)),
         field("security_opt", texts(["no-new-privileges:true"])),
-        field("read_only", plain("true")),
-        // Its own, and there again when the container is made anew.
-        field("volumes", texts([STATE])),
+        // Its state is in its own file system, which is therefore not read-only: a volume would be left behind by `down`, and a tmpfs
+        // would not outlive a restart while the control plane is away.
         field("secrets", texts([secret_name(options, &service.account)])),
         field("healthcheck", healthcheck(&["CMD", "/leno-proxy", "wait", "--timeout", "0s"])),
         // Open requests have 30 s to end.
