@@ -222,7 +222,8 @@ async fn requests_stay_in_the_own_zone_and_leave_it_when_it_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_slower_than_the_others_is_set_aside() {
-    let outliers = "outlierDetection: {latencyFactor: 3, interval: 500ms, minimumRequests: 10, ejectionTime: 60s}";
+    // One after the other, a round of three requests takes 140 ms and more: an interval of two seconds holds a dozen of each.
+    let outliers = "outlierDetection: {latencyFactor: 3, interval: 2s, minimumRequests: 5, ejectionTime: 60s}";
     let web = web(3, outliers, &[]).await;
     wait::eventually("all three instances answer", wait::DEADLINE, async || {
         web.hits(60).await.iter().all(|n| *n > 0).then_some(())
