@@ -29,9 +29,11 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["model"],
     &["config", "settings"],
     &["validate"],
+    // What others serve.
+    &["fetch"],
     &["store"],
     // Keep what outlives a restart in the store.
-    &["registry", "jwks"],
+    &["registry", "jwks", "federation"],
     // What sidecars tell of traffic.
     &["observed"],
     // What refers to what: of this, discovery makes resources and `status` conditions.

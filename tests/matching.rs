@@ -35,8 +35,13 @@ fn candidates(routes: &[Route]) -> Vec<Candidate> {
         assert!(checked.refused.is_empty() && checked.valid.len() == 1, "{text}: {:?}", checked.problems);
         checked.valid[0].put_into(&mut mesh, 0);
     }
-    let globals =
-        Globals { trust_domain: "cluster.local".into(), roots: vec![], jwks: Default::default(), renew_generation: 0 };
+    let globals = Globals {
+        trust_domain: "cluster.local".into(),
+        roots: vec![],
+        federated: Default::default(),
+        jwks: Default::default(),
+        renew_generation: 0,
+    };
     let committed = Committed { revision: 1, mesh: Arc::new(mesh) };
     let world = Engine::default().update(&committed, &Arc::new(Live::default()), &globals).unwrap();
     let mut held = Resources::default();

@@ -1,4 +1,6 @@
-//! Trust bundles: the roots of a trust domain.
+//! Trust bundles: the roots of a trust domain, and those of the domains that it is federated with.
+
+pub mod document;
 
 use sha2::{Digest, Sha256};
 
@@ -9,9 +11,25 @@ pub struct TrustBundle {
     pub trust_domain: String,
     /// Root certificates, DER.
     pub roots: Vec<Vec<u8>>,
+    /// Other trust domains, each with its roots. A root vouches for its own domain and for no other.
+    pub federated: Vec<FederatedRoots>,
+}
+
+/// The roots that vouch for a trust domain which is not our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedRoots {
+    /// Whose roots they are.
+    pub trust_domain: String,
+    /// Root certificates, DER.
+    pub roots: Vec<Vec<u8>>,
 }
 
 impl TrustBundle {
+    /// Of a domain that is federated with none.
+    pub fn new(trust_domain: impl Into<String>, roots: Vec<Vec<u8>>) -> Self {
+        Self { trust_domain: trust_domain.into(), roots, federated: Vec::new() }
+    }
+
     /// SHA-256 of the first root's DER: what a join token pins. All zero when there is no root.
     pub fn root_hash(&self) -> [u8; 32] {
         self.roots.first().map(|root| hash(root)).unwrap_or_default()

@@ -1,9 +1,10 @@
 //! Certificate signing requests (PKCS#10): a workload asks for its identity without showing its key.
 
 use rcgen::{CertificateParams, DistinguishedName, SanType};
+use rustls_pki_types::SignatureVerificationAlgorithm;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::oid_registry::OID_SIG_ECDSA_WITH_SHA256;
+use x509_parser::oid_registry::{OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ED25519};
 use x509_parser::prelude::FromDer;
 
 use crate::{CertError, Key, SpiffeId};
@@ -57,14 +58,8 @@ impl Csr {
         if !rest.is_empty() {
             return Err(CertError::Malformed("bytes follow the request".to_owned()));
         }
-        if request.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256
-            || request.signature_value.unused_bits != 0
-        {
-            return Err(CertError::Malformed("the request is not signed by ECDSA with SHA-256".to_owned()));
-        }
         let public_key = request.certification_request_info.subject_pki.raw.to_vec();
-        let signed = request.certification_request_info.raw;
-        verify_signature(&public_key, signed, &request.signature_value.data)?;
+        verify_signature(&request)?;
         Ok(Self { requested: requested_id(&request)?, public_key })
     }
 
@@ -92,13 +87,31 @@ fn requested_id(request: &X509CertificationRequest<'_>) -> Result<SpiffeId, Cert
     }
 }
 
-/// ECDSA P-256 with SHA-256 is the only signature taken; a request with another fails here.
-fn verify_signature(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), CertError> {
-    let raw = x509_parser::x509::SubjectPublicKeyInfo::from_der(public_key)
-        .map_err(|e| CertError::Malformed(e.to_string()))?
-        .1
-        .subject_public_key
-        .data
-        .to_vec();
-    webpki::aws_lc_rs::ECDSA_P256_SHA256.verify_signature(&raw, message, signature).map_err(|_| CertError::BadSignature)
+/// ECDSA on P-256 with SHA-256 and Ed25519 are the only signatures taken; a request with another fails here.
+fn verify_signature(request: &X509CertificationRequest<'_>) -> Result<(), CertError> {
+    let algorithm = &request.signature_algorithm.algorithm;
+    let by: &dyn SignatureVerificationAlgorithm = if *algorithm == OID_SIG_ECDSA_WITH_SHA256 {
+        webpki::aws_lc_rs::ECDSA_P256_SHA256
+    } else if *algorithm == OID_SIG_ED25519 {
+        webpki::aws_lc_rs::ED25519
+    } else {
+        return Err(CertError::Malformed(
+            "the request is signed neither by ECDSA with SHA-256 nor by Ed25519".to_owned(),
+        ));
+    };
+    if request.signature_value.unused_bits != 0 {
+        return Err(CertError::BadSignature);
+    }
+    let asked = &request.certification_request_info;
+    // A key of another kind is none that this signature can be of.
+    if asked.subject_pki.algorithm.algorithm.to_id_string() != key_of(by) {
+        return Err(CertError::BadSignature);
+    }
+    let key = &asked.subject_pki.subject_public_key.data;
+    by.verify_signature(key, asked.raw, &request.signature_value.data).map_err(|_| CertError::BadSignature)
+}
+
+/// The kind of key that an algorithm is for (RFC 5480, RFC 8410).
+fn key_of(by: &dyn SignatureVerificationAlgorithm) -> &'static str {
+    if by.public_key_alg_id() == rustls_pki_types::alg_id::ED25519 { "1.3.101.112" } else { "1.2.840.10045.2.1" }
 }

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod issuer;
 mod keys;
-mod strict;
+pub(crate) mod strict;
 #[cfg(test)]
 mod tests;
 

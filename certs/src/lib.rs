@@ -15,11 +15,11 @@ mod spiffe;
 pub mod tls;
 pub mod verify;
 
-pub use bundle::TrustBundle;
+pub use bundle::{FederatedRoots, TrustBundle, document as bundle_document};
 pub use ca::{Authority, Remote, Signer};
 pub use error::CertError;
 pub use identity::Identity;
-pub use key::Key;
+pub use key::{Key, KeyKind};
 pub use lineage::Lineage;
 pub use secret::{InvalidSecret, JoinSecret, NONCE_BYTES};
 pub use spiffe::{InvalidSpiffeId, SpiffeId};

@@ -8,6 +8,7 @@ pub mod edge;
 mod refusal;
 mod server;
 mod signatures;
+mod trusted;
 
 pub use refusal::refusal;
 
@@ -18,6 +19,7 @@ use rustls::{ClientConfig, NamedGroup, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{CertError, Identity, TrustBundle};
+use trusted::Trusted;
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
@@ -40,6 +42,13 @@ fn roots<R: AsRef<[u8]>>(der: &[R]) -> Result<RootCertStore, CertError> {
     Ok(store)
 }
 
+/// Those that can be used.
+fn lenient(der: &[Vec<u8>]) -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(der.iter().map(|root| CertificateDer::from(root.as_slice())));
+    store
+}
+
 /// That a leaf leads to a root of the bundle at this time, and that those between may sign.
 pub(crate) fn verify_chain(
     leaf: &[u8],
@@ -56,13 +65,33 @@ fn alpn_list(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
     alpn.iter().map(|name| name.to_vec()).collect()
 }
 
-/// For dialling a peer of the mesh. It verifies the chain, and that the leaf is an SVID of the trust domain; *which* identity
-/// is right is for the caller to say, who compares [`crate::verify::peer_id`] before it sends a byte.
+/// For dialling a peer of the mesh. It verifies the chain, and that the leaf is an SVID of the trust domain or of one that it is
+/// federated with; *which* identity is right is for the caller to say, who compares [`crate::verify::peer_id`] before it sends a byte.
 ///
 /// # Errors
 /// The bundle or the identity is unusable.
 pub fn mesh_client(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ClientConfig, CertError> {
-    let verifier = client::SvidVerifier::new(roots(&bundle.roots)?, &bundle.trust_domain, provider());
+    svid_client(identity, Trusted::all(bundle)?, alpn)
+}
+
+/// For dialling the control plane: as [`mesh_client`], but only our own trust domain is believed.
+///
+/// # Errors
+/// The bundle or the identity is unusable.
+pub fn control_plane_client(
+    identity: &Identity,
+    bundle: &TrustBundle,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, CertError> {
+    svid_client(identity, Trusted::own(bundle)?, alpn)
+}
+
+fn svid_client(
+    identity: &Identity,
+    trusted: Trusted<RootCertStore>,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, CertError> {
+    let verifier = client::SvidVerifier::new(trusted, provider());
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
         .dangerous()
@@ -73,19 +102,15 @@ pub fn mesh_client(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) ->
     Ok(config)
 }
 
-/// For accepting peers of the mesh: a client without a certificate of the trust domain is refused.
+/// For accepting peers of the mesh: a client without a certificate of the trust domain, or of one that it is federated with, is refused.
 ///
 /// # Errors
 /// The bundle or the identity is unusable.
 pub fn mesh_server(identity: &Identity, bundle: &TrustBundle, alpn: &[&[u8]]) -> Result<ServerConfig, CertError> {
-    server_config(
-        identity,
-        server::SvidVerifier::required(roots(&bundle.roots)?, &bundle.trust_domain, provider())?,
-        alpn,
-    )
+    server_config(identity, server::SvidVerifier::required(Trusted::all(bundle)?, provider())?, alpn)
 }
 
-/// As [`mesh_server`], but a client may come without a certificate, since it has yet to get its first one. A certificate that
+/// For accepting those of our own trust domain. A client may come without a certificate, since it has yet to get its first one. A certificate that
 /// is shown must be right.
 ///
 /// # Errors
@@ -95,11 +120,7 @@ pub fn optional_client_server(
     bundle: &TrustBundle,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, CertError> {
-    server_config(
-        identity,
-        server::SvidVerifier::optional(roots(&bundle.roots)?, &bundle.trust_domain, provider())?,
-        alpn,
-    )
+    server_config(identity, server::SvidVerifier::optional(Trusted::own(bundle)?, provider())?, alpn)
 }
 
 fn server_config(

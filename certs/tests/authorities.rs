@@ -27,7 +27,7 @@ fn generated() -> Authority {
 }
 
 fn bundle(of: &[&Authority]) -> TrustBundle {
-    TrustBundle { trust_domain: DOMAIN.into(), roots: of.iter().map(|a| a.root_der().to_vec()).collect() }
+    TrustBundle::new(DOMAIN, of.iter().map(|a| a.root_der().to_vec()).collect())
 }
 
 /// A leaf of an authority, shown with what else vouches for it.

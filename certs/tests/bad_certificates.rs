@@ -50,7 +50,7 @@ struct Mesh {
 impl Mesh {
     fn new() -> Self {
         let root = Ca::root();
-        let bundle = TrustBundle { trust_domain: MESH.into(), roots: vec![root.der.to_vec()] };
+        let bundle = TrustBundle::new(MESH, vec![root.der.to_vec()]);
         Self { root, bundle }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_certs::csr::{self, Csr};
-use leno_certs::{Authority, CertError, Identity, Key, Lineage, SpiffeId, TrustBundle, tls, verify};
+use leno_certs::{Authority, CertError, Identity, Key, KeyKind, Lineage, SpiffeId, TrustBundle, tls, verify};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use time::OffsetDateTime;
 
@@ -21,7 +21,7 @@ fn authority(trust_domain: &str) -> Authority {
 }
 
 fn bundle(authority: &Authority) -> TrustBundle {
-    TrustBundle { trust_domain: authority.trust_domain().to_owned(), roots: vec![authority.root_der().to_vec()] }
+    TrustBundle::new(authority.trust_domain(), vec![authority.root_der().to_vec()])
 }
 
 fn identity(authority: &Authority, id: &SpiffeId, from: OffsetDateTime, to: OffsetDateTime) -> Identity {
@@ -185,4 +185,90 @@ fn a_leaf_that_is_an_authority_or_has_no_single_identity_is_none() {
         assert_eq!(verify::peer_id(leaf.der()), Err(CertError::UriNames(count)));
     }
     assert!(verify::peer_id(b"no certificate").is_err());
+}
+
+/// A bundle of `own` that is federated with `foreign`.
+fn federated(own: &Authority, foreign: &Authority) -> TrustBundle {
+    let roots = vec![foreign.root_der().to_vec()];
+    let foreign = leno_certs::FederatedRoots { trust_domain: foreign.trust_domain().to_owned(), roots };
+    TrustBundle { federated: vec![foreign], ..bundle(own) }
+}
+
+#[test]
+fn workloads_of_federated_meshes_trust_each_other_and_those_of_one_direction_alone_do_not() {
+    let (east, west) = (authority("east.example"), authority("west.example"));
+    let client = || tls::mesh_client(&web(&east), &federated(&east, &west), &[]).unwrap();
+    let server = tls::mesh_server(&web(&west), &federated(&west, &east), &[]).unwrap();
+    assert_eq!(handshake(client(), server), (Ok(()), Ok(())));
+    let alone = tls::mesh_server(&web(&west), &bundle(&west), &[]).unwrap();
+    assert!(handshake(client(), alone).1.is_err(), "the server was not told of the client's domain");
+    let client = tls::mesh_client(&web(&east), &bundle(&east), &[]).unwrap();
+    let server = tls::mesh_server(&web(&west), &federated(&west, &east), &[]).unwrap();
+    assert!(handshake(client, server).0.is_err(), "the client was not told of the server's domain");
+}
+
+#[test]
+fn a_root_vouches_for_its_own_domain_and_for_no_other() {
+    let (east, west) = (authority("east.example"), authority("west.example"));
+    let bundle = federated(&east, &west);
+    let as_other = |signer: &Authority, of: &Authority| {
+        identity(signer, &SpiffeId::new(of.trust_domain(), "default", "web").unwrap(), now() - DAY, now() + DAY)
+    };
+    for (bad, why) in [
+        (as_other(&west, &east), "the foreign authority signs one of ours"),
+        (as_other(&east, &west), "our authority signs a foreign one"),
+        (web(&authority("west.example")), "another authority that calls itself the same"),
+        (web(&authority("north.example")), "a domain that nobody is federated with"),
+    ] {
+        let theirs = TrustBundle { federated: bundle.federated.clone(), ..self::bundle(&east) };
+        let client = tls::mesh_client(&bad, &theirs, &[]).unwrap();
+        let server = tls::mesh_server(&web(&east), &bundle, &[]).unwrap();
+        assert!(handshake(client, server).1.is_err(), "{why}");
+        let client = tls::mesh_client(&web(&east), &bundle, &[]).unwrap();
+        let server = tls::mesh_server(&bad, &theirs, &[]).unwrap();
+        assert!(handshake(client, server).0.is_err(), "{why}");
+    }
+}
+
+#[test]
+fn the_control_plane_and_its_sidecars_believe_their_own_domain_alone() {
+    let (east, west) = (authority("east.example"), authority("west.example"));
+    let bundle = federated(&east, &west);
+    let stranger = tls::mesh_client(&web(&west), &federated(&west, &east), &[]).unwrap();
+    let server = tls::optional_client_server(&web(&east), &bundle, &[]).unwrap();
+    assert!(handshake(stranger, server).1.is_err(), "a foreign workload gets no stream");
+    let client = tls::control_plane_client(&web(&east), &bundle, &[]).unwrap();
+    let server = tls::mesh_server(&web(&west), &federated(&west, &east), &[]).unwrap();
+    assert!(handshake(client, server).0.is_err(), "a foreign workload is no control plane");
+}
+
+#[test]
+fn a_foreign_root_that_cannot_be_read_takes_nobody_down() {
+    let (east, west) = (authority("east.example"), authority("west.example"));
+    let mut bundle = federated(&east, &west);
+    bundle.federated[0].roots.insert(0, b"no certificate".to_vec());
+    let server = tls::mesh_server(&web(&east), &bundle, &[]).unwrap();
+    let client = tls::mesh_client(&web(&west), &federated(&west, &east), &[]).unwrap();
+    assert_eq!(handshake(client, server), (Ok(()), Ok(())), "the other root holds");
+    bundle.federated[0].roots.truncate(1);
+    let server = tls::mesh_server(&web(&east), &bundle, &[]).unwrap();
+    assert_eq!(handshake(tls::mesh_client(&web(&east), &bundle, &[]).unwrap(), server), (Ok(()), Ok(())));
+}
+
+#[test]
+fn a_leaf_with_an_ed25519_key_is_asked_for_issued_and_believed() {
+    let ca = authority("cluster.local");
+    let id = SpiffeId::new("cluster.local", "default", "web").unwrap();
+    let key = Key::generate_as(KeyKind::Ed25519).unwrap();
+    let asked = Csr::from_der(&csr::create(&key, &id).unwrap()).unwrap();
+    let leaf = ca.sign(&asked, &id, &Lineage::begin(None).unwrap(), now() - DAY, now() + DAY).unwrap();
+    let again = Key::from_pkcs8(&key.to_pkcs8()).unwrap();
+    assert_eq!(again.kind(), KeyKind::Ed25519, "as it comes back from disk");
+    let identity = Identity::new(vec![leaf, ca.root_der().to_vec()], again).unwrap();
+    let client = tls::mesh_client(&identity, &bundle(&ca), &[]).unwrap();
+    let server = tls::mesh_server(&identity, &bundle(&ca), &[]).unwrap();
+    assert_eq!(handshake(client, server), (Ok(()), Ok(())));
+    let mut forged = csr::create(&key, &id).unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(matches!(Csr::from_der(&forged), Err(CertError::BadSignature)));
 }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 pub(crate) use answer::read;
 pub use answer::{Change, Changed, Problem, Wait, problem_text};
 pub use edges::{Edge, Edges, account};
-pub use status::{ControlPlane, Expiring, Sidecar, Status};
+pub use status::{ControlPlane, Expiring, Federated, Sidecar, Status};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};

@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod authority;
 mod body;
+mod bundle;
 mod changes;
 mod edges;
 mod error;
@@ -20,7 +21,7 @@ mod users;
 mod wait;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -33,13 +34,14 @@ use utoipa_axum::routes;
 
 use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
 use crate::config::Problem;
+use crate::federation::Federation;
 use crate::observed::Observed;
 use crate::registry::Registry;
 use crate::store::{Store, Trail};
 use crate::xds::Sessions;
 use error::ApiError;
 
-pub use serve::serve;
+pub use serve::{serve, serve_bundle};
 
 /// Largest body of a request, in bytes.
 const MOST_BODY: usize = 8 << 20;
@@ -50,6 +52,10 @@ pub struct Parts {
     pub store: Store,
     pub authority: CertificateAuthority,
     pub tls: Arc<ServerIdentity>,
+    /// What is known of the meshes that ours is federated with.
+    pub federation: Federation,
+    /// How often those are asked to look at our roots.
+    pub refresh_hint: Duration,
     pub registry: Registry,
     pub sessions: Sessions,
     pub token: Arc<AdminToken>,
@@ -95,6 +101,7 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(users::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(authority::show))
+        .routes(routes!(bundle::show))
         .routes(routes!(authority::rotate, authority::abort))
         .routes(routes!(authority::advance))
         .split_for_parts();

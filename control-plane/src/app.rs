@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
+use crate::federation::Federation;
 use crate::jwks::Keyring;
 use crate::observed::Observed;
 use crate::registry::Registry;
@@ -44,12 +45,15 @@ pub struct Addresses {
     pub xds: SocketAddr,
     pub api: SocketAddr,
     pub admin: SocketAddr,
+    /// Where other meshes learn our roots, if they do.
+    pub federation: Option<SocketAddr>,
 }
 
 struct Listeners {
     xds: TcpListener,
     api: TcpListener,
     admin: TcpListener,
+    federation: Option<TcpListener>,
 }
 
 /// A control plane that holds its ports and its state, and does not serve yet.
@@ -66,6 +70,9 @@ pub struct Bound {
     follower: Option<Follower>,
     globals: watch::Sender<Globals>,
     keyring: Keyring,
+    federation: Federation,
+    /// How often other meshes are asked to look at our roots.
+    refresh_hint: Duration,
     readiness: Readiness,
     starting: ReadyToken,
     drain: drain::Drain,
@@ -112,8 +119,15 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     let registry = Registry::restore(store.clone(), settings.registration_grace);
     let bundle = authority.trust_bundle();
     keyring.restore(&store.downgrade());
-    let jwks = keyring.subscribe().borrow().clone();
-    let globals = Globals { trust_domain: bundle.trust_domain, roots: bundle.roots, jwks, renew_generation: 0 };
+    let federation = keys::federation(settings, &metrics)?;
+    federation.restore(&store.downgrade(), &store.committed());
+    let globals = Globals {
+        trust_domain: bundle.trust_domain,
+        roots: bundle.roots,
+        federated: keys::roots_of(&federation.known()),
+        jwks: keyring.subscribe().borrow().clone(),
+        renew_generation: 0,
+    };
     let globals = watch::Sender::new(globals);
     let told = globals.clone();
     authority.tell(move |roots, generation| {
@@ -156,6 +170,8 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
         follower,
         globals,
         keyring,
+        federation,
+        refresh_hint: settings.federation_refresh_hint,
         readiness,
         starting,
         drain,
@@ -190,6 +206,8 @@ impl Bound {
             follower,
             globals,
             keyring,
+            federation,
+            refresh_hint,
             readiness,
             starting,
             drain,
@@ -214,15 +232,16 @@ impl Bound {
                 tracing::error!(%error, "admin.yaml cannot be written; its certificate authority is that of before");
             }
         };
-        tokio::spawn(rotation::run(
-            parts.authority.clone(),
-            store.clone(),
-            parts.sessions.clone(),
-            changed,
-            watch.clone(),
-        ));
-        tokio::spawn(keys::publish(keyring.clone(), globals.clone(), watch.clone()));
+        let rotation = rotation::Parts {
+            authority: parts.authority.clone(),
+            store: store.clone(),
+            sessions: parts.sessions.clone(),
+            neighbours: listeners.federation.as_ref().map_or(Duration::ZERO, |_| 2 * refresh_hint),
+        };
+        tokio::spawn(rotation::run(rotation, changed, watch.clone()));
+        tokio::spawn(keys::publish(keyring.clone(), federation.clone(), globals.clone(), watch.clone()));
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));
+        tokio::spawn(federation.clone().run(store.downgrade(), store.subscribe(), watch.clone()));
         let admin = Admin { readiness, metrics: parts.metrics.clone(), config_dump: observe::config_dump(&parts) };
         tokio::spawn(admin::serve(listeners.admin, admin, watch.clone()));
         tokio::spawn(trailer.run(store.clone(), watch.clone()));
@@ -236,7 +255,12 @@ impl Bound {
             observed: parts.observed.clone(),
             trail,
             problems,
+            federation,
+            refresh_hint,
         };
+        if let Some(listener) = listeners.federation {
+            tokio::spawn(api::serve_bundle(listener, api.clone(), watch.clone()));
+        }
         tokio::spawn(api::serve(listeners.api, api, watch.clone()));
         let xds = tokio::spawn(xds::serve(listeners.xds, parts, watch.clone()));
         starting.done();
@@ -301,7 +325,10 @@ fn bind(settings: &Settings) -> Result<(Listeners, Addresses), Failure> {
     let (xds, xds_at) = bind(&settings.xds_addr, "--xds-addr")?;
     let (api, api_at) = bind(&settings.api_addr, "--api-addr")?;
     let (admin, admin_at) = bind(&settings.admin_addr, "--admin-addr")?;
-    Ok((Listeners { xds, api, admin }, Addresses { xds: xds_at, api: api_at, admin: admin_at }))
+    let federation = settings.federation_addr.as_deref().map(|addr| bind(addr, "--federation-addr")).transpose()?;
+    let (federation, federation_at) = federation.unzip();
+    let at = Addresses { xds: xds_at, api: api_at, admin: admin_at, federation: federation_at };
+    Ok((Listeners { xds, api, admin, federation }, at))
 }
 
 fn join_secrets(settings: &Settings) -> Result<Option<Arc<JoinSecrets>>, Failure> {

@@ -27,6 +27,7 @@ pub use own::{
 };
 pub use own::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition, RequestMatch};
 pub use own::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
+pub use own::{FederatedTrustDomainSpec, WrittenProfile};
 pub use problem::{Problem, Severity};
 pub use watch::{FolderWatch, watch};
 

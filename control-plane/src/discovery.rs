@@ -36,6 +36,7 @@ pub use task::{Record, spawn};
 pub(crate) use world::WorldBuilder;
 pub use world::{Client, World};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::jwks::Published;
@@ -47,6 +48,8 @@ pub struct Globals {
     pub trust_domain: String,
     /// Root certificates, DER.
     pub roots: Vec<Vec<u8>>,
+    /// Roots of other trust domains, DER, by domain.
+    pub federated: BTreeMap<String, Arc<[Vec<u8>]>>,
     /// The key sets that were fetched, by URL.
     pub jwks: Arc<Published>,
     /// Counts how often every sidecar was asked to renew its leaf now.

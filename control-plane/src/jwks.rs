@@ -5,7 +5,6 @@
 //! seconds. While it cannot be fetched the last one holds, over a restart too; after a day without an answer it is withdrawn, and then
 //! no token of that issuer is right. A set that was never fetched has no keys.
 
-mod fetch;
 mod held;
 /// Who signs tokens in tests.
 #[cfg(test)]
@@ -20,16 +19,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leno_certs::jwt::KeySet;
+use leno_certs::jwt::{KeySet, MOST_KEY_SET_BYTES};
 use leno_runtime::drain::DrainWatch;
 use leno_runtime::metrics::{Counter, Registry as Metrics};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use fetch::Trust;
-
-use crate::model::{Committed, JwksUrl, Mesh};
+use crate::fetch::{self, Server, Trust};
+use crate::model::{Committed, HttpsUrl, Mesh};
 use crate::store::WeakStore;
 use held::{Held, Remembered};
 
@@ -53,7 +51,7 @@ pub struct Keys {
 }
 
 /// The sets that hold now, by URL.
-pub type Published = BTreeMap<JwksUrl, Keys>;
+pub type Published = BTreeMap<HttpsUrl, Keys>;
 
 /// Keeps the sets; clones share them.
 #[derive(Clone)]
@@ -62,18 +60,18 @@ pub struct Keyring(Arc<Inner>);
 struct Inner {
     trust: Trust,
     /// Wanted whatever the configuration says.
-    always: Option<JwksUrl>,
+    always: Option<HttpsUrl>,
     published: watch::Sender<Arc<Published>>,
     /// Grows with each attempt that has ended, so that who waits for one knows.
     attempts: watch::Sender<u64>,
     /// URLs of which a key was not known.
-    asked: std::sync::Mutex<BTreeSet<JwksUrl>>,
+    asked: std::sync::Mutex<BTreeSet<HttpsUrl>>,
     asking: Notify,
     fetched: Counter,
     failed: Counter,
 }
 
-type Fetched = (JwksUrl, Result<(String, KeySet), String>);
+type Fetched = (HttpsUrl, Result<(String, KeySet), String>);
 type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
 /// What is known of one URL.
@@ -87,7 +85,7 @@ struct Entry {
 
 impl Keyring {
     /// Nothing is fetched before [`Self::run`] does. `always` is one that is wanted whatever the configuration says.
-    pub fn new(trust: Trust, always: Option<JwksUrl>, metrics: &Metrics) -> Self {
+    pub fn new(trust: Trust, always: Option<HttpsUrl>, metrics: &Metrics) -> Self {
         let counter = |result| metrics.counter("leno_jwks_fetches_total", "Key sets fetched.", &[("result", result)]);
         Self(Arc::new(Inner {
             trust,
@@ -115,12 +113,12 @@ impl Keyring {
     }
 
     /// The keys of a URL; None: there are none that hold.
-    pub fn keys(&self, url: &JwksUrl) -> Option<Keys> {
+    pub fn keys(&self, url: &HttpsUrl) -> Option<Keys> {
         self.0.published.borrow().get(url).cloned()
     }
 
     /// Asks again, since a key was not known, and waits for the answer; not longer than `most`.
-    pub async fn ask_again(&self, url: &JwksUrl, most: Duration) {
+    pub async fn ask_again(&self, url: &HttpsUrl, most: Duration) {
         let mut attempts = self.0.attempts.subscribe();
         attempts.mark_unchanged();
         {
@@ -137,10 +135,10 @@ impl Keyring {
     pub async fn run(self, store: WeakStore, committed: watch::Receiver<Arc<Committed>>, drain: DrainWatch) {
         let remembered = Remembered::load(&store);
         let trust = self.0.trust.clone();
-        let fetch = move |url: JwksUrl| -> Fetching {
+        let fetch = move |url: HttpsUrl| -> Fetching {
             let trust = trust.clone();
             Box::pin(async move {
-                let fetched = fetch::fetch(&url, &trust).await;
+                let fetched = fetch_set(&url, &trust).await;
                 (url, fetched)
             })
         };
@@ -153,9 +151,9 @@ impl Keyring {
         store: Option<WeakStore>,
         mut committed: watch::Receiver<Arc<Committed>>,
         drain: DrainWatch,
-        fetch: impl Fn(JwksUrl) -> Fetching,
+        fetch: impl Fn(HttpsUrl) -> Fetching,
     ) {
-        let mut entries: BTreeMap<JwksUrl, Entry> = BTreeMap::new();
+        let mut entries: BTreeMap<HttpsUrl, Entry> = BTreeMap::new();
         let mut fetching: JoinSet<Fetched> = JoinSet::new();
         loop {
             let mesh = committed.borrow_and_update().mesh.clone();
@@ -182,9 +180,9 @@ impl Keyring {
     }
 
     /// Takes up what the configuration names, and forgets what it does not name any more.
-    fn want(&self, entries: &mut BTreeMap<JwksUrl, Entry>, mesh: &Mesh, remembered: &mut Remembered) {
+    fn want(&self, entries: &mut BTreeMap<HttpsUrl, Entry>, mesh: &Mesh, remembered: &mut Remembered) {
         let named = mesh.jwks_urls();
-        let wanted: BTreeSet<&JwksUrl> = self.0.always.iter().chain(named).take(MOST_URLS).collect();
+        let wanted: BTreeSet<&HttpsUrl> = self.0.always.iter().chain(named).take(MOST_URLS).collect();
         entries.retain(|url, _| wanted.contains(url));
         for url in wanted {
             entries.entry(url.clone()).or_insert_with(|| Entry {
@@ -197,7 +195,7 @@ impl Keyring {
         }
     }
 
-    fn take_asked(&self, entries: &mut BTreeMap<JwksUrl, Entry>) {
+    fn take_asked(&self, entries: &mut BTreeMap<HttpsUrl, Entry>) {
         let asked = std::mem::take(&mut *self.0.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         for url in asked {
             if let Some(entry) = entries.get_mut(&url) {
@@ -210,8 +208,8 @@ impl Keyring {
     /// Whether there is a set that was not there before.
     fn ended(
         &self,
-        entries: &mut BTreeMap<JwksUrl, Entry>,
-        url: JwksUrl,
+        entries: &mut BTreeMap<HttpsUrl, Entry>,
+        url: HttpsUrl,
         result: Result<(String, KeySet), String>,
     ) -> bool {
         let Some(entry) = entries.get_mut(&url) else { return false };
@@ -239,7 +237,7 @@ impl Keyring {
     }
 
     /// What is too old is withdrawn here, so that nothing holds for ever because nobody answers.
-    fn publish(&self, entries: &mut BTreeMap<JwksUrl, Entry>, now: i64) {
+    fn publish(&self, entries: &mut BTreeMap<HttpsUrl, Entry>, now: i64) {
         for (url, entry) in entries.iter_mut() {
             if entry.held.as_ref().is_some_and(|held| now.saturating_sub(held.fetched) > MOST_STALE) {
                 tracing::error!(%url, "the keys of an issuer could not be fetched for a day; its tokens are refused from now on");
@@ -261,10 +259,18 @@ impl Keyring {
     }
 }
 
+/// The set, as it came, and what it means.
+async fn fetch_set(url: &HttpsUrl, trust: &Trust) -> Result<(String, KeySet), String> {
+    let accept = "application/jwk-set+json, application/json";
+    let bytes = fetch::get(url, Server::Web(trust), accept, MOST_KEY_SET_BYTES).await?;
+    let keys = KeySet::parse(&bytes).map_err(|why| why.to_string())?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), keys))
+}
+
 fn begin(
-    entries: &mut BTreeMap<JwksUrl, Entry>,
+    entries: &mut BTreeMap<HttpsUrl, Entry>,
     fetching: &mut JoinSet<Fetched>,
-    fetch: &impl Fn(JwksUrl) -> Fetching,
+    fetch: &impl Fn(HttpsUrl) -> Fetching,
 ) {
     let now = Instant::now();
     for (url, entry) in entries.iter_mut().filter(|(_, entry)| !entry.in_flight && entry.due <= now) {

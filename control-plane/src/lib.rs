@@ -6,6 +6,8 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod discovery;
+pub mod federation;
+pub mod fetch;
 pub mod jwks;
 pub mod model;
 pub mod observed;

@@ -55,8 +55,10 @@ fn start(settings: &Settings) -> Result<(), Failure> {
         let mut shutdown = pin!(signals::shutdown());
         poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
         let at = bound.addresses();
-        let fields = [("xds", at.xds), ("api", at.api), ("admin", at.admin)];
-        announce::ready(settings.output, &fields.map(|(name, at)| (name, Value::from(at.to_string()))));
+        let mut fields = vec![("xds", at.xds), ("api", at.api), ("admin", at.admin)];
+        fields.extend(at.federation.map(|at| ("federation", at)));
+        let fields: Vec<_> = fields.into_iter().map(|(name, at)| (name, Value::from(at.to_string()))).collect();
+        announce::ready(settings.output, &fields);
         bound.run(shutdown).await
     })
 }

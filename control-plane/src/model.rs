@@ -6,9 +6,10 @@ mod backend_tls;
 mod balancing;
 mod diff;
 pub mod expiry;
+mod federation;
 mod filter;
 mod gateway;
-mod jwks;
+mod https_url;
 mod jwt;
 mod names;
 mod resilience;
@@ -28,12 +29,13 @@ pub use authorization::{
 pub use backend_tls::{BackendTlsPolicy, EndpointSlice, PolicyTarget, SliceEndpoint, SubjectAltName};
 pub use balancing::{BalancePolicy, Balancing, HashKey, HealthCheck, ProbeKind, SessionPersistence};
 pub use diff::{Action, Change};
+pub use federation::{BundleEndpoint, FederatedTrustDomain};
 pub use filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 pub use gateway::{
     AllowedFrom, BoundPorts, CLASS, CONTROLLER, ClientValidation, Gateway, GatewayClass, GatewayParent, Listener,
     ListenerSet, ObjectRef, Operator, Protocol, Selector, TlsRoute, hostname_covers, hostnames_meet,
 };
-pub use jwks::JwksUrl;
+pub use https_url::HttpsUrl;
 pub use jwt::{JwtKeys, JwtProvider, TokenPlace};
 pub use names::{Kind, Name, ObjectKey};
 pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
@@ -63,6 +65,8 @@ pub struct Mesh {
     pub traffic_policies: BTreeMap<Name, TrafficPolicy>,
     pub authorization_policies: BTreeMap<Name, AuthorizationPolicy>,
     pub jwt_providers: BTreeMap<Name, JwtProvider>,
+    /// By trust domain.
+    pub federated_trust_domains: BTreeMap<String, FederatedTrustDomain>,
     pub reference_grants: BTreeMap<Name, ReferenceGrant>,
     /// Labels of the Namespaces that are written down.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
@@ -87,7 +91,7 @@ impl Mesh {
     }
 
     /// Where the keys of issuers are fetched from.
-    pub fn jwks_urls(&self) -> impl Iterator<Item = &JwksUrl> {
+    pub fn jwks_urls(&self) -> impl Iterator<Item = &HttpsUrl> {
         self.jwt_providers.values().filter_map(|provider| match &provider.keys {
             JwtKeys::Url(url) => Some(url),
             JwtKeys::Inline(_) | JwtKeys::ConfigMap(_) => None,

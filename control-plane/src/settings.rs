@@ -67,6 +67,15 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: String,
 
+    /// Where other meshes learn this one's roots (HTTPS, the SPIFFE bundle format, profile https_spiffe), for FederatedTrustDomain
+    /// objects of theirs. Without it they are told nobody.
+    #[arg(long, value_name = "ADDR")]
+    pub federation_addr: Option<String>,
+
+    /// How often they are asked to look. A rotation makes its next root known for twice as long before that signs.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = refresh_hint)]
+    pub federation_refresh_hint: Duration,
+
     /// Folder with join secrets made by `leno inject`: a file an identity, named NAMESPACE.SERVICE-ACCOUNT. Read on demand.
     #[arg(long, value_name = "DIR")]
     pub join_secrets: Option<PathBuf>,
@@ -128,6 +137,8 @@ Examples:
       --service-account-jwks-token-file /var/run/secrets/kubernetes.io/serviceaccount/token \
       --jwks-ca /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
       In a cluster: pods join by the tokens of their service accounts.
+  leno-control-plane --state-dir ./state --trust-domain east.example --federation-addr 0.0.0.0:15013
+      Tells other meshes its roots; docs/security.md says how two meshes come to trust each other.
   leno-control-plane health
       Is it ready? Exits 0 or 69; for a container's health check.
 
@@ -194,6 +205,14 @@ fn leaf_ttl(text: &str) -> Result<Duration, String> {
         ttl if ttl < Duration::from_secs(5) => Err("a leaf lives at least 5s".to_owned()),
         ttl if ttl > Duration::from_secs(90 * 86_400) => Err("a leaf lives at most 90d".to_owned()),
         ttl => Ok(ttl),
+    }
+}
+
+fn refresh_hint(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        hint if hint < Duration::from_secs(1) => Err("others are asked to look every second at most".to_owned()),
+        hint if hint > Duration::from_secs(3600) => Err("others look every 1h at least".to_owned()),
+        hint => Ok(hint),
     }
 }
 

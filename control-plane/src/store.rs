@@ -49,6 +49,7 @@ pub use users::{MOST_USERS, UserRecord};
 pub struct Store(Arc<Inner>);
 
 /// A handle that does not keep the store open.
+#[derive(Clone)]
 pub struct WeakStore(Weak<Inner>);
 
 impl WeakStore {

@@ -9,6 +9,7 @@ mod check;
 mod cross;
 mod endpoint_slice;
 mod endpoints;
+mod federation;
 mod filter;
 mod gateway;
 mod grpc_route;
@@ -62,6 +63,7 @@ enum Entity {
     Endpoints(Vec<model::EndpointSlice>),
     AuthorizationPolicy(model::AuthorizationPolicy),
     JwtProvider(model::JwtProvider),
+    FederatedTrustDomain(model::FederatedTrustDomain),
 }
 
 /// An object that has passed every check.
@@ -133,6 +135,7 @@ impl Valid {
             Entity::Endpoints(slices) => drop(mesh.endpoints.insert(name, slices)),
             Entity::AuthorizationPolicy(policy) => drop(mesh.authorization_policies.insert(name, policy)),
             Entity::JwtProvider(provider) => drop(mesh.jwt_providers.insert(name, provider)),
+            Entity::FederatedTrustDomain(domain) => drop(mesh.federated_trust_domains.insert(name.name, domain)),
         }
     }
 }
@@ -159,6 +162,7 @@ pub fn remove_from(mesh: &mut Mesh, key: &ObjectKey) {
         Kind::Endpoints => drop(mesh.endpoints.remove(&key.name)),
         Kind::AuthorizationPolicy => drop(mesh.authorization_policies.remove(&key.name)),
         Kind::JwtProvider => drop(mesh.jwt_providers.remove(&key.name)),
+        Kind::FederatedTrustDomain => drop(mesh.federated_trust_domains.remove(&key.name.name)),
     }
 }
 
@@ -181,6 +185,9 @@ pub fn object(object: Object) -> Result<(Valid, Vec<Problem>), Vec<Problem>> {
                 Some(Entity::AuthorizationPolicy(authorization_policy::check(&mut check, spec)))
             }
             Spec::JwtProvider(spec) => Some(Entity::JwtProvider(jwt_provider::check(&mut check, spec))),
+            Spec::FederatedTrustDomain(spec) => {
+                Some(Entity::FederatedTrustDomain(federation::check(&mut check, &name.name, spec)))
+            }
             other => Some(gateway_api(&mut check, name, metadata, other)),
         }
     });

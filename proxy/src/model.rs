@@ -47,7 +47,7 @@ pub use resilience::{
     RetrySaid, lets_plaintext_in,
 };
 pub use resources::{Assembled, Resources};
-pub use revoked::{PeerKey, Revoked};
+pub use revoked::{PeerKey, Revoked, is_foreign};
 pub use route::{HeaderModifier, RouteKind};
 pub use service::{AppProtocol, Policy};
 pub use session::SessionPersistence;

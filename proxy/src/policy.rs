@@ -23,7 +23,7 @@ use http::{HeaderMap, Method};
 use self::index::Indexed;
 use crate::model::{
     Among, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, CallerMatch, HeaderCondition, JwtProvider,
-    Pattern, RequestMatch,
+    Pattern, RequestMatch, is_foreign,
 };
 
 pub use claims::{GivenClaims, NoTokens, Shown, Tokens};
@@ -103,9 +103,14 @@ impl Rules {
     }
 
     /// Those that can match what this caller asks for; None: one that proved no identity. A connection has one caller, so this is
-    /// asked once for all of its requests.
-    pub fn for_caller(&self, caller: Option<&str>) -> Self {
+    /// asked once for all of its requests. A caller of another trust domain than ours is let in by an ALLOW that names it,
+    /// and by no other: what was written for all of a mesh was not written for its neighbours.
+    pub fn for_caller(&self, caller: Option<&str>, trust_domain: &str) -> Self {
+        let foreign = caller.is_some_and(|id| is_foreign(id, trust_domain));
         let is_of = |rule: &AuthorizationRule, broad: bool| {
+            if foreign && !broad {
+                return rule.from.iter().any(|from| !from.all_of.is_empty() && is_caller(from, caller, broad));
+            }
             rule.from.is_empty() || rule.from.iter().any(|from| is_caller(from, caller, broad))
         };
         let of = |rules: &Indexed, broad: bool| {
@@ -113,7 +118,7 @@ impl Rules {
         };
         let rules = Self {
             deny: of(&self.deny, true),
-            allow: self.allow.as_ref().map(|rules| of(rules, false)),
+            allow: self.allow.as_ref().map(|rules| of(rules, false)).or_else(|| foreign.then(Indexed::default)),
             audit: self.audit.iter().filter(|rule| is_of(rule, true)).cloned().collect(),
             looks_at_paths: false,
             looks_at_claims: false,

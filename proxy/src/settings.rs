@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use leno_certs::KeyKind;
 use leno_runtime::Output;
 
 pub use args::{Args, Cli, HoldArgs, WaitArgs};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub output: Output,
     /// How old an HTTP/2 connection of the app or of a Gateway's client gets.
     pub max_connection_age: Option<Duration>,
+    /// What the keys of its leaves compute by.
+    pub leaf_key: KeyKind,
     /// How long open requests and connections may take to end after SIGTERM.
     pub drain_timeout: Duration,
     /// How long a first start waits for the control plane.

@@ -40,6 +40,8 @@ pub struct MeshTls(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Never changes.
+    trust_domain: String,
     configs: ArcSwap<TlsConfigs>,
     /// That of `configs`, apart, since the request path compares it.
     generation: AtomicU64,
@@ -53,8 +55,9 @@ impl MeshTls {
     /// They do not make a configuration.
     pub fn new(identity: &Identity, bundle: &TrustBundle) -> Result<Self, CertError> {
         let configs = ArcSwap::from_pointee(configs(identity, bundle, 0)?);
-        let (generation, revocations) = (AtomicU64::new(0), revocations::Revocations::default());
-        Ok(Self(Arc::new(Shared { configs, generation, revocations })))
+        let (generation, revocations) = (AtomicU64::new(0), revocations::Revocations::new(bundle));
+        let trust_domain = bundle.trust_domain.clone();
+        Ok(Self(Arc::new(Shared { trust_domain, configs, generation, revocations })))
     }
 
     /// Replaces both. There is one caller, the control thread.
@@ -65,6 +68,7 @@ impl MeshTls {
         let generation = self.generation() + 1;
         self.0.configs.store(Arc::new(configs(identity, bundle, generation)?));
         self.0.generation.store(generation, Ordering::Release);
+        self.0.revocations.believe(bundle);
         Ok(())
     }
 
@@ -77,6 +81,11 @@ impl MeshTls {
     /// What is in force.
     pub fn current(&self) -> Arc<TlsConfigs> {
         self.0.configs.load_full()
+    }
+
+    /// Our own trust domain.
+    pub fn trust_domain(&self) -> &str {
+        &self.0.trust_domain
     }
 
     /// The number of the configurations in force.

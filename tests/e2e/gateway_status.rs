@@ -75,7 +75,7 @@ async fn join(mesh: &Mesh, namespace: &str, account: &str) -> Light {
     let request = csr::create(&key, &id).unwrap();
     let xds: SocketAddr = mesh.control_plane.xds();
     let signed = light::join_raw(xds, Token::parse(&token).unwrap().root_hash, &token, request).await.unwrap();
-    let bundle = TrustBundle { trust_domain: signed.trust_domain, roots: signed.roots };
+    let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
     Light::with(xds, Identity::new(signed.chain, key).unwrap(), bundle)
 }
 

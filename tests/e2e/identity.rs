@@ -142,7 +142,7 @@ fn stranger(trust_domain: &str) -> (Identity, TrustBundle) {
     let key = Key::generate().unwrap();
     let leaf = authority.issue(&key, &id, &[], now - Duration::from_secs(60), now + Duration::from_secs(600)).unwrap();
     let identity = Identity::new(vec![leaf], key).unwrap();
-    (identity, TrustBundle { trust_domain: trust_domain.to_owned(), roots: vec![authority.root_der().to_vec()] })
+    (identity, TrustBundle::new(trust_domain, vec![authority.root_der().to_vec()]))
 }
 
 /// A client whose leaf has expired; the mesh's leaves must be short-lived.

@@ -16,6 +16,7 @@ mod control_plane_loss;
 mod demo;
 mod doors;
 mod edges;
+mod federation;
 mod filters;
 mod gateway_cases;
 mod gateway_ports;

@@ -15,13 +15,6 @@ const APPS: usize = 6;
 /// What a program may grow by after the first fifth of the time. Caches are full by then.
 const GROWTH: u64 = 24 << 20;
 
-fn time() -> Duration {
-    let Ok(text) = std::env::var("LENO_SOAK") else { return TIME };
-    let (number, unit) = text.split_at(text.len() - 1);
-    let number: u64 = number.parse().unwrap_or_else(|_| panic!("LENO_SOAK is {text:?}, and not 90s or 10m"));
-    Duration::from_secs(if unit == "m" { number * 60 } else { number })
-}
-
 fn instance(n: usize, app: &HttpApp) -> String {
     format!(
         "apiVersion: leno.dev/v1alpha1\nkind: Workload\nmetadata: {{name: web-{n}, namespace: default, labels: {{app: web}}}}\n\
@@ -58,7 +51,7 @@ async fn no_request_fails_and_memory_stays_flat_while_everything_changes() {
     mesh.reachable(&frontend, "http://web/").await;
     mesh.reachable(&frontend, "http://meshed/").await;
 
-    let (proxy, time, start) = (frontend.http_proxy(), time(), Instant::now());
+    let (proxy, time, start) = (frontend.http_proxy(), tools::soak_time(TIME), Instant::now());
     let pause = Duration::from_millis(4);
     let loads = [
         Load::new(proxy, "http://web/").clients(4).pause(pause).start(),

@@ -18,6 +18,7 @@ pub struct ControlPlane {
     xds: SocketAddr,
     api: SocketAddr,
     admin: SocketAddr,
+    federation: Option<SocketAddr>,
 }
 
 /// A port that the kernel chooses.
@@ -29,8 +30,15 @@ impl ControlPlane {
     /// Starts one in `dir` with further `args`, and waits until it serves.
     pub async fn start(dir: &Path, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut plane =
-            Self { process: None, dir: dir.to_owned(), args, xds: any_port(), api: any_port(), admin: any_port() };
+        let mut plane = Self {
+            process: None,
+            dir: dir.to_owned(),
+            args,
+            xds: any_port(),
+            api: any_port(),
+            admin: any_port(),
+            federation: None,
+        };
         plane.start_again().await;
         plane
     }
@@ -45,6 +53,7 @@ impl ControlPlane {
         self.xds = address(&ready, "xds");
         self.api = address(&ready, "api");
         self.admin = address(&ready, "admin");
+        self.federation = ready.get("federation").map(|_| address(&ready, "federation"));
         self.process = Some(process);
     }
 
@@ -54,6 +63,11 @@ impl ControlPlane {
         command.args(["--xds-addr", &self.xds.to_string(), "--api-addr", &self.api.to_string()]);
         command.args(["--admin-addr", &self.admin.to_string(), "--output", "json"]).args(&self.args);
         command
+    }
+
+    /// Where other meshes learn its roots; panics when it tells nobody.
+    pub fn federation(&self) -> SocketAddr {
+        self.federation.expect("it was started without --federation-addr")
     }
 
     /// Its process; panics when it does not run.

@@ -111,7 +111,7 @@ pub async fn join(xds: SocketAddr, trust_domain: &str, service_account: &str, to
     let key = Key::generate()?;
     let csr = csr::create(&key, &id)?;
     let signed = join_raw(xds, Token::parse(token)?.root_hash, token, csr).await?;
-    let bundle = TrustBundle { trust_domain: signed.trust_domain, roots: signed.roots };
+    let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
     Ok(Light { xds, identity: Identity::new(signed.chain, key)?, bundle })
 }
 

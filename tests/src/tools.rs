@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Set to 1 where everything must be installed: then a missing tool is a failure and not a skip.
 const NO_SKIP: &str = "LENO_NO_SKIP";
@@ -70,4 +71,12 @@ macro_rules! require_tools {
             return $crate::tools::skip(&format!("{program} is not installed"));
         }
     };
+}
+
+/// How long a test goes on that may take any time: what `LENO_SOAK` says (`10m`, `90s`), else `usual`.
+pub fn soak_time(usual: Duration) -> Duration {
+    let Ok(text) = std::env::var("LENO_SOAK") else { return usual };
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number: u64 = number.parse().unwrap_or_else(|_| panic!("LENO_SOAK is {text:?}, and not 90s or 10m"));
+    Duration::from_secs(if unit == "m" { number * 60 } else { number })
 }

@@ -40,7 +40,7 @@ pub(super) fn try_out(
     }
     let (key, id) = (Key::generate()?, SpiffeId::new(&authority.trust_domain, "leno-try", "out")?);
     let leaf = authority.issue(&key, &id, &[], now - time::Duration::MINUTE, now + time::Duration::HOUR)?;
-    let roots = TrustBundle { trust_domain: authority.trust_domain.clone(), roots: vec![root.to_vec()] };
+    let roots = TrustBundle::new(authority.trust_domain.clone(), vec![root.to_vec()]);
     let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     tls::verify_chain(&leaf, between, &roots, now)

@@ -10,6 +10,7 @@ use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::signatures::{Signatures, signatures_by};
+use super::trusted::Trusted;
 use crate::{CertError, bundle, verify};
 
 /// Wraps one of our errors as rustls carries it.
@@ -49,14 +50,13 @@ pub(super) fn chain(
 /// Verifies the chain and that the leaf is an SVID. The name is not looked at: identities are, not addresses.
 #[derive(Debug)]
 pub(super) struct SvidVerifier {
-    roots: RootCertStore,
-    trust_domain: String,
+    trusted: Trusted<RootCertStore>,
     signatures: Signatures,
 }
 
 impl SvidVerifier {
-    pub(super) fn new(roots: RootCertStore, trust_domain: &str, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, trust_domain: trust_domain.to_owned(), signatures: Signatures::tls13(provider) }
+    pub(super) fn new(trusted: Trusted<RootCertStore>, provider: Arc<CryptoProvider>) -> Self {
+        Self { trusted, signatures: Signatures::tls13(provider) }
     }
 }
 
@@ -107,8 +107,9 @@ impl ServerCertVerifier for SvidVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        chain(leaf, &self.roots, intermediates, now, self.signatures.provider())?;
-        check_svid(leaf, intermediates, &self.trust_domain)?;
+        let domain = self.trusted.of(leaf);
+        chain(leaf, &domain.roots, intermediates, now, self.signatures.provider())?;
+        check_svid(leaf, intermediates, &domain.name)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -3,49 +3,48 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::{DistinguishedName, Error, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::client::check_svid;
-use super::signatures::signatures_by;
+use super::signatures::{Signatures, signatures_by};
+use super::trusted::Trusted;
 use crate::CertError;
 
-/// Verifies the chain by webpki and that the leaf is an SVID of the trust domain.
+/// Verifies the chain by webpki and that the leaf is an SVID of a trust domain that is believed.
 #[derive(Debug)]
 pub(super) struct SvidVerifier {
-    inner: Arc<dyn ClientCertVerifier>,
-    trust_domain: String,
+    trusted: Trusted<Arc<dyn ClientCertVerifier>>,
+    signatures: Signatures,
 }
 
 impl SvidVerifier {
-    pub(super) fn required(
-        roots: RootCertStore,
-        trust_domain: &str,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, CertError> {
-        Self::build(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider), trust_domain)
+    pub(super) fn required(trusted: Trusted<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Self, CertError> {
+        Self::build(trusted, provider, |builder| builder)
     }
 
-    pub(super) fn optional(
-        roots: RootCertStore,
-        trust_domain: &str,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, CertError> {
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
-        Self::build(builder, trust_domain)
+    pub(super) fn optional(trusted: Trusted<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Self, CertError> {
+        Self::build(trusted, provider, ClientCertVerifierBuilder::allow_unauthenticated)
     }
 
-    fn build(builder: rustls::server::ClientCertVerifierBuilder, trust_domain: &str) -> Result<Self, CertError> {
-        let inner = builder.build().map_err(|e| CertError::Malformed(e.to_string()))?;
-        Ok(Self { inner, trust_domain: trust_domain.to_owned() })
+    fn build(
+        trusted: Trusted<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+        how: impl Fn(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+    ) -> Result<Self, CertError> {
+        let trusted = trusted.try_map(|roots| {
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            how(builder).build().map_err(|e| CertError::Malformed(e.to_string()))
+        })?;
+        Ok(Self { trusted, signatures: Signatures::tls13(provider) })
     }
 }
 
 impl ClientCertVerifier for SvidVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        self.trusted.own.roots.client_auth_mandatory()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -59,10 +58,11 @@ impl ClientCertVerifier for SvidVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
-        check_svid(leaf, intermediates, &self.trust_domain)?;
+        let domain = self.trusted.of(leaf);
+        let verified = domain.roots.verify_client_cert(leaf, intermediates, now)?;
+        check_svid(leaf, intermediates, &domain.name)?;
         Ok(verified)
     }
 
-    signatures_by!(inner);
+    signatures_by!(signatures);
 }

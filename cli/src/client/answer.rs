@@ -214,7 +214,9 @@ impl Change {
             "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "ReferenceGrant" | "Gateway" | "GatewayClass"
             | "ListenerSet" | "BackendTLSPolicy" => ".gateway.networking.k8s.io",
             "EndpointSlice" => ".discovery.k8s.io",
-            "Workload" | "TrafficPolicy" | "AuthorizationPolicy" | "JwtProvider" => ".leno.dev",
+            "Workload" | "TrafficPolicy" | "AuthorizationPolicy" | "JwtProvider" | "FederatedTrustDomain" => {
+                ".leno.dev"
+            }
             _ => "",
         };
         format!("{}{group}/{}", self.kind.to_lowercase(), printable(&self.name))

@@ -16,6 +16,22 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// Certificates of users that end soon.
     pub expiring: Vec<Expiring>,
+    /// The trust domains that its own is federated with.
+    pub federation: Vec<Federated>,
+}
+
+/// A trust domain that ours is federated with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Federated {
+    /// Its name.
+    pub trust_domain: String,
+    /// How many of its roots are believed.
+    pub roots: u64,
+    /// When the last of them ends, RFC 3339.
+    pub expires: Option<String>,
+    /// Why they cannot be fetched now.
+    pub problem: Option<String>,
 }
 
 /// A certificate that ends.

@@ -61,6 +61,9 @@ pub enum Action {
     /// Show who signs, how far a rotation is, and which sidecars it waits for
     #[command(after_help = EXAMPLES)]
     Status,
+    /// Print the roots of this mesh as other meshes take them, in the SPIFFE bundle format: for `trustDomainBundle`
+    #[command(after_help = EXAMPLES)]
+    Bundle,
     /// Replace the root: makes a new one known to every sidecar, renews every leaf under it, and retires the old one
     #[command(after_help = EXAMPLES)]
     Rotate {
@@ -107,6 +110,7 @@ pub enum Action {
 
 const EXAMPLES: &str = "Examples:
   leno ca status
+  leno ca bundle > west.json
   leno ca rotate
   leno ca rotate --force-after 10m --timeout 0s
   leno ca import --certificates mesh-ca-and-root.pem --key mesh-ca.key
@@ -154,6 +158,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
         Action::Status | Action::Signer(_) => {
             let answer = client.expect(Method::GET, "/v1/ca", None).await?;
             return show(&answer, global.output);
+        }
+        Action::Bundle => {
+            let answer = client.expect(Method::GET, "/v1/ca/bundle", None).await?;
+            // JSON is what it is; YAML says the same.
+            let format = if global.output == Format::Yaml { Format::Yaml } else { Format::Json };
+            return output::value(&answer, format);
         }
         Action::Rotate { beginning } => begin(json!({}), beginning),
         Action::Import { certificates, key, signer, beginning } => {

@@ -245,7 +245,7 @@ fn decide(test: &Test, mesh: &Mesh, trust_domain: &str, namespace: &str) -> Resu
     let posture = posture.map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
     let rules = Rules::of(posture.authorization.as_deref().unwrap_or_default(), &service.selector);
     let caller = caller(&test.from, trust_domain, namespace)?;
-    let rules = rules.for_caller(caller.as_deref());
+    let rules = rules.for_caller(caller.as_deref(), trust_domain);
     let headers: HeaderMap = test.headers.iter().cloned().collect();
     let path = test.path.split_once('?').map_or(test.path.as_str(), |(path, _)| path);
     let host = Some(test.host.as_deref().unwrap_or(&test.to));

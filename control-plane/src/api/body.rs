@@ -168,6 +168,23 @@ pub(super) struct Status {
     pub problems: Vec<Problem>,
     /// Certificates in Secrets and ConfigMaps that end within 30 days or have ended, the soonest first; the first 100.
     pub expiring: Vec<Expiring>,
+    /// The trust domains that ours is federated with.
+    pub federation: Vec<Federated>,
+}
+
+/// A trust domain that ours is federated with.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Federated {
+    pub trust_domain: String,
+    /// How many of its roots are believed.
+    pub roots: usize,
+    /// When they were fetched, RFC 3339; null: they are what the object holds.
+    pub fetched: Option<String>,
+    /// When the last of them ends, RFC 3339.
+    pub expires: Option<String>,
+    /// Why they cannot be fetched now.
+    pub problem: Option<String>,
 }
 
 /// A certificate that ends.

@@ -27,6 +27,7 @@ pub(super) const LEAST: &[(&str, &str, Role)] = &[
     ("POST", "/v1/users/{name}/revoke", Admin),
     ("GET", "/v1/audit", Admin),
     ("GET", "/v1/ca", Viewer),
+    ("GET", "/v1/ca/bundle", Viewer),
     ("POST", "/v1/ca/rotation", Admin),
     ("POST", "/v1/ca/rotation/advance", Admin),
     ("DELETE", "/v1/ca/rotation", Admin),

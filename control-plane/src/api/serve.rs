@@ -43,7 +43,20 @@ pub async fn serve(listener: std::net::TcpListener, parts: Parts, drain: DrainWa
         Err(error) => return tracing::error!(%error, "the API port cannot be served"),
     };
     let tls = parts.tls.clone();
-    let router = router(parts);
+    accept(listener, tls, router(parts), drain).await;
+}
+
+/// Tells other meshes our roots, until the control plane drains. Nobody has to prove who he is: they are public.
+pub async fn serve_bundle(listener: std::net::TcpListener, parts: Parts, drain: DrainWatch) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the federation port cannot be served"),
+    };
+    let tls = parts.tls.clone();
+    accept(listener, tls, super::bundle::router(parts), drain).await;
+}
+
+async fn accept(listener: TcpListener, tls: Arc<ServerIdentity>, router: Router, drain: DrainWatch) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -58,7 +71,7 @@ pub async fn serve(listener: std::net::TcpListener, parts: Parts, drain: DrainWa
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the API port cannot accept");
+                    tracing::warn!(%error, "the port cannot accept");
                     sleep(AGAIN).await;
                 }
             },

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use leno_certs::verify;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Shared;
-use super::body::{ControlPlane, Expiring, Sidecar, Status};
+use super::body::{ControlPlane, Expiring, Federated, Sidecar, Status};
 use super::error::ErrorBody;
+use super::{Parts, Shared};
 use crate::model::expiry;
 
 /// Most problems of one answer: the log has them all.
@@ -38,5 +39,31 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<Status> {
     let soon = expiry::before(&parts.store.committed().mesh, OffsetDateTime::now_utc() + expiry::SOON);
     let expiring =
         soon.into_iter().map(|one| Expiring { what: one.what, expires: one.at.format(&Rfc3339).unwrap_or_default() });
-    Json(Status { control_plane, sidecars, problems, expiring: expiring.collect() })
+    let expiring = expiring.collect();
+    Json(Status { control_plane, sidecars, problems, expiring, federation: federated(&shared.parts) })
+}
+
+fn federated(parts: &Parts) -> Vec<Federated> {
+    let known = parts.federation.known();
+    let mesh = &parts.store.committed().mesh;
+    let own = parts.authority.trust_domain();
+    let one = |name: &String| {
+        let domain = known.get(name);
+        let roots = domain.map(|domain| &domain.roots[..]).unwrap_or_default();
+        let expires = roots.iter().filter_map(|root| verify::not_after(root).ok()).max();
+        let problem = match domain {
+            _ if name == own => Some("it is called as our own trust domain".to_owned()),
+            Some(domain) => domain.problem.clone(),
+            None => None,
+        };
+        let when = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+        Federated {
+            trust_domain: name.clone(),
+            roots: roots.len(),
+            fetched: domain.and_then(|domain| domain.fetched).map(when),
+            expires: expires.map(when),
+            problem,
+        }
+    };
+    mesh.federated_trust_domains.keys().map(one).collect()
 }

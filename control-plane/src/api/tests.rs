@@ -40,10 +40,13 @@ impl Api {
         let sessions = Sessions::new(registry.clone());
         let token = AdminToken::open(&store).unwrap();
         let bearer = String::from_utf8(store.blob("admin-token").unwrap().unwrap()).unwrap();
+        let federation = Federation::new("cluster.local", Default::default(), metrics);
         let parts = Parts {
             store,
             authority,
             tls,
+            federation,
+            refresh_hint: Duration::from_secs(300),
             registry,
             sessions,
             token: Arc::new(token),
@@ -154,6 +157,7 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
             "DELETE /v1/objects/{kind}/{namespace}/{name}",
             "GET /v1/audit",
             "GET /v1/ca",
+            "GET /v1/ca/bundle",
             "GET /v1/edges",
             "GET /v1/history",
             "GET /v1/objects/{kind}",

@@ -1,5 +1,6 @@
 //! Which issuers' keys are fetched, and whose service accounts may join, as the command line says it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use tokio::sync::watch;
 
 use crate::ca::{KeySource, ServiceAccounts};
 use crate::discovery::Globals;
-use crate::jwks::{Keyring, Trust};
-use crate::model::JwksUrl;
+use crate::federation::{Federation, Published};
+use crate::fetch::Trust;
+use crate::jwks::Keyring;
+use crate::model::HttpsUrl;
 use crate::settings::Settings;
 
 /// The keyring, and the service accounts if any may join.
@@ -45,12 +48,12 @@ pub(super) fn of(settings: &Settings, metrics: &Metrics) -> Result<(Keyring, Opt
 }
 
 enum Source {
-    Url(JwksUrl),
+    Url(HttpsUrl),
     File(PathBuf),
 }
 
 impl Source {
-    fn url(&self) -> Option<&JwksUrl> {
+    fn url(&self) -> Option<&HttpsUrl> {
         match self {
             Self::Url(url) => Some(url),
             Self::File(_) => None,
@@ -63,7 +66,7 @@ fn source(text: &str) -> Result<Source, Failure> {
     if !text.contains("://") {
         return Ok(Source::File(PathBuf::from(text)));
     }
-    JwksUrl::parse(text).map(Source::Url).map_err(|why| {
+    HttpsUrl::parse(text).map(Source::Url).map_err(|why| {
         let what = format!("--service-account-jwks {text} {why}");
         Failure::new(exit::USAGE, what, "write a file, or a URL as https://kubernetes.default.svc/openid/v1/jwks")
     })
@@ -81,18 +84,37 @@ fn roots(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     if found.is_empty() { Err(failed("it holds no certificate".to_owned())) } else { Ok(found) }
 }
 
+/// The meshes that ours is federated with; what certificates of the Web are verified by is the same for all that is fetched.
+pub(super) fn federation(settings: &Settings, metrics: &Metrics) -> Result<Federation, Failure> {
+    let roots = settings.jwks_ca.as_deref().map(roots).transpose()?.unwrap_or_default();
+    let trust = Trust { roots: Arc::new(roots), bearer: None };
+    Ok(Federation::new(&settings.trust_domain, trust, metrics.clone()))
+}
+
+/// What sidecars are told of it.
+pub(super) fn roots_of(federation: &Published) -> BTreeMap<String, Arc<[Vec<u8>]>> {
+    federation.iter().map(|(name, domain)| (name.clone(), domain.roots.clone())).collect()
+}
+
 /// Hands what is fetched to discovery.
-pub(super) async fn publish(keyring: Keyring, globals: watch::Sender<Globals>, drain: DrainWatch) {
-    let mut published = keyring.subscribe();
+pub(super) async fn publish(
+    keyring: Keyring,
+    federation: Federation,
+    globals: watch::Sender<Globals>,
+    drain: DrainWatch,
+) {
+    let (mut keys, mut domains) = (keyring.subscribe(), federation.subscribe());
     loop {
-        let jwks = published.borrow_and_update().clone();
+        let jwks = keys.borrow_and_update().clone();
+        let federated = roots_of(&domains.borrow_and_update());
         globals.send_if_modified(|globals| {
-            let changed = globals.jwks != jwks;
-            globals.jwks = jwks;
+            let changed = globals.jwks != jwks || globals.federated != federated;
+            (globals.jwks, globals.federated) = (jwks, federated);
             changed
         });
         tokio::select! {
-            changed = published.changed() => if changed.is_err() { return },
+            changed = keys.changed() => if changed.is_err() { return },
+            changed = domains.changed() => if changed.is_err() { return },
             () = drain.signaled() => return,
         }
     }

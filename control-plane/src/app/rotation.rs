@@ -22,14 +22,18 @@ const AUTHORITY: &str = "the certificate authority";
 /// After a step that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// What a rotation is driven with.
+pub(super) struct Parts {
+    pub(super) authority: CertificateAuthority,
+    pub(super) store: Store,
+    pub(super) sessions: Sessions,
+    /// How long other meshes may take to learn a new root before it signs; zero: no other mesh is told.
+    pub(super) neighbours: Duration,
+}
+
 /// Until the control plane drains. `changed` is called after each step.
-pub(super) async fn run(
-    authority: CertificateAuthority,
-    store: Store,
-    sessions: Sessions,
-    changed: impl Fn(&CertificateAuthority),
-    drain: DrainWatch,
-) {
+pub(super) async fn run(parts: Parts, changed: impl Fn(&CertificateAuthority), drain: DrainWatch) {
+    let Parts { authority, store, sessions, neighbours } = parts;
     let mut steps = authority.watch();
     let mut alarms = Alarms::default();
     while !drain.is_signaled() {
@@ -38,7 +42,7 @@ pub(super) async fn run(
                 alarms.look(&authority, &store.committed().mesh, OffsetDateTime::now_utc());
                 IDLE
             }
-            step => go_on(&authority, &sessions, &step).await,
+            step => go_on(&authority, &sessions, &step, neighbours).await,
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -54,10 +58,14 @@ pub(super) async fn run(
 }
 
 /// One look; gives how long to wait until the next one.
-async fn go_on(authority: &CertificateAuthority, sessions: &Sessions, step: &Step) -> Duration {
+async fn go_on(authority: &CertificateAuthority, sessions: &Sessions, step: &Step, neighbours: Duration) -> Duration {
     let missing = sessions.behind(step);
     authority.note_missing(missing.len());
-    let (phase, paused, late) = authority.progress(OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
+    let (phase, paused, late) = authority.progress(now);
+    if phase == Phase::Distributing && !late && !authority.known_for(now, neighbours) {
+        return LOOK;
+    }
     if phase == Phase::Idle || paused || !(missing.is_empty() || late) {
         return LOOK;
     }

@@ -130,6 +130,14 @@ impl CertificateAuthority {
         (record.phase, record.paused, record.force_after.is_some_and(late))
     }
 
+    /// Whether this step has lasted so long. A key in wrong hands is not waited with for anybody.
+    pub fn known_for(&self, now: OffsetDateTime, least: std::time::Duration) -> bool {
+        let record = &self.state().record;
+        // Whole seconds are kept.
+        let seconds = i64::try_from(least.as_secs()).unwrap_or(i64::MAX).saturating_add(i64::from(!least.is_zero()));
+        record.compromised || now.unix_timestamp().saturating_sub(record.since_unix) >= seconds
+    }
+
     /// Notes how many sidecars are missing, for the metrics.
     pub fn note_missing(&self, n: usize) {
         self.0.metrics.missing.set(n as f64);

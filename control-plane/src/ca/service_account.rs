@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Refusal;
 use crate::jwks::Keyring;
-use crate::model::JwksUrl;
+use crate::model::HttpsUrl;
 
 /// What API servers sign by. Neither `none` nor a shared secret is ever taken.
 const ALGORITHMS: [Algorithm; 6] =
@@ -29,7 +29,7 @@ pub enum KeySource {
     /// A file, read for each join, so that a new one counts at once.
     File(PathBuf),
     /// A URL that is fetched.
-    Url(Keyring, JwksUrl),
+    Url(Keyring, HttpsUrl),
 }
 
 /// The cluster whose service accounts may join.

@@ -25,7 +25,7 @@ impl Issuing {
         let mut roots: Vec<Vec<u8>> = authorities.map(|authority| authority.root_der().to_vec()).collect();
         // Two intermediates of one root.
         roots.dedup();
-        TrustBundle { trust_domain: self.current.trust_domain().to_owned(), roots }
+        TrustBundle::new(self.current.trust_domain(), roots)
     }
 
     /// What the control plane itself believes of those who connect: as [`Self::bundle`], and the roots whose last leaves may come back.

@@ -15,7 +15,7 @@ struct Written {
 
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 
-const KINDS: [Written; 19] = [
+const KINDS: [Written; 20] = [
     Written { kind: Kind::Namespace, api_versions: &["v1"], words: &["namespaces", "ns"] },
     Written { kind: Kind::Service, api_versions: &["v1"], words: &["services", "svc"] },
     Written { kind: Kind::Workload, api_versions: &["leno.dev/v1alpha1"], words: &["workloads", "wl"] },
@@ -75,6 +75,11 @@ const KINDS: [Written; 19] = [
         words: &["authorizationpolicies", "authorizationpolicys", "ap"],
     },
     Written { kind: Kind::JwtProvider, api_versions: &["leno.dev/v1alpha1"], words: &["jwtproviders", "jp"] },
+    Written {
+        kind: Kind::FederatedTrustDomain,
+        api_versions: &["leno.dev/v1alpha1"],
+        words: &["federatedtrustdomains", "ftd"],
+    },
 ];
 
 /// Kinds that belong to the mesh and are refused until they work, since ignoring one would be a lie.

@@ -20,7 +20,7 @@ use super::decode::{self, Misfit};
 use super::field::FieldPath;
 use super::kinds;
 use super::node::{Content, Node, Place};
-use super::own::{AuthorizationPolicySpec, JwtProviderSpec, TrafficPolicySpec, WorkloadSpec};
+use super::own::{AuthorizationPolicySpec, FederatedTrustDomainSpec, JwtProviderSpec, TrafficPolicySpec, WorkloadSpec};
 use super::problem::{Problem, Severity, clip};
 use super::{MOST_FILE_BYTES, whole, yaml};
 use crate::model::{Kind, ObjectKey};
@@ -66,6 +66,7 @@ pub enum Spec {
     Endpoints(Box<Endpoints>),
     AuthorizationPolicy(Box<AuthorizationPolicySpec>),
     JwtProvider(Box<JwtProviderSpec>),
+    FederatedTrustDomain(Box<FederatedTrustDomainSpec>),
 }
 
 /// What a file holds.
@@ -298,6 +299,9 @@ impl Object {
             Kind::Endpoints => self.whole(value).map(|endpoints| Spec::Endpoints(Box::new(endpoints))),
             Kind::AuthorizationPolicy => self.part(value, "spec").map(|spec| Spec::AuthorizationPolicy(Box::new(spec))),
             Kind::JwtProvider => self.part(value, "spec").map(|spec| Spec::JwtProvider(Box::new(spec))),
+            Kind::FederatedTrustDomain => {
+                self.part(value, "spec").map(|spec| Spec::FederatedTrustDomain(Box::new(spec)))
+            }
         };
         Some((metadata?, spec?))
     }

@@ -3,6 +3,7 @@
 
 mod authorization;
 mod balancing;
+mod federation;
 mod jwt;
 mod resilience;
 
@@ -14,6 +15,7 @@ pub use authorization::{
     AuthorizationPolicySpec, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition, RequestMatch,
 };
 pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
+pub use federation::{FederatedTrustDomainSpec, WrittenProfile};
 pub use jwt::{JwtProviderSpec, WrittenJwks, WrittenPlace};
 pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
 
@@ -29,6 +31,12 @@ pub struct WorkloadSpec {
     /// The account that it runs as.
     #[serde(default)]
     pub service_account: Option<String>,
+    /// The SPIFFE ID that its sidecar proves, for one that has a sidecar of another mesh.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// Where that sidecar takes connections of the mesh.
+    #[serde(default)]
+    pub mesh_port: Option<i64>,
 }
 
 /// How clients treat a service.

@@ -330,7 +330,11 @@ impl Engine {
     fn set_globals(&mut self, recompute: bool, globals: &Globals, edit: &mut Edit, touched: &mut Touched) {
         let bundle_changed = self.globals.as_ref() != Some(globals);
         if bundle_changed {
-            let bundle = v1::TrustBundle { trust_domain: globals.trust_domain.clone(), roots: globals.roots.clone() };
+            let federated = globals.federated.iter();
+            let federated =
+                federated.map(|(name, roots)| v1::FederatedRoots { trust_domain: name.clone(), roots: roots.to_vec() });
+            let (trust_domain, roots) = (globals.trust_domain.clone(), globals.roots.clone());
+            let bundle = v1::TrustBundle { trust_domain, roots, federated: federated.collect() };
             edit.set(ResourceType::TrustBundle, &globals.trust_domain, Some(Resource::encode(&bundle)));
             self.globals = Some(globals.clone());
         }
@@ -411,8 +415,8 @@ fn from_static(written: &StaticWorkload) -> Workload {
         name: written.name.clone(),
         labels: written.labels.clone(),
         address: written.address,
-        mesh_port: None,
-        identity: None,
+        mesh_port: written.sidecar.as_ref().map(|(port, _)| *port),
+        identity: written.sidecar.as_ref().map(|(_, identity)| identity.clone()),
         ports: written.ports.clone(),
         healthy: true,
         more_addresses: Vec::new(),

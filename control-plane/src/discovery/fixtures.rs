@@ -75,6 +75,7 @@ pub(super) fn globals() -> Globals {
     Globals {
         trust_domain: "cluster.local".into(),
         roots: vec![vec![1]],
+        federated: Default::default(),
         jwks: Default::default(),
         renew_generation: 0,
     }

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::jwks::Keys;
     use crate::model::{
-        AuthorizationAction, AuthorizationPolicy, AuthorizationRule, ClaimCondition, ConfigMap, JwksUrl, RequestMatch,
+        AuthorizationAction, AuthorizationPolicy, AuthorizationRule, ClaimCondition, ConfigMap, HttpsUrl, RequestMatch,
         TokenPlace,
     };
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn only_what_policies_name_is_told_and_without_keys_no_token_is_right() {
         let mut mesh = Mesh::default();
-        let url = JwksUrl::parse("https://id.example/jwks").unwrap();
+        let url = HttpsUrl::parse("https://id.example/jwks").unwrap();
         let provider = |keys| JwtProvider {
             issuer: "i".into(),
             audiences: vec!["a".into()],

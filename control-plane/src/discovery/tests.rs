@@ -103,6 +103,7 @@ fn a_written_down_workload_has_no_mesh_port_and_a_live_one_of_its_name_hides_it(
         address: "127.0.0.1".parse().unwrap(),
         ports: [("http".to_owned(), 18080)].into(),
         service_account: None,
+        sidecar: None,
     };
     scene.mesh.workloads.insert(written.name.clone(), written);
     scene.commit();

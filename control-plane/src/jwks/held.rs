@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use leno_certs::jwt::KeySet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::JwksUrl;
+use crate::model::HttpsUrl;
 use crate::store::WeakStore;
 
 /// Name of the record in the store.
@@ -41,14 +41,14 @@ impl Remembered {
     }
 
     /// Those that were fetched since then.
-    pub(super) fn all(mut self, since: i64) -> Vec<(JwksUrl, Held)> {
-        let urls: Vec<JwksUrl> = self.0.keys().filter_map(|url| JwksUrl::parse(url).ok()).collect();
+    pub(super) fn all(mut self, since: i64) -> Vec<(HttpsUrl, Held)> {
+        let urls: Vec<HttpsUrl> = self.0.keys().filter_map(|url| HttpsUrl::parse(url).ok()).collect();
         let held = urls.into_iter().filter_map(|url| self.take(&url).map(|held| (url, held)));
         held.filter(|(_, held)| held.fetched >= since).collect()
     }
 
     /// What is remembered of a URL is good for one life, and as old as it is.
-    pub(super) fn take(&mut self, url: &JwksUrl) -> Option<Held> {
+    pub(super) fn take(&mut self, url: &HttpsUrl) -> Option<Held> {
         let Record { json, fetched } = self.0.remove(url.as_str())?;
         let set = Arc::new(KeySet::parse(json.as_bytes()).ok()?);
         // A clock that was set back must not make it young for ever.
@@ -57,7 +57,7 @@ impl Remembered {
 }
 
 /// Keeps them. It is small and rare, and a set that is lost is fetched again.
-pub(super) fn save(store: Option<&WeakStore>, all: &BTreeMap<&JwksUrl, &Held>) {
+pub(super) fn save(store: Option<&WeakStore>, all: &BTreeMap<&HttpsUrl, &Held>) {
     let Some(store) = store.and_then(WeakStore::upgrade) else { return };
     let mut left = MOST_BYTES;
     let mut record = BTreeMap::new();

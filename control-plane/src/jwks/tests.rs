@@ -12,8 +12,8 @@ type Open = (drain::Drain, watch::Sender<Arc<Committed>>);
 type Answers = Arc<Mutex<VecDeque<Result<String, String>>>>;
 
 /// A keyring whose fetches are answered from a list; how often it has asked.
-fn scene(answers: &[Result<&str, &str>]) -> (Keyring, JwksUrl, Arc<Mutex<usize>>, Open) {
-    let url = JwksUrl::parse("https://id.example/jwks").unwrap();
+fn scene(answers: &[Result<&str, &str>]) -> (Keyring, HttpsUrl, Arc<Mutex<usize>>, Open) {
+    let url = HttpsUrl::parse("https://id.example/jwks").unwrap();
     let keyring = Keyring::new(Trust::default(), Some(url.clone()), &Metrics::new());
     let owned = |answer: &Result<&str, &str>| answer.map(str::to_owned).map_err(str::to_owned);
     let answers: Answers = Arc::new(Mutex::new(answers.iter().map(owned).collect()));
@@ -21,7 +21,7 @@ fn scene(answers: &[Result<&str, &str>]) -> (Keyring, JwksUrl, Arc<Mutex<usize>>
     let (drain, watch) = drain::channel();
     let (sender, committed) = watch::channel(Arc::new(Committed::default()));
     let counted = asked.clone();
-    let fetch = move |url: JwksUrl| -> Fetching {
+    let fetch = move |url: HttpsUrl| -> Fetching {
         *counted.lock().unwrap() += 1;
         let mut answers = answers.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
@@ -63,7 +63,7 @@ async fn who_names_unknown_keys_makes_it_ask_every_ten_seconds_at_most() {
     let asked = *asked.lock().unwrap();
     assert!((5..=7).contains(&asked), "50 s, and {asked} times");
     // A URL that nobody configured is not asked for anybody.
-    let other = JwksUrl::parse("https://169.254.169.254/").unwrap();
+    let other = HttpsUrl::parse("https://169.254.169.254/").unwrap();
     keyring.ask_again(&other, Duration::from_millis(100)).await;
     assert_eq!(keyring.keys(&other), None);
 }
@@ -85,7 +85,7 @@ async fn a_set_that_cannot_be_fetched_for_a_day_is_withdrawn() {
 async fn what_was_fetched_is_there_after_a_restart_and_as_old_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = crate::store::Store::open(dir.path()).unwrap();
-    let url = JwksUrl::parse("https://id.example/jwks").unwrap();
+    let url = HttpsUrl::parse("https://id.example/jwks").unwrap();
     let json: Arc<str> = Issuer::es256("a").jwks().into();
     let held = Held { json: json.clone(), set: Arc::default(), fetched: 1_000 };
     held::save(Some(&store.downgrade()), &BTreeMap::from([(&url, &held)]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leno_certs::jwt::Algorithm;
 
-use super::JwksUrl;
+use super::HttpsUrl;
 
 /// leno.dev/v1alpha1 JwtProvider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum JwtKeys {
     /// In the entry `jwks.json` of a ConfigMap of the same namespace.
     ConfigMap(String),
     /// Fetched.
-    Url(JwksUrl),
+    Url(HttpsUrl),
 }
 
 /// A header that may hold a token.

@@ -46,11 +46,12 @@ pub enum Kind {
     Endpoints,
     AuthorizationPolicy,
     JwtProvider,
+    FederatedTrustDomain,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::Service,
         Self::Workload,
@@ -70,6 +71,7 @@ impl Kind {
         Self::Endpoints,
         Self::AuthorizationPolicy,
         Self::JwtProvider,
+        Self::FederatedTrustDomain,
     ];
 
     /// The kind as the user writes it.
@@ -94,6 +96,7 @@ impl Kind {
             Self::Endpoints => "Endpoints",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::JwtProvider => "JwtProvider",
+            Self::FederatedTrustDomain => "FederatedTrustDomain",
         }
     }
 
@@ -104,7 +107,7 @@ impl Kind {
 
     /// Whether its objects live in a namespace.
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::GatewayClass)
+        !matches!(self, Self::Namespace | Self::GatewayClass | Self::FederatedTrustDomain)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Name;
 
-/// A Workload object: an instance without a sidecar, reached in plaintext.
+/// A Workload object: an instance without a sidecar, reached in plaintext; or one with a sidecar of another mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticWorkload {
     pub name: Name,
@@ -16,6 +16,8 @@ pub struct StaticWorkload {
     pub address: IpAddr,
     pub ports: BTreeMap<String, u16>,
     pub service_account: Option<String>,
+    /// The mesh port and the identity of a sidecar that does not register here.
+    pub sidecar: Option<(u16, String)>,
 }
 
 /// An instance as discovery sees it, wherever it came from.

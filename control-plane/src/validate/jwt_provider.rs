@@ -4,7 +4,7 @@ use leno_certs::jwt::{Algorithm, KeySet};
 
 use super::check::Check;
 use crate::config::{FieldPath, JwtProviderSpec, WrittenJwks};
-use crate::model::{JwksUrl, JwtKeys, JwtProvider, TokenPlace};
+use crate::model::{HttpsUrl, JwtKeys, JwtProvider, TokenPlace};
 
 /// Most audiences, and most headers.
 const MOST: usize = 16;
@@ -61,7 +61,7 @@ fn algorithms(check: &mut Check<'_>, path: &FieldPath, written: Option<&[String]
 fn keys(check: &mut Check<'_>, path: &FieldPath, written: &WrittenJwks) -> JwtKeys {
     let inline = JwtKeys::Inline("".into());
     match (&written.url, &written.config_map, &written.inline) {
-        (Some(url), None, None) => match JwksUrl::parse(url) {
+        (Some(url), None, None) => match HttpsUrl::parse(url) {
             Ok(url) => JwtKeys::Url(url),
             Err(why) => {
                 check.error(&path.key("url"), format!("the URL {why}"), "write it as https://id.example.com/jwks.json");

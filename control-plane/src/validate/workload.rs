@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use leno_certs::SpiffeId;
 
 use super::check::{Check, is_port_name};
 use crate::config::{FieldPath, WorkloadSpec};
@@ -43,11 +44,36 @@ pub(super) fn check(
     if let Some(account) = &spec.service_account {
         check.dns_subdomain(&path.key("serviceAccount"), account);
     }
+    let sidecar = sidecar(check, &path, spec);
     Some(StaticWorkload {
         name,
         labels: metadata.labels.clone().unwrap_or_default(),
         address: address?,
         ports,
         service_account: spec.service_account.clone(),
+        sidecar,
     })
+}
+
+/// A sidecar that does not register here: where it is, and who it has to prove to be.
+fn sidecar(check: &mut Check<'_>, path: &FieldPath, spec: &WorkloadSpec) -> Option<(u16, String)> {
+    match (&spec.identity, spec.mesh_port) {
+        (None, None) => None,
+        (Some(identity), Some(port)) => {
+            if let Err(why) = SpiffeId::parse(identity) {
+                let hint = "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT";
+                check.error(&path.key("identity"), why.to_string(), hint);
+            }
+            Some((check.port(&path.key("meshPort"), port)?, identity.clone()))
+        }
+        (Some(_), None) => {
+            check.error(&path.key("meshPort"), "an identity is proven at a mesh port", "write `meshPort: 15008`");
+            None
+        }
+        (None, Some(_)) => {
+            let hint = "write the SPIFFE ID that its sidecar proves";
+            check.error(&path.key("identity"), "nobody is believed at a mesh port without a name", hint);
+            None
+        }
+    }
 }

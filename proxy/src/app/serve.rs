@@ -47,7 +47,8 @@ impl Worker {
 
         let gate =
             Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
-        let authorizer = Authorizer::new(self.reader.clone(), self.labels.clone(), registry.clone());
+        let authorizer =
+            Authorizer::new(self.reader.clone(), self.labels.clone(), self.tls.trust_domain(), registry.clone());
         let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());

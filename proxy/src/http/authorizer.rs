@@ -12,7 +12,7 @@ use http::{Request, header};
 use leno_runtime::metrics::{Counter, Registry};
 
 use crate::error::Reason;
-use crate::model::{AuthorizationPolicy, AuthorizationRule};
+use crate::model::{AuthorizationPolicy, AuthorizationRule, is_foreign};
 use crate::policy::{Asked, AskedHttp, Decision, NoTokens, Rules, TokenCache, Tokens};
 use crate::state::Reader;
 use crate::telemetry::{Edge, EdgeKey, Edges, Peer, Spoken};
@@ -29,6 +29,8 @@ pub struct Caller {
     id: Option<Rc<str>>,
     /// The rules that matter for it, and of which generation they are.
     rules: RefCell<(u64, Rc<Rules>)>,
+    /// Whether it is of another trust domain.
+    foreign: OnceCell<bool>,
     /// Requests whose answers are not whole.
     under_way: Cell<usize>,
     /// Where it calls from, if that is all that is known of it.
@@ -62,7 +64,14 @@ impl Caller {
 
     /// Somebody who has not.
     pub fn unknown() -> Self {
-        Self { id: None, rules: RefCell::default(), under_way: Cell::default(), from: None, edge: OnceCell::new() }
+        Self {
+            id: None,
+            rules: RefCell::default(),
+            foreign: OnceCell::new(),
+            under_way: Cell::default(),
+            from: None,
+            edge: OnceCell::new(),
+        }
     }
 
     /// Who calls from this address.
@@ -100,6 +109,8 @@ pub struct Authorizer {
     reader: Reader,
     /// Of the workload.
     labels: BTreeMap<String, String>,
+    /// Our own.
+    trust_domain: String,
     registry: Registry,
     version: Cell<u64>,
     said: RefCell<Option<Arc<[AuthorizationPolicy]>>>,
@@ -112,11 +123,12 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// For the app of a workload with these labels.
-    pub fn new(reader: Reader, labels: BTreeMap<String, String>, registry: Registry) -> Self {
+    /// For the app of a workload with these labels, which belongs to this trust domain.
+    pub fn new(reader: Reader, labels: BTreeMap<String, String>, trust_domain: &str, registry: Registry) -> Self {
         Self {
             reader,
             labels,
+            trust_domain: trust_domain.to_owned(),
             registry,
             // No snapshot has this version, so the first request looks.
             version: Cell::new(u64::MAX),
@@ -136,7 +148,7 @@ impl Authorizer {
         if !self.known() {
             Box::pin(self.first_word()).await?;
         }
-        if self.rules.borrow().is_open() {
+        if self.rules.borrow().is_open() && !self.is_foreign(caller) {
             return Ok(());
         }
         let uri = request.uri();
@@ -220,10 +232,14 @@ impl Authorizer {
         tokio::time::timeout(FIRST_WORD, word).await.map_err(|_| Reason::PolicyUnknown)
     }
 
+    fn is_foreign(&self, caller: &Caller) -> bool {
+        *caller.foreign.get_or_init(|| caller.id.as_ref().is_some_and(|id| is_foreign(id, &self.trust_domain)))
+    }
+
     fn rules_for(&self, caller: &Caller) -> Rc<Rules> {
         let mut known = caller.rules.borrow_mut();
         if known.0 != self.generation.get() {
-            let rules = self.rules.borrow().for_caller(caller.id.as_deref());
+            let rules = self.rules.borrow().for_caller(caller.id.as_deref(), &self.trust_domain);
             *known = (self.generation.get(), Rc::new(rules));
         }
         known.1.clone()

@@ -29,6 +29,12 @@ impl PeerKey {
     }
 }
 
+/// Whether an identity is one of another trust domain than this one.
+pub fn is_foreign(id: &str, trust_domain: &str) -> bool {
+    let own = id.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(trust_domain));
+    !own.is_some_and(|path| path.starts_with('/'))
+}
+
 /// Everybody who was revoked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Revoked {

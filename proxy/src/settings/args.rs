@@ -125,6 +125,9 @@ pub struct Args {
     /// of a Gateway; 0s: any age.
     #[arg(long, value_name = "DURATION", default_value = "1h", help_heading = "Process")]
     pub max_connection_age: String,
+    /// What the keys of its certificates compute by: ecdsa (P-256) or ed25519.
+    #[arg(long, value_name = "KIND", default_value = "ecdsa", help_heading = "Mesh")]
+    pub leaf_key: String,
     /// How long open requests may take to end after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", help_heading = "Process")]
     pub drain_timeout: String,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use leno_certs::KeyKind;
 use leno_runtime::Output;
 
 use super::health;
@@ -89,10 +90,19 @@ impl TryFrom<Args> for Settings {
             workers: p.take("--workers", workers(args.workers)),
             output: p.take("--output", args.output.parse::<Output>().map_err(|why| why.to_string())),
             max_connection_age: p.take("--max-connection-age", connection_age(&args.max_connection_age)),
+            leaf_key: p.take("--leaf-key", leaf_key(&args.leaf_key)),
             drain_timeout: p.take("--drain-timeout", parse_duration(&args.drain_timeout)),
             join_timeout: p.take("--join-timeout", parse_duration(&args.join_timeout)),
         };
         problems.or(settings)
+    }
+}
+
+fn leaf_key(text: &str) -> Result<KeyKind, String> {
+    match text {
+        "ecdsa" => Ok(KeyKind::EcdsaP256),
+        "ed25519" => Ok(KeyKind::Ed25519),
+        _ => Err(format!("{text:?} is no kind of key; write ecdsa or ed25519")),
     }
 }
 

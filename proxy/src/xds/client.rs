@@ -208,7 +208,7 @@ impl Client {
 
     async fn stream(&mut self) -> Result<Ended, Ended> {
         let Current { identity, bundle, .. } = self.parts.credentials.current();
-        let tls = tls::mesh_client(&identity, &bundle, ALPN).map_err(|why| Ended::from(why.to_string()))?;
+        let tls = tls::control_plane_client(&identity, &bundle, ALPN).map_err(|why| Ended::from(why.to_string()))?;
         let addr = self.parts.control_plane.clone();
         let link = self.alongside(async move { connect::connect(&addr, tls).await }).await;
         let link = link.map_err(|why| Ended::from(why.to_string()))?;

@@ -164,7 +164,7 @@ fn root_expiry(bundle: &TrustBundle) -> Option<i64> {
 
 /// Reads what the control plane signed, and checks that it is what was asked for: our key, our name, our trust domain.
 fn accept(signed: SignedIdentity, key: leno_certs::Key, id: &SpiffeId) -> Result<(Identity, TrustBundle), CertError> {
-    let bundle = TrustBundle { trust_domain: signed.trust_domain, roots: signed.roots };
+    let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
     if bundle.trust_domain != id.trust_domain() {
         return Err(CertError::WrongTrustDomain { theirs: bundle.trust_domain, ours: id.trust_domain().to_owned() });
     }

@@ -11,7 +11,7 @@ mod owed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use leno_certs::TrustBundle;
+use leno_certs::{FederatedRoots, TrustBundle};
 use leno_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource as Wire};
 use leno_proto::resource::{Resource, SELF};
 use leno_proto::v1;
@@ -219,7 +219,11 @@ impl Subscriber {
 
     fn trust(&self, value: &[u8]) -> Result<(), String> {
         let bundle = v1::TrustBundle::decode(value).map_err(|why| why.to_string())?;
-        let bundle = TrustBundle { trust_domain: bundle.trust_domain, roots: bundle.roots };
+        let federated = bundle.federated.into_iter();
+        let federated =
+            federated.map(|v1::FederatedRoots { trust_domain, roots }| FederatedRoots { trust_domain, roots });
+        let (trust_domain, roots) = (bundle.trust_domain, bundle.roots);
+        let bundle = TrustBundle { trust_domain, roots, federated: federated.collect() };
         self.credentials.replace_bundle(bundle).map_err(|why| why.to_string())
     }
 

@@ -38,7 +38,7 @@ pub fn authority() -> Arc<Authority> {
 }
 
 pub fn bundle(authority: &Authority) -> TrustBundle {
-    TrustBundle { trust_domain: authority.trust_domain().to_owned(), roots: vec![authority.root_der().to_vec()] }
+    TrustBundle::new(authority.trust_domain(), vec![authority.root_der().to_vec()])
 }
 
 /// A leaf of this authority that is valid for `life` from now on.
@@ -173,7 +173,11 @@ impl ControlPlane {
         let this = Self { authority, addr, world, task: Some(task) };
         this.set(
             DOMAIN,
-            &v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![this.authority.root_der().to_vec()] },
+            &v1::TrustBundle {
+                trust_domain: DOMAIN.into(),
+                roots: vec![this.authority.root_der().to_vec()],
+                ..Default::default()
+            },
         );
         this.set(SELF, &v1::SidecarConfig { renew_generation: 1, ..v1::SidecarConfig::default() });
         this

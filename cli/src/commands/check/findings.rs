@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::client::{ControlPlane, Edge, Edges, Expiring, Sidecar, Status};
+use crate::client::{ControlPlane, Edge, Edges, Expiring, Federated, Sidecar, Status};
 use crate::output::{count, thousands};
 use crate::spans::span;
 
@@ -64,6 +64,7 @@ pub(super) fn of_status(status: &Status, now: OffsetDateTime) -> Vec<Finding> {
         ));
     }
     findings.extend(status.expiring.iter().filter_map(|one| expiring(one, now)));
+    findings.extend(status.federation.iter().flat_map(|domain| federated(domain, now)));
     findings.extend(status.sidecars.iter().flat_map(|sidecar| of_sidecar(sidecar, plane, now)));
     findings
 }
@@ -97,6 +98,35 @@ fn expiring(one: &Expiring, now: OffsetDateTime) -> Option<Finding> {
         false => format!("the certificate in {} has expired", one.what),
     };
     Some(Finding::new(severity, "certificate_expires", what, "apply the object with a new certificate"))
+}
+
+/// What is known of a federated domain holds while nothing can be fetched, until its roots end or are replaced.
+fn federated(domain: &Federated, now: OffsetDateTime) -> Vec<Finding> {
+    let (name, mut findings) = (&domain.trust_domain, Vec::new());
+    if let Some(problem) = &domain.problem {
+        let what = format!("the roots of the federated trust domain {name} cannot be fetched: {problem}");
+        let mend = "correct bundleEndpointURL and endpointSPIFFEID, or write its present `leno ca bundle` into trustDomainBundle";
+        findings.push(Finding::new(Severity::Warning, "federation_unreachable", what, mend));
+    }
+    if domain.roots == 0 {
+        let what = format!("no root of the federated trust domain {name} is known: none of its workloads is believed");
+        findings.push(Finding::new(
+            Severity::Error,
+            "federation_no_roots",
+            what,
+            "write trustDomainBundle into the object",
+        ));
+    }
+    if let Some((left, severity)) = domain.expires.as_deref().and_then(|expires| ends(expires, now)) {
+        let what = match left.is_positive() {
+            true => {
+                format!("the last root of the federated trust domain {name} expires in {}", span(left.whole_seconds()))
+            }
+            false => format!("every root of the federated trust domain {name} has expired"),
+        };
+        findings.push(Finding::new(severity, "federation_expires", what, "have that mesh run `leno ca rotate`"));
+    }
+    findings
 }
 
 fn ends(expires: &str, now: OffsetDateTime) -> Option<(Duration, Severity)> {

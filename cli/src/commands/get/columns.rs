@@ -51,6 +51,10 @@ fn columns(kind: &str) -> &'static [(&'static str, Cell)] {
             &[("TARGETS", targets), ("STATUS", policy_status)]
         }
         "JwtProvider" => &[("ISSUER", |o| text(o, "/spec/issuer")), ("KEYS", key_source)],
+        "FederatedTrustDomain" => &[
+            ("ENDPOINT", |o| text(o, "/spec/bundleEndpointURL")),
+            ("PROFILE", |o| text(o, "/spec/bundleEndpointProfile/type")),
+        ],
         "GatewayClass" => &[("CONTROLLER", |o| text(o, "/spec/controllerName")), ("STATUS", conditions)],
         "Gateway" => &[
             ("CLASS", |o| text(o, "/spec/gatewayClassName")),

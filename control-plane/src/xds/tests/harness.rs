@@ -59,6 +59,7 @@ impl Port {
         let globals = Globals {
             trust_domain: bundle.trust_domain,
             roots: bundle.roots,
+            federated: Default::default(),
             jwks: Default::default(),
             renew_generation: 0,
         };

@@ -51,7 +51,7 @@ fn claims() -> Value {
 impl Scene {
     fn ask_at(&self, headers: &[(&str, &str)], now: i64) -> &'static str {
         let headers = fields(headers);
-        let rules = self.rules.for_caller(Some(WEB));
+        let rules = self.rules.for_caller(Some(WEB), "cluster.local");
         let tokens = self.cache.of(rules.providers().unwrap_or_default(), &headers, now);
         let http = AskedHttp { method: &Method::GET, path: "/", host: None, headers: &headers, tokens: &tokens };
         word(rules.decide(&Asked { port: 80, http: Some(http) }))
@@ -236,7 +236,10 @@ fn a_bad_token_stands_in_nobodys_way_where_nothing_depends_on_it() {
         rule(vec![caller(&["spiffe://cluster.local/ns/b/*"], &[])], vec![to(&[], vec![claim(&[], &[], &[])])]);
     let scene_of_other = scene(vec![policy(Deny, vec![of_other])]);
     assert_eq!(scene_of_other.with("x.y.z"), "allowed");
-    assert!(scene_of_other.rules.for_caller(Some(WEB)).providers().is_none(), "no token of this caller's is looked at");
+    assert!(
+        scene_of_other.rules.for_caller(Some(WEB), "cluster.local").providers().is_none(),
+        "no token of this caller's is looked at"
+    );
 }
 
 #[test]

@@ -5,10 +5,13 @@ use serde_json::Value;
 use super::*;
 
 pub(super) fn decide(policies: &[v1::AuthorizationPolicy], who: Option<&str>, asked: &Asked<'_>) -> &'static str {
+    let foreign = who.is_some_and(|who| !who.starts_with("spiffe://t/"));
     let looks = policies.iter().any(|policy| {
         policy.rules.iter().any(|rule| {
             let broad = policy.action() != Allow;
-            (rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad)))
+            let named = rule.from.iter().any(|from| !from.all_of.is_empty() && is_from(from, who, broad));
+            let from = rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad));
+            (if foreign && !broad { named } else { from })
                 && rule.to.iter().any(|to| !to.paths.is_empty() || !to.not_paths.is_empty())
         })
     });
@@ -18,14 +21,17 @@ pub(super) fn decide(policies: &[v1::AuthorizationPolicy], who: Option<&str>, as
     let matching = |action, broad: bool| {
         let rules = policies.iter().filter(|policy| policy.action() == action).flat_map(|policy| &policy.rules);
         let of_rule = |rule: &v1::AuthorizationRule| {
-            let from = rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad));
+            let from = match foreign && !broad {
+                true => rule.from.iter().any(|from| !from.all_of.is_empty() && is_from(from, who, broad)),
+                false => rule.from.is_empty() || rule.from.iter().any(|from| is_from(from, who, broad)),
+            };
             let to = if rule.to.is_empty() { Some(Match::Yes) } else { None };
             let to = to.or_else(|| rule.to.iter().map(|to| is_to(to, asked, broad)).max()).unwrap();
             if from { to } else { Match::No }
         };
         rules.map(of_rule).max().unwrap_or(Match::No)
     };
-    let has_allow = policies.iter().any(|policy| policy.action() == Allow);
+    let has_allow = foreign || policies.iter().any(|policy| policy.action() == Allow);
     match (matching(Deny, true), matching(Allow, false)) {
         (Match::Yes, _) => "denied",
         (Match::BadToken, _) => "bad token",

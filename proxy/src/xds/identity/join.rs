@@ -59,8 +59,8 @@ pub(super) async fn join(settings: &Settings, path: &Path, why: &str) -> Result<
     };
     // One key for all attempts: when an answer is lost, the next request is for the same key.
     let key = match &token {
-        JoinToken::ServiceAccount(_) => joining::key(path).map_err(|why| cannot_save(path, &why))?,
-        _ => Key::generate().map_err(|why| denied(why.to_string()))?,
+        JoinToken::ServiceAccount(_) => joining::key(path, settings.leaf_key).map_err(|why| cannot_save(path, &why))?,
+        _ => Key::generate_as(settings.leaf_key).map_err(|why| denied(why.to_string()))?,
     };
     let deadline = Instant::now() + settings.join_timeout;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
@@ -100,8 +100,8 @@ pub(super) async fn again(settings: &Settings, path: &Path) -> Option<Result<Cur
     };
     let joined = async {
         let key = match &token {
-            JoinToken::ServiceAccount(_) => joining::key(path).map_err(|why| why.to_string())?,
-            _ => Key::generate().map_err(|why| why.to_string())?,
+            JoinToken::ServiceAccount(_) => joining::key(path, settings.leaf_key).map_err(|why| why.to_string())?,
+            _ => Key::generate_as(settings.leaf_key).map_err(|why| why.to_string())?,
         };
         match tokio::time::timeout(RPC_TIMEOUT, attempt(settings, &token, &key)).await {
             Ok(Ok(current)) => Ok(current),

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use leno_certs::{Key, Zeroizing};
+use leno_certs::{Key, KeyKind, Zeroizing};
 use pem::Pem;
 
 use crate::settings::Settings;
@@ -42,17 +42,17 @@ fn path(identity: &Path) -> PathBuf {
 
 /// The key of an attempt that did not end, or a new one, which is on the disk when this returns. `identity` is where the identity
 /// will be saved.
-pub(super) fn key(identity: &Path) -> io::Result<Key> {
+pub(super) fn key(identity: &Path, kind: KeyKind) -> io::Result<Key> {
     let path = path(identity);
     let kept = files::read(&path, MOST_BYTES)?.map(Zeroizing::new);
     let kept = kept.and_then(|text| pem::parse(&*text).ok()).map(|block| Zeroizing::new(block.into_contents()));
-    if let Some(key) = kept.and_then(|der| Key::from_pkcs8(&der).ok()) {
+    if let Some(key) = kept.and_then(|der| Key::from_pkcs8(&der).ok()).filter(|key| key.kind() == kind) {
         return Ok(key);
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let key = Key::generate().map_err(io::Error::other)?;
+    let key = Key::generate_as(kind).map_err(io::Error::other)?;
     let text = Zeroizing::new(pem::encode(&Pem::new("PRIVATE KEY", key.to_pkcs8().as_slice())));
     files::replace(&path, text.as_bytes())?;
     Ok(key)
@@ -80,15 +80,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let identity = dir.path().join("identity").join("identity.json");
         let text = |key: Key| key.to_pkcs8().to_vec();
-        let first = text(key(&identity).unwrap());
+        let first = text(key(&identity, KeyKind::EcdsaP256).unwrap());
         let mode = fs::metadata(path(&identity)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(text(key(&identity).unwrap()), first, "as after a kill -9");
+        assert_eq!(text(key(&identity, KeyKind::EcdsaP256).unwrap()), first, "as after a kill -9");
         fs::write(path(&identity), "damaged").unwrap();
-        let second = text(key(&identity).unwrap());
+        let second = text(key(&identity, KeyKind::EcdsaP256).unwrap());
         assert_ne!(second, first);
         done(&identity);
         done(&identity);
-        assert_ne!(text(key(&identity).unwrap()), second);
+        assert_ne!(text(key(&identity, KeyKind::EcdsaP256).unwrap()), second);
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leno_certs::{CertError, Key, csr, tls};
+use leno_certs::{CertError, Key, TrustBundle, csr, tls};
 use leno_proto::v1::identity_client::IdentityClient;
 use leno_proto::v1::{RenewRequest, SignedIdentity};
 use leno_runtime::backoff::Backoff;
@@ -32,6 +32,14 @@ pub trait Renewal {
     /// Sends the request (PKCS#10, DER). The error is for the log.
     fn renew(&self, csr: Vec<u8>) -> impl Future<Output = Result<SignedIdentity, String>>;
 
+    /// A new key for the next leaf.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    fn key(&self) -> Result<Key, CertError> {
+        Key::generate()
+    }
+
     /// Joins anew, where there is something to join by more than once.
     fn join_again(&self) -> impl Future<Output = Option<Result<Current, String>>>;
 }
@@ -48,7 +56,7 @@ pub struct RenewRpc {
 impl Renewal for RenewRpc {
     async fn renew(&self, csr: Vec<u8>) -> Result<SignedIdentity, String> {
         let Current { identity, bundle, .. } = self.credentials.current();
-        let tls = tls::mesh_client(&identity, &bundle, ALPN).map_err(|why| why.to_string())?;
+        let tls = tls::control_plane_client(&identity, &bundle, ALPN).map_err(|why| why.to_string())?;
         let link = connect::connect(&self.settings.control_plane, tls).await.map_err(|why| why.to_string())?;
         let call = async move { IdentityClient::new(link.channel).renew(RenewRequest { csr }).await };
         match tokio::time::timeout(RPC_TIMEOUT, call).await {
@@ -56,6 +64,10 @@ impl Renewal for RenewRpc {
             Ok(Err(status)) => Err(format!("{}: {}", status.code(), status.message())),
             Err(_) => Err("it did not sign in time".to_owned()),
         }
+    }
+
+    fn key(&self) -> Result<Key, CertError> {
+        Key::generate_as(self.settings.leaf_key)
     }
 
     async fn join_again(&self) -> Option<Result<Current, String>> {
@@ -105,7 +117,11 @@ async fn again(credentials: &Credentials, clock: &Clock, renewal: &impl Renewal,
         }
         Some(Ok(current)) => {
             let generation = *credentials.wanted_generation.borrow();
-            credentials.put(Current { renew_generation: generation, ..current }).map_err(|why| why.to_string())
+            // Whom our domain is federated with is said on the stream alone, and not again for this.
+            let federated = credentials.current().bundle.federated.clone();
+            let bundle = Arc::new(TrustBundle { federated, ..TrustBundle::clone(&current.bundle) });
+            let current = Current { renew_generation: generation, bundle, ..current };
+            credentials.put(current).map_err(|why| why.to_string())
         }
         Some(Err(why)) => Err(why),
     };
@@ -155,7 +171,7 @@ async fn once(credentials: &Credentials, clock: &Clock, renewal: &impl Renewal) 
     // Taken before the request: if the control plane wants another one meanwhile, the next round sees it.
     let generation = *credentials.wanted_generation.borrow();
     // A fresh key each time: a key that leaked is of use for one leaf's life at most.
-    let key = Key::generate().map_err(text)?;
+    let key = renewal.key().map_err(text)?;
     let id = credentials.id();
     let signed = renewal.renew(csr::create(&key, &id).map_err(text)?).await?;
     let (identity, _) = accept(signed, key, &id).map_err(text)?;

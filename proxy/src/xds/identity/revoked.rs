@@ -85,7 +85,7 @@ mod tests {
     fn tls() -> MeshTls {
         let now = OffsetDateTime::now_utc();
         let authority = Authority::generate("cluster.local", now, std::time::Duration::from_secs(600)).unwrap();
-        let bundle = TrustBundle { trust_domain: "cluster.local".into(), roots: vec![authority.root_der().to_vec()] };
+        let bundle = TrustBundle::new("cluster.local", vec![authority.root_der().to_vec()]);
         let (key, id) = (Key::generate().unwrap(), SpiffeId::new("cluster.local", "default", "web").unwrap());
         let leaf = authority.issue(&key, &id, &[], now, now + std::time::Duration::from_secs(60)).unwrap();
         MeshTls::new(&Identity::new(vec![leaf], key).unwrap(), &bundle).unwrap()

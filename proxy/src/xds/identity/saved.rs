@@ -1,13 +1,14 @@
 //! The identity on disk: `STATE_DIR/identity/identity.json`, 0600. Key, chain, roots and the rest are one file, because they
 //! only make sense together and one file is replaced at once.
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use leno_certs::{Identity, Key, TrustBundle, Zeroizing};
+use leno_certs::{FederatedRoots, Identity, Key, TrustBundle, Zeroizing};
 use pem::Pem;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ struct File {
     renew_generation: Option<u64>,
     /// SHA-256, hexadecimal.
     joined_root: String,
+    /// PEM, by trust domain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    federated: BTreeMap<String, String>,
 }
 
 pub(super) fn path(state_dir: &Path) -> PathBuf {
@@ -45,6 +49,8 @@ pub(super) fn write(path: &Path, current: &Current) -> io::Result<()> {
     }
     let certificates =
         |ders: &[Vec<u8>]| ders.iter().map(|der| pem::encode(&Pem::new("CERTIFICATE", der.as_slice()))).collect();
+    let federated = current.bundle.federated.iter();
+    let federated = federated.map(|domain| (domain.trust_domain.clone(), certificates(&domain.roots)));
     let file = File {
         version: VERSION,
         key: pem::encode(&Pem::new("PRIVATE KEY", current.identity.key.to_pkcs8().as_slice())),
@@ -53,6 +59,7 @@ pub(super) fn write(path: &Path, current: &Current) -> io::Result<()> {
         roots: certificates(&current.bundle.roots),
         renew_generation: current.renew_generation,
         joined_root: token::hex(&current.joined_root),
+        federated: federated.collect(),
     };
     let text = Zeroizing::new(serde_json::to_vec_pretty(&file)?);
     files::replace(path, &text)
@@ -73,7 +80,12 @@ pub(super) fn read(path: &Path) -> Result<Option<Current>, String> {
     let identity = Identity::new(certificates(&file.chain).ok_or_else(|| damaged("chain"))?, key)
         .map_err(|why| why.to_string())?;
     let roots = certificates(&file.roots).ok_or_else(|| damaged("roots"))?;
-    let bundle = TrustBundle { trust_domain: file.trust_domain, roots };
+    let federated = file.federated.into_iter().map(|(trust_domain, roots)| {
+        let roots = certificates(&roots).ok_or_else(|| damaged("federated"))?;
+        Ok(FederatedRoots { trust_domain, roots })
+    });
+    let federated = federated.collect::<Result<_, String>>()?;
+    let bundle = TrustBundle { trust_domain: file.trust_domain, roots, federated };
     // Fails when key and leaf do not belong together, or when no root is usable.
     leno_certs::tls::mesh_client(&identity, &bundle, &[]).map_err(|why| why.to_string())?;
     Ok(Some(Current {

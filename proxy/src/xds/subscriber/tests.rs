@@ -248,13 +248,14 @@ async fn new_roots_are_in_force_before_they_are_acknowledged_and_a_foreign_bundl
     let second = authority();
     let both = vec![bench.authority.root_der().to_vec(), second.root_der().to_vec()];
     bench.says(SELF, &v1::SidecarConfig { renew_generation: 1, ..v1::SidecarConfig::default() });
-    let turn = bench.says(DOMAIN, &v1::TrustBundle { trust_domain: DOMAIN.into(), roots: both.clone() });
+    let turn =
+        bench.says(DOMAIN, &v1::TrustBundle { trust_domain: DOMAIN.into(), roots: both.clone(), ..Default::default() });
     assert!(acks(&turn).contains(&"n2"));
     assert_eq!(bench.subscriber.credentials.current().bundle.roots, both);
     for bad in [
-        v1::TrustBundle { trust_domain: "elsewhere".into(), roots: both.clone() },
-        v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![] },
-        v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![vec![1, 2, 3]] },
+        v1::TrustBundle { trust_domain: "elsewhere".into(), roots: both.clone(), ..Default::default() },
+        v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![], ..Default::default() },
+        v1::TrustBundle { trust_domain: DOMAIN.into(), roots: vec![vec![1, 2, 3]], ..Default::default() },
     ] {
         assert_eq!(bench.says(DOMAIN, &bad).nacked.len(), 1);
         assert_eq!(bench.subscriber.credentials.current().bundle.roots, both);

@@ -1,6 +1,7 @@
 //! Clocks that run for years, are set, and stand for a day.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use leno_certs::{Key, SpiffeId};
 
@@ -21,6 +22,7 @@ struct Plane {
     authority: Mutex<Arc<Authority>>,
     clock: Clock,
     secret: bool,
+    away: AtomicBool,
     renewed: Mutex<Vec<OffsetDateTime>>,
     joined: Mutex<Vec<OffsetDateTime>>,
     credentials: Credentials,
@@ -28,6 +30,9 @@ struct Plane {
 
 impl Renewal for Arc<Plane> {
     async fn renew(&self, csr: Vec<u8>) -> Result<SignedIdentity, String> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err("nobody answers".to_owned());
+        }
         let (now, leaf) = ((self.clock)(), self.credentials.current().identity);
         if !(leaf.not_before..leaf.not_after).contains(&now) {
             return Err("the leaf is not valid".to_owned());
@@ -39,6 +44,9 @@ impl Renewal for Arc<Plane> {
     async fn join_again(&self) -> Option<Result<Current, String>> {
         if !self.secret {
             return None;
+        }
+        if self.away.load(Ordering::Relaxed) {
+            return Some(Err("nobody answers".to_owned()));
         }
         let now = (self.clock)();
         self.joined.lock().unwrap().push(now);
@@ -54,8 +62,8 @@ fn plane(folder: &Path, secret: bool) -> (Arc<Plane>, Arc<AtomicI64>, tokio::tas
     let credentials = credentials(&authority, folder);
     let (clock, set) = settable();
     let authority = Mutex::new(authority);
-    let (renewed, joined) = (Mutex::default(), Mutex::default());
-    let plane = Arc::new(Plane { authority, clock: clock.clone(), secret, renewed, joined, credentials });
+    let (renewed, joined, away) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+    let plane = Arc::new(Plane { authority, clock: clock.clone(), secret, away, renewed, joined, credentials });
     let task = tokio::spawn(keep_fresh(plane.credentials.clone(), clock, plane.clone(), fastrand::f64));
     (plane, set, task)
 }
@@ -78,7 +86,7 @@ async fn two_years_of_renewals_and_eight_rotations_leave_no_moment_without_a_val
         if day % 90 == 0 {
             let next = Arc::new(Authority::generate("cluster.local", (plane.clock)(), 400 * DAY).unwrap());
             let both = [next.root_der().to_vec(), plane.authority.lock().unwrap().root_der().to_vec()];
-            let roots = |roots: &[Vec<u8>]| TrustBundle { trust_domain: "cluster.local".into(), roots: roots.to_vec() };
+            let roots = |roots: &[Vec<u8>]| TrustBundle::new("cluster.local", roots.to_vec());
             plane.credentials.replace_bundle(roots(&both)).unwrap();
             *plane.authority.lock().unwrap() = next;
             plane.credentials.want_generation(day);
@@ -125,4 +133,45 @@ async fn a_leap_within_the_life_of_a_leaf_renews_it_at_once_and_a_slow_clock_doe
     let tries = plane.credentials.metrics.not_renewed.get();
     assert!((1..=200).contains(&tries), "{tries}");
     assert!(is_valid(&plane), "it has become valid by then");
+}
+
+/// How many came in the busiest second, and in how many seconds all had come.
+fn busiest(times: &[OffsetDateTime], since: OffsetDateTime) -> (usize, i64) {
+    let mut seconds = BTreeMap::<i64, usize>::new();
+    for time in times {
+        *seconds.entry((*time - since).whole_seconds()).or_default() += 1;
+    }
+    (seconds.values().copied().max().unwrap_or_default(), seconds.keys().copied().max().unwrap_or_default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_day_without_a_control_plane_sidecars_do_not_come_back_all_at_once() {
+    const SIDECARS: usize = 120;
+    // Half of a day: every leaf is valid still. Two days: every one has expired, and all have to join anew.
+    for (days, expired) in [(0.5, false), (2.0, true)] {
+        let dirs: Vec<_> = (0..SIDECARS).map(|_| tempfile::tempdir().unwrap()).collect();
+        let all: Vec<_> = dirs.iter().map(|dir| plane(dir.path(), true)).collect();
+        // They have started together, and the first leaf is one of an hour.
+        tokio::time::sleep(DAY / 4).await;
+        all.iter().for_each(|(plane, ..)| plane.away.store(true, Ordering::Relaxed));
+        tokio::time::sleep(DAY.mul_f64(days)).await;
+        assert_eq!(all.iter().filter(|(plane, ..)| is_valid(plane)).count(), if expired { 0 } else { SIDECARS });
+        let back = (all[0].0.clock)();
+        for (plane, ..) in &all {
+            plane.renewed.lock().unwrap().clear();
+            plane.away.store(false, Ordering::Relaxed);
+        }
+        tokio::time::sleep(DAY / 2).await;
+        assert!(all.iter().all(|(plane, ..)| is_valid(plane)));
+        let first = |plane: &Arc<Plane>| {
+            let (renewed, joined) = (plane.renewed.lock().unwrap(), plane.joined.lock().unwrap());
+            renewed.iter().chain(joined.iter()).min().copied()
+        };
+        let firsts: Vec<_> = all.iter().filter_map(|(plane, ..)| first(plane)).collect();
+        assert_eq!(firsts.len(), SIDECARS);
+        let (busiest, last) = busiest(&firsts, back);
+        // Spread over a minute, two come in a second.
+        assert!(busiest <= SIDECARS / 10, "{busiest} of {SIDECARS} came in one second");
+        assert!(!expired || last <= 120, "the last one came after {last} s");
+    }
 }

@@ -1,6 +1,6 @@
-//! One GET of a key set. The URL may have been written by somebody who may not reach what the control plane reaches, so: `https` alone,
-//! no redirect is followed, nothing of the answer is shown to anybody, addresses of the machine's own link are refused, and the
-//! address that was checked is the one that is dialled.
+//! One GET of a document that others serve: a set of keys, a trust bundle. The URL may have been written by somebody who may not reach
+//! what the control plane reaches, so: `https` alone, no redirect is followed, nothing of the answer is shown to anybody, addresses
+//! of the machine's own link are refused, and the address that was checked is the one that is dialled.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use leno_certs::Zeroizing;
-use leno_certs::jwt::{KeySet, MOST_KEY_SET_BYTES};
 use leno_certs::tls::edge::{self, Backend};
+use leno_certs::{SpiffeId, Zeroizing, tls, verify};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::model::JwksUrl;
+use crate::model::HttpsUrl;
 
 /// From the look-up of the name to the last byte.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -28,28 +28,37 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Longest file with a bearer token.
 const MOST_TOKEN_BYTES: u64 = 16 * 1024;
 
-/// How key sets are fetched.
+/// How documents of the Web are fetched.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// Roots beside the system's, DER.
     pub roots: Arc<Vec<Vec<u8>>>,
     /// A URL that is asked with the bearer token of a file, which is read anew each time.
-    pub bearer: Option<(JwksUrl, PathBuf)>,
+    pub bearer: Option<(HttpsUrl, PathBuf)>,
 }
 
-/// The set, as it came, and what it means.
-pub(super) async fn fetch(url: &JwksUrl, trust: &Trust) -> Result<(String, KeySet), String> {
-    tokio::time::timeout(WITHIN, get(url, trust))
+/// Who is believed to be the server of a URL.
+#[derive(Debug, Clone, Copy)]
+pub enum Server<'a> {
+    /// Who has a certificate for its host.
+    Web(&'a Trust),
+    /// Who has this identity, by these roots (DER), whatever the host is called.
+    Spiffe { id: &'a SpiffeId, roots: &'a [Vec<u8>] },
+}
+
+/// The document, of `most` bytes at most.
+///
+/// # Errors
+/// Why there is none.
+pub async fn get(url: &HttpsUrl, server: Server<'_>, accept: &'static str, most: usize) -> Result<Bytes, String> {
+    tokio::time::timeout(WITHIN, one(url, server, accept, most))
         .await
         .map_err(|_| format!("no answer within {} s", WITHIN.as_secs()))?
 }
 
-async fn get(url: &JwksUrl, trust: &Trust) -> Result<(String, KeySet), String> {
-    let request = request(url, trust).await?;
-    let tls = tls(url, trust)?;
-    let name = ServerName::try_from(url.host().to_owned()).map_err(|_| "its host is no name".to_owned())?;
-    let tcp = connect(url).await?;
-    let stream = tls.connect(name, tcp).await.map_err(|why| format!("TLS: {why}"))?;
+async fn one(url: &HttpsUrl, server: Server<'_>, accept: &'static str, most: usize) -> Result<Bytes, String> {
+    let request = request(url, server, accept).await?;
+    let stream = open(url, server).await?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|why| format!("HTTP: {why}"))?;
     // It ends with the sender.
@@ -61,22 +70,24 @@ async fn get(url: &JwksUrl, trust: &Trust) -> Result<(String, KeySet), String> {
             status if status.is_redirection() => return Err(format!("it answered {status}; no redirect is followed")),
             status => return Err(format!("it answered {status}")),
         }
-        let body = Limited::new(response.into_body(), MOST_KEY_SET_BYTES).collect().await;
-        Ok(body.map_err(|_| format!("the answer broke off, or has more than {MOST_KEY_SET_BYTES} bytes"))?.to_bytes())
+        let body = Limited::new(response.into_body(), most).collect().await;
+        Ok(body.map_err(|_| format!("the answer broke off, or has more than {most} bytes"))?.to_bytes())
     };
     let answer = answer.await;
     connection.abort();
-    let bytes = answer?;
-    let keys = KeySet::parse(&bytes).map_err(|why| why.to_string())?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), keys))
+    answer
 }
 
-async fn request(url: &JwksUrl, trust: &Trust) -> Result<Request<Empty<Bytes>>, String> {
+async fn request(url: &HttpsUrl, server: Server<'_>, accept: &'static str) -> Result<Request<Empty<Bytes>>, String> {
     let mut request = Request::get(url.path())
         .header(header::HOST, url.authority())
-        .header(header::ACCEPT, "application/jwk-set+json, application/json")
+        .header(header::ACCEPT, accept)
         .header(header::USER_AGENT, concat!("leno/", env!("CARGO_PKG_VERSION")));
-    if let Some((_, file)) = trust.bearer.as_ref().filter(|(of, _)| of == url) {
+    let bearer_for = match server {
+        Server::Web(trust) => trust.bearer.as_ref().filter(|(of, _)| of == url),
+        Server::Spiffe { .. } => None,
+    };
+    if let Some((_, file)) = bearer_for {
         let token = bearer(file).await?;
         let mut value = header::HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .map_err(|_| "the token for it is no text".to_owned())?;
@@ -94,7 +105,28 @@ async fn bearer(file: &std::path::Path) -> Result<Zeroizing<String>, String> {
     tokio::fs::read_to_string(file).await.map(Zeroizing::new).map_err(failed)
 }
 
-fn tls(url: &JwksUrl, trust: &Trust) -> Result<TlsConnector, String> {
+async fn open(url: &HttpsUrl, server: Server<'_>) -> Result<TlsStream<TcpStream>, String> {
+    let tls = match server {
+        Server::Web(trust) => web(url, trust)?,
+        Server::Spiffe { roots, .. } => {
+            let config = tls::rooted_client(roots, &[b"http/1.1"]).map_err(|why| why.to_string())?;
+            TlsConnector::from(Arc::new(config))
+        }
+    };
+    let name = ServerName::try_from(url.host().to_owned()).map_err(|_| "its host is no name".to_owned())?;
+    let tcp = connect(url).await?;
+    let stream = tls.connect(name, tcp).await.map_err(|why| format!("TLS: {why}"))?;
+    if let Server::Spiffe { id, .. } = server {
+        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or("it shows no certificate")?;
+        let proven = verify::peer_id(leaf).map_err(|why| why.to_string())?;
+        if proven != *id {
+            return Err(format!("it is {proven}"));
+        }
+    }
+    Ok(stream)
+}
+
+fn web(url: &HttpsUrl, trust: &Trust) -> Result<TlsConnector, String> {
     let roots: Vec<Vec<u8>> = leno_runtime::system_roots().iter().chain(trust.roots.iter()).cloned().collect();
     let backend = Backend { hostname: url.host(), roots: &roots, names: &[], client: None };
     let config = edge::backend_client(&backend, &[b"http/1.1"])
@@ -102,7 +134,7 @@ fn tls(url: &JwksUrl, trust: &Trust) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-async fn connect(url: &JwksUrl) -> Result<TcpStream, String> {
+async fn connect(url: &HttpsUrl) -> Result<TcpStream, String> {
     let found = tokio::net::lookup_host((url.host(), url.port())).await.map_err(|why| why.to_string())?;
     let mut failed = "its name has no address".to_owned();
     for address in found.take(8) {

@@ -1,10 +1,10 @@
-//! Where the public keys of an issuer are fetched from.
+//! Where the control plane fetches something from.
 
 use std::fmt;
 
 /// An `https://` URL, as it is asked for. There is no other way: who could change the keys on the way could be anybody.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JwksUrl {
+pub struct HttpsUrl {
     text: String,
     /// Without brackets.
     host: String,
@@ -15,7 +15,7 @@ pub struct JwksUrl {
 /// Longest URL.
 const MOST_BYTES: usize = 1024;
 
-impl JwksUrl {
+impl HttpsUrl {
     /// Reads one.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl JwksUrl {
     }
 }
 
-impl fmt::Display for JwksUrl {
+impl fmt::Display for HttpsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -91,7 +91,7 @@ mod tests {
             ("https://[::1]:6443/openid/v1/jwks", ("::1", 6443, "/openid/v1/jwks", "[::1]:6443")),
             ("https://10.0.0.1", ("10.0.0.1", 443, "/", "10.0.0.1")),
         ] {
-            let url = JwksUrl::parse(good).unwrap();
+            let url = HttpsUrl::parse(good).unwrap();
             assert_eq!((url.host(), url.port(), url.path(), url.authority().as_str()), parts, "{good}");
         }
         for bad in [
@@ -109,7 +109,7 @@ mod tests {
             "id.example/jwks",
             &format!("https://a/{}", "b".repeat(1024)),
         ] {
-            assert!(JwksUrl::parse(bad).is_err(), "{bad}");
+            assert!(HttpsUrl::parse(bad).is_err(), "{bad}");
         }
     }
 }
