@@ -1,5 +1,6 @@
 //! Who is measured, and how each is set up: a pair of proxies with mutual TLS verified on both sides, one thread each.
 
+mod envoy;
 mod floor;
 mod haproxy;
 mod leno;
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::process::Running;
 
+pub use envoy::{Carries, envoy};
 pub use floor::floor;
-pub use haproxy::haproxy;
-pub use leno::{HOST, leno};
+pub use haproxy::{haproxy, haproxy_tcp};
+pub use leno::{HOST, leno, leno_tcp};
 
 /// Where contestants find what they share.
 pub struct Place<'a> {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use clap::Args;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -70,16 +71,39 @@ impl Generator {
                 ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
                 parse_wrk(&String::from_utf8_lossy(&output.stdout))
             }
-            Self::Own => {
-                let mut command = pinned(core, &std::env::current_exe()?);
-                command.args(["load", "--target", &target.to_string(), "--host", host]);
-                command.args(["--connections", &connections.to_string(), "--seconds", &seconds.to_string()]);
-                let output = command.output().context("run the load generator")?;
-                ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr));
-                parse_own(&String::from_utf8_lossy(&output.stdout))
-            }
+            Self::Own => own(core, Load { target, host: host.to_owned(), connections, seconds, fresh: false }),
         }
     }
+}
+
+/// What our own generator does.
+#[derive(Debug, Clone, Args)]
+pub struct Load {
+    #[arg(long)]
+    pub target: SocketAddr,
+    #[arg(long)]
+    pub host: String,
+    /// Clients, each with one request at a time.
+    #[arg(long)]
+    pub connections: usize,
+    #[arg(long)]
+    pub seconds: u64,
+    /// A connection for each request.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// Runs it as a process of its own on `core`; every answer must be a 2xx.
+pub fn own(core: usize, load: Load) -> Result<Measured> {
+    let mut command = pinned(core, &std::env::current_exe()?);
+    command.args(["load", "--target", &load.target.to_string(), "--host", &load.host]);
+    command.args(["--connections", &load.connections.to_string(), "--seconds", &load.seconds.to_string()]);
+    if load.fresh {
+        command.arg("--fresh");
+    }
+    let output = command.output().context("run the load generator")?;
+    ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr));
+    parse_own(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn parse_wrk(text: &str) -> Result<Measured> {
@@ -115,14 +139,14 @@ fn parse_own(text: &str) -> Result<Measured> {
     })
 }
 
-/// Our own generator: keep-alive connections, one request after the other on each, for `seconds`. Prints a JSON object.
-pub fn generate(target: SocketAddr, host: &str, connections: usize, seconds: u64) -> Result<()> {
+/// Our own generator: clients with one request after the other each, for so many seconds. Prints a JSON object.
+pub fn generate(load: &Load) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = Instant::now();
-    let end = start + Duration::from_secs(seconds);
+    let end = start + Duration::from_secs(load.seconds);
     let mut latencies = LocalSet::new().block_on(&runtime, async {
         let clients: Vec<_> =
-            (0..connections).map(|_| tokio::task::spawn_local(client(target, host.to_owned(), end))).collect();
+            (0..load.connections).map(|_| tokio::task::spawn_local(client(load.clone(), end))).collect();
         let mut all = Vec::new();
         for client in clients {
             all.extend(client.await??);
@@ -137,21 +161,32 @@ pub fn generate(target: SocketAddr, host: &str, connections: usize, seconds: u64
     Ok(())
 }
 
-async fn client(target: SocketAddr, host: String, end: Instant) -> Result<Vec<Duration>> {
-    let stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(connection);
+async fn client(load: Load, end: Instant) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
+    let mut kept = None;
     while Instant::now() < end {
         let start = Instant::now();
-        let request = Request::get("/").header(header::HOST, &host).body(Empty::<Bytes>::new())?;
+        let mut sender = match kept.take() {
+            Some(sender) => sender,
+            None => connect(load.target).await?,
+        };
+        let request = Request::get("/").header(header::HOST, &load.host).body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         ensure!(response.status().is_success(), "an answer was {}", response.status());
         response.into_body().collect().await?;
         latencies.push(start.elapsed());
+        kept = Some(sender).filter(|_| !load.fresh);
     }
     Ok(latencies)
+}
+
+async fn connect(target: SocketAddr) -> Result<SendRequest<Empty<Bytes>>> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender.
+    tokio::task::spawn_local(connection);
+    Ok(sender)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod backend;
 mod certificates;
+mod connect;
 mod contestant;
 mod cpu;
 mod features;
@@ -31,6 +32,8 @@ struct Args {
 enum Kind {
     /// Small HTTP/1.1 requests over keep-alive connections, through a pair of proxies with mutual TLS between them.
     Http1(http1::Settings),
+    /// New connections through the pair: of TCP, each with a handshake of mutual TLS between its ends, and of HTTP.
+    Connect(connect::Settings),
     /// What a feature costs: the same load through a pair with it and through one without.
     Features(features::Settings),
     /// The wait for the first byte of a server that speaks first, directly and through intercepting sidecars. Needs root.
@@ -40,16 +43,7 @@ enum Kind {
     Backend,
     /// The load, where wrk is not installed.
     #[command(hide = true)]
-    Load {
-        #[arg(long)]
-        target: SocketAddr,
-        #[arg(long)]
-        host: String,
-        #[arg(long)]
-        connections: usize,
-        #[arg(long)]
-        seconds: u64,
-    },
+    Load(load::Load),
     /// A server that speaks first.
     #[command(hide = true)]
     Greet {
@@ -69,14 +63,13 @@ enum Kind {
 fn main() -> ExitCode {
     let result = match Args::parse().kind {
         Kind::Http1(settings) => http1::run(&settings),
+        Kind::Connect(settings) => connect::run(&settings),
         Kind::Features(settings) => features::run(&settings),
         Kind::FirstByte(settings) => first_byte::run(&settings),
         Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
         Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),
         Kind::Backend => backend::run().map(|()| true),
-        Kind::Load { target, host, connections, seconds } => {
-            load::generate(target, &host, connections, seconds).map(|()| true)
-        }
+        Kind::Load(load) => load::generate(&load).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -41,15 +41,35 @@ pub fn haproxy(place: &Place<'_>, binary: &Path, name: &'static str, protocol: &
          crt {dir}/a.pem ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
          alpn {protocol} pool-max-conn -1\n"
     );
-    let start = |end: &str, config: &str, listen: SocketAddr| {
-        let process = format!("{name}-{end}");
-        let path = file(place, &format!("{process}.cfg"));
-        std::fs::write(&path, config)?;
-        let args = ["-db".to_owned(), "-f".to_owned(), text(&path)];
-        let mut running = Running::start(&process, place.proxy_core, binary, &args, place.dir)?;
-        running.listens(listen)?;
-        anyhow::Ok(running)
-    };
-    let pair = vec![start("out", &outbound, target)?, start("in", &inbound, mesh)?];
-    Ok(Contestant { name, target, pair, _others: Vec::new() })
+    let inbound = start(place, binary, &format!("{name}-in"), &inbound, mesh)?;
+    let outbound = start(place, binary, &format!("{name}-out"), &outbound, target)?;
+    Ok(Contestant { name, target, pair: vec![outbound, inbound], _others: Vec::new() })
+}
+
+/// A pair that carries connections as bytes, each in one of its own; sessions of TLS are resumed, as is its default.
+pub fn haproxy_tcp(place: &Place<'_>, binary: &Path, name: &'static str) -> Result<Contestant> {
+    let dir = place.dir.display();
+    let (mesh, target) = (free_port()?, free_port()?);
+    let common = COMMON.replace("mode http", "mode tcp").replace("  option http-keep-alive\n  http-reuse always\n", "");
+    let inbound = format!(
+        "{common}frontend mesh\n  bind {mesh} ssl crt {dir}/b.pem ca-file {dir}/ca.crt verify required\n  \
+         default_backend app\nbackend app\n  server app {}\n",
+        place.backend
+    );
+    let outbound = format!(
+        "{common}frontend app\n  bind {target}\n  default_backend mesh\nbackend mesh\n  server b {mesh} ssl crt {dir}/a.pem \
+         ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME})\n"
+    );
+    let inbound = start(place, binary, &format!("{name}-in"), &inbound, mesh)?;
+    let outbound = start(place, binary, &format!("{name}-out"), &outbound, target)?;
+    Ok(Contestant { name, target, pair: vec![outbound, inbound], _others: Vec::new() })
+}
+
+fn start(place: &Place<'_>, binary: &Path, process: &str, config: &str, listen: SocketAddr) -> Result<Running> {
+    let path = file(place, &format!("{process}.cfg"));
+    std::fs::write(&path, config)?;
+    let args = ["-db".to_owned(), "-f".to_owned(), text(&path)];
+    let mut running = Running::start(process, place.proxy_core, binary, &args, place.dir)?;
+    running.listens(listen)?;
+    Ok(running)
 }

@@ -20,10 +20,31 @@ metadata: {name: web, namespace: default}
 spec:
   selector: {app: web}
   ports: [{name: http, port: 80, targetPort: http, appProtocol: http}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: plain, namespace: default}
+spec:
+  selector: {app: web}
+  ports: [{name: tcp, port: 7000, targetPort: http, appProtocol: tcp}]
 ";
+/// The same app as bytes.
+const PLAIN: &str = "plain:7000";
 
 /// The pair of the programs in `bin`, with these objects besides the service.
 pub fn leno(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<Contestant> {
+    let (contestant, _) = pair(place, bin, name, more)?;
+    Ok(contestant)
+}
+
+/// The same pair, loaded where connections are carried as bytes, each in one of its own between the ends.
+pub fn leno_tcp(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
+    let (contestant, target) = pair(place, bin, name, "")?;
+    Ok(Contestant { target, ..contestant })
+}
+
+/// The pair, and where it takes bytes.
+fn pair(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<(Contestant, SocketAddr)> {
     let config = file(place, "config");
     std::fs::create_dir(&config)?;
     std::fs::write(config.join("web.yaml"), CONFIG)?;
@@ -38,11 +59,13 @@ pub fn leno(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Re
 
     let backend = format!("http={}", place.backend);
     let (inbound, _) = sidecar(place, bin, xds, &context, HOST, &["--port", &backend])?;
-    let (outbound, target) = sidecar(place, bin, xds, &context, "frontend", &[])?;
-    Ok(Contestant { name, target, pair: vec![outbound, inbound], _others: vec![plane] })
+    let bytes = format!("{PLAIN}=127.0.0.1:0");
+    let (outbound, ready) = sidecar(place, bin, xds, &context, "frontend", &["--upstream", &bytes])?;
+    let (target, bytes) = (address(&ready, "http_proxy")?, upstream(&ready)?);
+    Ok((Contestant { name, target, pair: vec![outbound, inbound], _others: vec![plane] }, bytes))
 }
 
-/// A sidecar of `service`, and its HTTP proxy port.
+/// A sidecar of `service`, and its ready line.
 fn sidecar(
     place: &Place<'_>,
     bin: &Path,
@@ -50,7 +73,7 @@ fn sidecar(
     context: &Path,
     service: &str,
     more: &[&str],
-) -> Result<(Running, SocketAddr)> {
+) -> Result<(Running, String)> {
     let output = Command::new(bin.join("leno"))
         .args(["token", "create", "--service-account", service, "-o", "json", "--context"])
         .arg(context)
@@ -68,8 +91,8 @@ fn sidecar(
     args.extend(arguments(&["--admin-addr", "127.0.0.1:0", "--workers", "1", "--output", "json"]));
     args.extend(arguments(more));
     let mut running = Running::start(&name, place.proxy_core, &bin.join("leno-proxy"), &args, place.dir)?;
-    let proxy = address(&running.first_line()?, "http_proxy")?;
-    Ok((running, proxy))
+    let ready = running.first_line()?;
+    Ok((running, ready))
 }
 
 fn arguments(args: &[&str]) -> Vec<String> {
@@ -79,4 +102,9 @@ fn arguments(args: &[&str]) -> Vec<String> {
 fn address(ready: &str, name: &str) -> Result<SocketAddr> {
     let value: Value = serde_json::from_str(ready).with_context(|| format!("the ready line {ready}"))?;
     value[name].as_str().and_then(|addr| addr.parse().ok()).with_context(|| format!("{name} in {ready}"))
+}
+
+fn upstream(ready: &str) -> Result<SocketAddr> {
+    let value: Value = serde_json::from_str(ready).with_context(|| format!("the ready line {ready}"))?;
+    value["upstreams"][PLAIN].as_str().and_then(|addr| addr.parse().ok()).with_context(|| format!("{PLAIN} in {ready}"))
 }
