@@ -34,8 +34,8 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["store"],
     // Keep what outlives a restart in the store.
     &["registry", "jwks", "federation"],
-    // What sidecars tell of traffic.
-    &["observed"],
+    // What sidecars tell of traffic, and are asked about it.
+    &["observed", "questions"],
     // What refers to what: of this, discovery makes resources and `status` conditions.
     &["resolve"],
     &["discovery", "ca", "status"],

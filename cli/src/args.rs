@@ -68,6 +68,7 @@ pub enum Command {
     Policy(commands::policy::Args),
     Status(commands::status::Args),
     Edges(commands::edges::Args),
+    Why(commands::why::Args),
     Check(commands::check::Args),
     History(commands::history::Args),
     Rollback(commands::rollback::Args),

@@ -19,6 +19,7 @@ pub mod token;
 pub mod uninject;
 pub mod user;
 pub mod validate;
+pub mod why;
 
 pub mod policy;
 mod report;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Policy(args) => block_on(policy::run(args, &global)),
         Command::Check(args) => block_on(check::run(args, &global)),
         Command::Edges(args) => block_on(edges::run(args, &global)),
+        Command::Why(args) => block_on(why::run(args, &global)),
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),
         Command::Rollback(args) => block_on(rollback::run(args, &global)),

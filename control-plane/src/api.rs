@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod history;
 mod objects;
+mod requests;
 mod revocations;
 mod roles;
 mod serve;
@@ -36,6 +37,7 @@ use crate::ca::{AdminToken, CertificateAuthority, ServerIdentity};
 use crate::config::Problem;
 use crate::federation::Federation;
 use crate::observed::Observed;
+use crate::questions::Questions;
 use crate::registry::Registry;
 use crate::store::{Store, Trail};
 use crate::xds::Sessions;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub sessions: Sessions,
     pub token: Arc<AdminToken>,
     pub observed: Observed,
+    /// What sidecars are asked.
+    pub questions: Questions,
     /// Where refused calls are noted.
     pub trail: Trail,
     /// What is wrong in the configuration folder now; none without one.
@@ -92,6 +96,7 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(objects::get, objects::delete))
         .routes(routes!(status::status))
         .routes(routes!(edges::edges))
+        .routes(routes!(requests::remembered))
         .routes(routes!(history::history))
         .routes(routes!(history::rollback))
         .routes(routes!(tokens::create, tokens::list))

@@ -29,6 +29,7 @@ use crate::discovery::{self, Globals};
 use crate::federation::Federation;
 use crate::jwks::Keyring;
 use crate::observed::Observed;
+use crate::questions::Questions;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{Follower, Store, Trail, Trailer};
@@ -160,6 +161,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
             sessions,
             refusals,
             observed: Observed::default(),
+            questions: Questions::default(),
             metrics,
         },
         store,
@@ -253,6 +255,7 @@ impl Bound {
             sessions: parts.sessions.clone(),
             token,
             observed: parts.observed.clone(),
+            questions: parts.questions.clone(),
             trail,
             problems,
             federation,

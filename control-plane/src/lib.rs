@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod jwks;
 pub mod model;
 pub mod observed;
+pub mod questions;
 pub mod registry;
 pub mod resolve;
 pub mod settings;

@@ -29,6 +29,7 @@ use crate::ca::{CertificateAuthority, JoinSecrets, Refusals, ServerIdentity, Ser
 use crate::discovery::World;
 use crate::model::Revocations;
 use crate::observed::Observed;
+use crate::questions::Questions;
 use crate::registry::Registry;
 
 /// Largest message that is taken from a sidecar, in bytes.
@@ -58,6 +59,8 @@ pub struct Parts {
     pub refusals: Refusals,
     /// Who calls whom.
     pub observed: Observed,
+    /// What sidecars are asked.
+    pub questions: Questions,
     pub revocations: watch::Receiver<Arc<Revocations>>,
     pub metrics: Metrics,
 }
@@ -73,7 +76,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, drain: DrainWatch) -> Re
         .max_encoding_message_size(MOST_RESPONSE_BYTES);
     let identity = identity::IdentityService::new(&parts);
     let identity = IdentityServer::new(identity).max_decoding_message_size(64 * 1024);
-    let reports = ReportsServer::new(reports::ReportsService::new(&parts));
+    let reports = ReportsServer::new(reports::ReportsService::new(&parts, drain.clone()));
     let reports = reports.max_decoding_message_size(MOST_REPORT_BYTES);
     let incoming = accept::incoming(listener, parts.tls, parts.refusals, drain.clone());
     tonic::transport::Server::builder()

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::settings::{Settings, StateDir};
-use crate::telemetry::Edges;
+use crate::telemetry::{Edges, Memory};
 use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
 use crate::xds::identity::{self, Credentials, RenewRpc};
@@ -86,6 +86,7 @@ impl Bound {
         let registrant = Registrant::new(&settings, workload, listeners.mesh.addr);
         let workload = registrant.workload();
         let (writer, reader) = state::channel();
+        let memory = Memory::default();
         let (demands, demand_receiver) = state::demand::channel();
         let mut ready_line = ready_line(&listeners);
         let Listeners { mesh, http_proxy, mut capture, upstreams, gateway, admin: admin_listener, health } = listeners;
@@ -101,6 +102,7 @@ impl Bound {
             demands: demand_receiver,
             state_dir: state_dir.path().to_owned(),
             metrics,
+            memory: memory.clone(),
             clock: clock.clone(),
         };
         let control = Control::start(parts, &settings, &credentials, clock);
@@ -112,6 +114,8 @@ impl Bound {
         let edges = Edges::default();
         let reporting = xds::reports::run(edges.clone(), workload.clone(), control.handle.channel());
         let reporting = tokio::spawn(reporting);
+        let answering = xds::questions::run(memory.clone(), workload.clone(), control.handle.channel());
+        let answering = tokio::spawn(answering);
         let (admin_drain, admin_watch) = drain::channel();
         let dns_watch = admin_watch.clone();
         if let Some(listener) = health {
@@ -141,6 +145,7 @@ impl Bound {
             demands,
             registry,
             edges,
+            memory,
         })?;
         serving.done();
         tokio::pin!(shutdown);
@@ -168,6 +173,7 @@ impl Bound {
         tracing::info!("draining");
         checking.abort();
         reporting.abort();
+        answering.abort();
         // First the mesh is told, so that nobody begins anything new here; then what was begun ends.
         control.handle.draining();
         workers.drain(settings.drain_timeout).await;

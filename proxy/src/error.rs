@@ -1,6 +1,10 @@
 //! Why a request or connection failed: a closed set of reasons, each with whose fault it is, whether the app may have seen the
 //! request, and the status that it becomes. The same code stands in the response header, the log and the metric.
 
+// Said in full, since the fuzz targets take this file by its path.
+#[path = "error/advice.rs"]
+mod advice;
+
 use http::StatusCode;
 
 /// The header that carries the reason of an answer that a sidecar made itself.

@@ -1,6 +1,7 @@
 //! HTTP: the servers that apps and peers talk to, and what happens to a request on its way. `outbound` and `inbound` are the
 //! two orders of layers, each in one place.
 
+mod account;
 mod attempt;
 mod authorizer;
 mod body;

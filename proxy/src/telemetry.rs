@@ -1,6 +1,7 @@
 //! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
 
 pub mod edges;
+pub mod memory;
 mod told;
 
 use std::cell::{OnceCell, RefCell};
@@ -12,6 +13,7 @@ use self::told::Pace;
 use crate::error::Reason;
 
 pub use edges::{Edge, EdgeKey, Edges, Peer, Spoken};
+pub use memory::{Ending, Memory, RequestId, Story, TryOutcome};
 pub use told::Told;
 
 /// Distinct status codes that are counted apart, for one service and direction. An app that answers with more is folded into
@@ -116,6 +118,11 @@ impl ServiceMetrics {
             direction,
             service: service.to_owned(),
         }
+    }
+
+    /// NAMESPACE/NAME.
+    pub fn service(&self) -> &str {
+        &self.service
     }
 
     /// A circuit breaker refused something. The series is made when it first happens, as few services ever have one.

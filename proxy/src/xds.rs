@@ -14,6 +14,7 @@ mod files;
 mod held;
 pub mod identity;
 pub mod metrics;
+pub mod questions;
 mod repeats;
 pub mod reports;
 pub mod snapshot;

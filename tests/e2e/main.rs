@@ -50,3 +50,4 @@ mod transparent;
 mod tunnels;
 mod upgrade;
 mod users;
+mod why;

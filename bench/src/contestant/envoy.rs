@@ -28,7 +28,7 @@ pub fn envoy(place: &Place<'_>, binary: &Path, name: &'static str, carries: Carr
     let tls = |kind: &str, own: &str, more: &str| {
         format!(
             "transport_socket: {{name: tls, typed_config: {{\"@type\": {TYPES}.transport_sockets.tls.v3.{kind}, {more}, \
-             common_tls_context: {{alpn_protocols: [{}], tls_params: {{tls_minimum_protocol_version: TLSv1_3}}, \
+             common_tls_context: {{alpn_protocols: [{}], tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}, \
              tls_certificates: [{{certificate_chain: {{filename: {dir}/{own}.crt}}, private_key: {{filename: {dir}/{own}.key}}}}], \
              validation_context: {{trusted_ca: {{filename: {dir}/ca.crt}}}}}}}}}}",
             if carries == Carries::Http { "h2" } else { "" }

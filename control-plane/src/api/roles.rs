@@ -8,6 +8,7 @@ use crate::model::Role::{self, Admin, Operator, Viewer};
 pub(super) const LEAST: &[(&str, &str, Role)] = &[
     ("GET", "/v1/status", Viewer),
     ("GET", "/v1/edges", Viewer),
+    ("GET", "/v1/requests", Viewer),
     ("GET", "/v1/history", Viewer),
     // What is in Secrets is shown to operators only, see `Caller::may_reveal`.
     ("GET", "/v1/objects/{kind}", Viewer),

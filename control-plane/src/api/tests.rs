@@ -52,6 +52,7 @@ impl Api {
             token: Arc::new(token),
             trail: Trail::new().0,
             observed: Default::default(),
+            questions: Default::default(),
             problems: None,
         };
         Self { router: router(parts.clone()), parts, bearer, _dir: dir }
@@ -162,6 +163,7 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
             "GET /v1/history",
             "GET /v1/objects/{kind}",
             "GET /v1/objects/{kind}/{namespace}/{name}",
+            "GET /v1/requests",
             "GET /v1/revocations",
             "GET /v1/status",
             "GET /v1/tokens",

@@ -36,7 +36,13 @@ impl Worker {
         let (reader, demands) = (self.reader.clone(), self.demands.clone());
         let router = Router::new(self.namespace.clone(), reader, demands, clusters.clone(), self.workers);
         let dialer = Rc::new(Dialer::new(self.tls.clone()));
-        let outbound = Rc::new(Outbound::new(router.clone(), dialer.clone(), metrics.clone(), stopping.clone()));
+        let outbound = Rc::new(Outbound::new(
+            router.clone(),
+            dialer.clone(),
+            metrics.clone(),
+            self.memory.clone(),
+            stopping.clone(),
+        ));
         let own = OwnPorts::new(self.own_ports);
         let app = Rc::new(ServiceMetrics::new(registry, Direction::Inbound, &self.service));
         let named = app_ports(&self.ports, &app);
@@ -49,7 +55,7 @@ impl Worker {
             Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let authorizer =
             Authorizer::new(self.reader.clone(), self.labels.clone(), self.tls.trust_domain(), registry.clone());
-        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges));
+        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges, self.memory.clone()));
         let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));

@@ -18,7 +18,7 @@ use crate::resilience::rate_limit;
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
 use crate::state::demand::Demands;
-use crate::telemetry::Edges;
+use crate::telemetry::{Edges, Memory};
 use crate::tls::MeshTls;
 
 /// What all workers are made of.
@@ -45,6 +45,8 @@ pub struct Parts<'a> {
     pub registry: Registry,
     /// Where callers are counted.
     pub edges: Edges,
+    /// Where what fails or takes long is remembered.
+    pub memory: Memory,
 }
 
 /// The running threads.
@@ -79,6 +81,7 @@ pub(super) struct Worker {
     pub(super) demands: Demands,
     pub(super) registry: Registry,
     pub(super) edges: Edges,
+    pub(super) memory: Memory,
     /// How old an HTTP/2 connection of a client gets.
     pub(super) age: Option<Duration>,
     /// The rate limits' buckets, of all workers.
@@ -104,8 +107,20 @@ pub fn start(parts: Parts<'_>) -> Result<Workers, Failure> {
 
 /// Deals out the sockets.
 fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
-    let Parts { settings, mesh, http_proxy, capture, upstreams, port_events, tls, reader, demands, registry, edges } =
-        parts;
+    let Parts {
+        settings,
+        mesh,
+        http_proxy,
+        capture,
+        upstreams,
+        port_events,
+        tls,
+        reader,
+        demands,
+        registry,
+        edges,
+        memory,
+    } = parts;
     let mut port_events = port_events.into_iter();
     let rates = Arc::new(rate_limit::Table::default());
     let own_ports = own_ports(settings, &mesh, &http_proxy, capture.as_ref());
@@ -137,6 +152,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         demands: demands.clone(),
         registry: registry.clone(),
         edges: edges.clone(),
+        memory: memory.clone(),
         age: settings.max_connection_age,
         rates: rates.clone(),
         drain: drain.clone(),

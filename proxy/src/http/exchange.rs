@@ -20,7 +20,7 @@ use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Answered, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
-use crate::telemetry::ServiceMetrics;
+use crate::telemetry::{ServiceMetrics, Story, TryOutcome};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
 
@@ -87,6 +87,10 @@ pub(super) struct Exchange<'a> {
     pub(super) grpc: bool,
     pub(super) parts: request::Parts,
     pub(super) body: Body,
+    /// What is told of it, should it fail.
+    pub(super) story: &'a mut Story,
+    /// When the request began.
+    pub(super) start: Instant,
     pub(super) deadline: Deadline,
     /// Attempts that were made.
     pub(super) attempts: u32,
@@ -136,6 +140,9 @@ impl Exchange<'_> {
                 return Err(self.deadline.reason());
             }
             let outcome = outcome(&result);
+            if !is_well(outcome) {
+                self.remember(&endpoint, outcome);
+            }
             self.seen |= !unseen(outcome);
             let again = self.may_retry(&rules.retry, &result, outcome);
             self.pending = again.is_none() && self.whole.is_some() && is_pending(&result);
@@ -150,6 +157,18 @@ impl Exchange<'_> {
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+
+    fn remember(&mut self, endpoint: &LocalEndpoint, outcome: Outcome) {
+        let came_of_it = match outcome {
+            Outcome::Failed(reason) => TryOutcome::Failed(reason),
+            Outcome::Answered(answered) => match answered.reason {
+                Some(reason) => TryOutcome::Failed(reason),
+                None => TryOutcome::Answered(answered.status),
+            },
+        };
+        let of = &endpoint.endpoint;
+        self.story.tried(&of.workload, of.address, came_of_it, self.start.elapsed());
     }
 
     /// One attempt, not at an endpoint that was tried while there is another.
@@ -376,6 +395,11 @@ fn outcome(result: &Attempted) -> Outcome {
         Ok(answer) => Outcome::Answered(answered(&answer.response)),
         Err(reason) => Outcome::Failed(*reason),
     }
+}
+
+/// Whether there is nothing to be told of it.
+fn is_well(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(answered) if answered.status < 500 && answered.reason.is_none())
 }
 
 /// What an attempt says of its endpoint.

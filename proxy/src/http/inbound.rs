@@ -21,7 +21,10 @@ use crate::policy::pattern;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
-use crate::telemetry::{Direction, Edge, Edges, Metrics, ServiceMetrics, Spoken, Told, edges};
+use crate::telemetry::memory::ID_HEADER;
+use crate::telemetry::{
+    Direction, Edge, Edges, Ending, Memory, Metrics, RequestId, ServiceMetrics, Spoken, Story, Told, edges,
+};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
 
@@ -160,6 +163,7 @@ pub struct Inbound {
     authorizer: Authorizer,
     gate: Gate,
     edges: Edges,
+    memory: Memory,
 }
 
 /// A request whose like was not seen before.
@@ -186,9 +190,9 @@ impl Unseen {
 }
 
 impl Inbound {
-    /// Counts in these metrics and edges, and lets in what the authorizer and the gate do.
-    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate, edges: Edges) -> Self {
-        Self { metrics, authorizer, gate, edges }
+    /// Counts in these metrics and edges, lets in what the authorizer and the gate do, and remembers what fails.
+    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate, edges: Edges, memory: Memory) -> Self {
+        Self { metrics, authorizer, gate, edges, memory }
     }
 
     /// Answers a request, whatever happens. `port` is what the caller asked for when it connected, none: there is no such port.
@@ -201,7 +205,11 @@ impl Inbound {
     ) -> Response<ResponseBody> {
         let start = Instant::now();
         let grpc = headers::is_grpc(request.headers());
-        let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
+        let story = Story::new(RequestId::of(request.headers()), request.method(), request.uri(), request.headers());
+        let Some(port) = port else {
+            let response = self.failed(Reason::UnknownPort, grpc);
+            return self.accounted(story, None, caller, start, response);
+        };
         // Booked from here on, also when the caller gives up.
         let mut booking = Booking::new(port.metrics.clone(), start);
         booking.under_way = Some(caller.begin());
@@ -250,6 +258,27 @@ impl Inbound {
         };
         if let Some(rate) = pass.rate {
             rate.tell(response.headers_mut());
+        }
+        self.accounted(story, Some(port), caller, start, response)
+    }
+
+    /// The answer has begun: one of our own making says which request it was, and what failed or took long is remembered.
+    fn accounted(
+        &self,
+        mut story: Story,
+        port: Option<&Rc<AppPort>>,
+        caller: &Caller,
+        start: Instant,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        let reason = respond::reason_of(&response);
+        if reason.is_some() {
+            response.headers_mut().insert(ID_HEADER, story.id.value());
+        }
+        let ending = Ending { status: response.status().as_u16(), reason, took: start.elapsed() };
+        if ending.is_worth_it() {
+            story.service = port.map(|port| port.metrics.service().to_owned()).unwrap_or_default();
+            self.memory.note(Direction::Inbound, story, caller.id(), ending);
         }
         response
     }

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use leno_runtime::drain::DrainWatch;
 use tokio::time::Instant;
 
+use super::account::Account;
 use super::attempt::Answer;
 use super::body::{Booking, Limit, ResponseBody};
 use super::edge::{self, Edge};
@@ -26,7 +27,8 @@ use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
-use crate::telemetry::Metrics;
+use crate::telemetry::memory::ID_HEADER;
+use crate::telemetry::{Memory, Metrics};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -77,15 +79,23 @@ pub struct Outbound {
     dialer: SharedDialer,
     metrics: Rc<Metrics>,
     mirrors: Mirrors,
+    /// What failed or took long.
+    memory: Memory,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
 }
 
 impl Outbound {
     /// Serves by these routes.
-    pub fn new(router: Rc<Router>, dialer: SharedDialer, metrics: Rc<Metrics>, drain: DrainWatch) -> Self {
+    pub fn new(
+        router: Rc<Router>,
+        dialer: SharedDialer,
+        metrics: Rc<Metrics>,
+        memory: Memory,
+        drain: DrainWatch,
+    ) -> Self {
         let mirrors = Mirrors::new(dialer.clone());
-        Self { router, dialer, metrics, mirrors, drain }
+        Self { router, dialer, metrics, mirrors, memory, drain }
     }
 
     /// Answers a request, whatever happens. `source` is the address of whoever sent it. It owns what it needs, so that nobody has to wrap
@@ -94,19 +104,23 @@ impl Outbound {
         self: Rc<Self>,
         via: Via,
         source: Option<IpAddr>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
+        via.distrust(request.headers_mut());
+        let mut account = Account::new(&request);
+        request.headers_mut().insert(ID_HEADER, account.story.id.value());
         let served = match upgrade::asked(&request) {
-            None => self.serve(&via, source, request, grpc).await,
+            None => self.serve(&via, source, request, grpc, &mut account).await,
             // Boxed, as every way that is rarely taken.
-            Some(protocol) => Box::pin(self.upgrade(&via, source, request, protocol)).await,
+            Some(protocol) => Box::pin(self.upgrade(&via, source, request, protocol, &mut account)).await,
         };
         let mut response = match served {
             Ok(response) => response,
             Err(reason) => failing::answer(&self.metrics, reason, grpc, "", 0),
         };
+        account.end(&self.memory, &mut response);
         if version != Version::HTTP_2 {
             *response.version_mut() = Version::HTTP_11;
         }
@@ -125,11 +139,11 @@ impl Outbound {
         source: Option<IpAddr>,
         request: Request<Incoming>,
         grpc: bool,
+        account: &mut Account,
     ) -> Result<Response<ResponseBody>, Reason> {
-        let start = Instant::now();
+        let start = account.start;
         let (mut parts, body) = request.into_parts();
         let downstream = via.spoken(parts.version, grpc);
-        via.distrust(&mut parts.headers);
 
         let left = deadline::left(&parts.headers, grpc);
         if left.is_some_and(|left| left.is_zero()) {
@@ -138,9 +152,11 @@ impl Outbound {
 
         // 1. Which destination: everything below depends on what is configured for it.
         let port = self.destination(&mut parts, via).await?;
+        account.port = Some(port.clone());
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
         let split = port.rule(&mut parts, grpc)?.clone();
+        account.split = Some(split.clone());
         let tied = tie::tie(&split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
 
@@ -155,6 +171,7 @@ impl Outbound {
             Ok(tie) => tie,
             Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), grpc, start)),
         };
+        account.cluster = Some(cluster.clone());
         let copies = chain.request(&mut parts)?;
 
         // 4. From here on it is booked, also when the caller gives up.
@@ -191,6 +208,8 @@ impl Outbound {
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, &cluster.metrics, taps),
+            story: &mut account.story,
+            start,
         };
         let answered = match cluster.breaker.request(&policy.circuit_breaker) {
             Ok(open) => {
@@ -204,6 +223,7 @@ impl Outbound {
         let mut response = match answered {
             Ok((answer, in_flight)) => {
                 let endpoint = in_flight.endpoint().clone();
+                account.answered_by = Some(endpoint.clone());
                 let mut response = booked(answer, in_flight, booking);
                 if let Some(at) = exchange.whole {
                     let judge = exchange.pending.then(|| (cluster.clone(), endpoint.clone()));

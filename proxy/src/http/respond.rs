@@ -134,6 +134,10 @@ mod tests {
                 (reason.code(), reason.status().as_u16(), grpc_status(*reason), reason.meaning());
             page.push_str(&format!("| `{code}` | {status} | {grpc} | {hop} | {fault} | {safe} | {meaning} |\n"));
         }
+        page.push_str("\n## What to do\n`leno why REQUEST-ID` says it beside what happened.\n\n| code | what to do |\n|---|---|\n");
+        for reason in Reason::ALL {
+            page.push_str(&format!("| `{}` | {} |\n", reason.code(), reason.advice()));
+        }
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reasons.md");
         if std::env::var_os("LENO_BLESS").is_some() {
             std::fs::write(file, &page).unwrap();
@@ -144,7 +148,7 @@ mod tests {
 
     const HEAD: &str = "# Reasons
 
-Every answer that a sidecar makes itself carries one of these codes in the header `leno-reason`, and counts in
+Every answer that a sidecar makes itself carries one of these codes in the header `leno-reason` and the request's number in `leno-request-id`, and counts in
 `leno_failures_total{direction, reason, fault, retry}`; [resilience.md](resilience.md) tells of the other headers. gRPC callers get HTTP 200 with the gRPC status and the code as its message. The hop is whose sidecar
 said it first: the caller's or the app's. Trying again is *always* safe, whatever the method, when no app has seen a byte of the
 request, else for *idempotent* methods. Printed from the code; a test keeps it so (`LENO_BLESS=1 cargo test -p leno-proxy documented`).

@@ -36,6 +36,7 @@ use super::{Clock, held};
 use crate::settings::HostPort;
 use crate::state::Writer;
 use crate::state::demand::{DemandEvent, DemandReceiver};
+use crate::telemetry::Memory;
 
 pub use handle::Handle;
 use registrant::Now;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub state_dir: std::path::PathBuf,
     /// What is counted.
     pub metrics: XdsMetrics,
+    /// Where it is noted which revision is held.
+    pub memory: Memory,
     /// What time it is.
     pub clock: Clock,
 }
@@ -348,6 +351,10 @@ impl Client {
             nonce = response.nonce,
             "response"
         );
+        if let Ok(revision) = response.system_version_info.parse() {
+            self.parts.memory.saw_revision(revision);
+            self.parts.metrics.revision.set(self.parts.memory.revision() as f64);
+        }
         lock(&self.subscriber).receive(response);
         self.saver.touch();
         if !self.status.borrow().answered {

@@ -13,6 +13,7 @@ pub struct XdsMetrics {
     pub(super) last_ack: Gauge,
     pub(super) nacks: Counter,
     pub(super) destinations: Gauge,
+    pub(super) revision: Gauge,
     pub(super) unsaved: Gauge,
     received: BTreeMap<&'static str, Counter>,
     pub(super) leaf_expiry: Gauge,
@@ -49,6 +50,7 @@ impl XdsMetrics {
             ),
             nacks: registry.counter("leno_xds_nacks_total", "Responses of which a resource was refused.", &[]),
             destinations: gauge("leno_xds_destinations", "Destinations that the local app uses."),
+            revision: gauge("leno_xds_revision", "The newest revision of which something was received."),
             unsaved: gauge(
                 "leno_snapshot_unsaved_changes",
                 "Changes in force that the snapshot on disk does not hold yet.",

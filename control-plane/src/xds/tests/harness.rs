@@ -88,6 +88,7 @@ impl Port {
             refusals,
             revocations: store.revocations(),
             observed: Default::default(),
+            questions: Default::default(),
             metrics,
         };
         let serving = tokio::spawn(xds::serve(listener, parts.clone(), watch));

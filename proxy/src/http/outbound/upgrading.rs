@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::super::account::Account;
 use super::super::body::{Booking, Limit};
 use super::super::exchange::{earlier, shorter};
 use super::super::filters::Chain;
@@ -46,18 +47,20 @@ impl Outbound {
         source: Option<IpAddr>,
         mut request: Request<Incoming>,
         protocol: HeaderValue,
+        account: &mut Account,
     ) -> Result<Response<ResponseBody>, Reason> {
-        let start = Instant::now();
+        let start = account.start;
         let caller = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
-        via.distrust(&mut parts.headers);
         let streamed = upgrade::as_http1(&mut parts, &protocol);
         let left = deadline::left(&parts.headers, false);
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Reason::DeadlineExpired);
         }
         let port = self.destination(&mut parts, via).await?;
+        account.port = Some(port.clone());
         let split = port.rule(&mut parts, false)?.clone();
+        account.split = Some(split.clone());
         let tied = tie::tie(&split, &parts, source);
         let chain = Chain::new(&split, tied.as_ref().ok().map(|tie| tie.index), &parts.headers);
         if let Some(answer) = chain.answer(&parts, || front(via, &parts, &port)) {
@@ -67,6 +70,7 @@ impl Outbound {
             Ok(tie) => tie,
             Err(reason) => return Ok(self.answered(&port, &chain, Err(reason), false, start)),
         };
+        account.cluster = Some(cluster.clone());
         drop(chain.request(&mut parts)?);
         let mut booking = Booking::new(cluster.metrics.clone(), start);
 

@@ -38,6 +38,7 @@ impl Sidecar {
             demands: receiver,
             state_dir: folder.to_owned(),
             metrics: XdsMetrics::new(&leno_runtime::metrics::Registry::new()),
+            memory: Default::default(),
             clock: system_clock(),
         };
         let (client, handle) = Client::new(parts);

@@ -1,0 +1,315 @@
+//! What the sidecar remembers of requests that went wrong or took long, for whoever asks why: the newest ones, in a bounded ring that
+//! all workers share. A request that went well leaves nothing here.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::Direction;
+use crate::error::Reason;
+
+/// The header by which a request is known to every sidecar on its way, and to who gets an answer of a sidecar's own making.
+pub const ID_HEADER: HeaderName = HeaderName::from_static("leno-request-id");
+/// From here on a request took long.
+pub const SLOW: Duration = Duration::from_secs(1);
+/// Failures that are remembered, and slow requests.
+pub const MOST_FAILURES: usize = 256;
+pub const MOST_SLOW: usize = 64;
+/// Attempts of one request that are remembered, the first ones.
+const MOST_TRIES: usize = 16;
+/// Longest path and host that are remembered, in bytes.
+const MOST_TEXT: usize = 256;
+
+/// A request's number, 16 hexadecimal digits on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// The one that a request came with, or a new one.
+    pub fn of(headers: &HeaderMap) -> Self {
+        headers
+            .get(ID_HEADER)
+            .and_then(|value| Self::parse(value.as_bytes()))
+            .unwrap_or_else(|| Self(fastrand::u64(1..)))
+    }
+
+    /// Reads 16 lower-case hexadecimal digits.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digits = text.len() == 16 && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let number = u64::from_str_radix(std::str::from_utf8(text).ok().filter(|_| digits)?, 16).ok()?;
+        Some(Self(number))
+    }
+
+    /// As a header has it. No two requests have the same one, so no table of a connection has to hold it.
+    pub fn value(self) -> HeaderValue {
+        let mut text = [0; 16];
+        for (n, digit) in text.iter_mut().enumerate() {
+            let nibble = (self.0 >> (60 - 4 * n)) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        // Digits make a header's value.
+        let mut value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    /// NAMESPACE/NAME of the workload.
+    pub endpoint: String,
+    /// What was dialled.
+    pub address: SocketAddr,
+    /// What came of it.
+    pub outcome: TryOutcome,
+    /// Since the request began.
+    pub after: Duration,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryOutcome {
+    /// Nothing, for this reason.
+    Failed(Reason),
+    /// An answer with this status.
+    Answered(u16),
+}
+
+/// What is known of a request while it is under way.
+#[derive(Debug)]
+pub struct Story {
+    /// Its number.
+    pub id: RequestId,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    /// NAMESPACE/NAME of the service that it is for; empty: nobody knows.
+    pub service: String,
+    /// The route and the rule that it was sent by; empty: by none.
+    pub rule: String,
+    /// Its attempts that were no success, and the last one.
+    pub tries: Vec<Try>,
+}
+
+impl Story {
+    /// Of a request's head, before anything is done with it.
+    pub fn new(id: RequestId, method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        let host = uri.authority().is_none().then(|| headers.get(http::header::HOST).cloned()).flatten();
+        let (service, rule, tries) = (String::new(), String::new(), Vec::new());
+        Self { id, method: method.clone(), uri: uri.clone(), host, service, rule, tries }
+    }
+
+    /// Adds an attempt.
+    pub fn tried(&mut self, endpoint: &str, address: SocketAddr, outcome: TryOutcome, after: Duration) {
+        if self.tries.len() < MOST_TRIES {
+            self.tries.push(Try { endpoint: endpoint.to_owned(), address, outcome, after });
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Its status.
+    pub status: u16,
+    /// Why, where a sidecar said so.
+    pub reason: Option<Reason>,
+    /// Until the answer's head.
+    pub took: Duration,
+}
+
+impl Ending {
+    /// Whether the request is worth to be remembered.
+    pub fn is_worth_it(&self) -> bool {
+        self.status >= 500 || self.reason.is_some() || self.took >= SLOW
+    }
+
+    /// Whether there is nothing to it but the time that it took.
+    fn is_slow_only(&self) -> bool {
+        self.status < 500 && self.reason.is_none()
+    }
+}
+
+/// A request that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub id: RequestId,
+    pub direction: Direction,
+    /// Seconds and nanoseconds since 1970.
+    pub ended: Duration,
+    pub method: String,
+    /// As it was asked for, without what could stand in a query.
+    pub host: String,
+    pub path: String,
+    /// Who asked, as far as he has proven it; empty: the local app.
+    pub caller: String,
+    pub service: String,
+    pub rule: String,
+    pub ending: Ending,
+    pub tries: Vec<Try>,
+    /// The newest revision of the configuration that this sidecar had something of.
+    pub revision: u64,
+}
+
+/// Which requests are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// That one.
+    Id(RequestId),
+    /// The newest ones that failed of a service, NAMESPACE/NAME.
+    FailuresOf(String),
+    /// The newest ones that took long of a service.
+    SlowOf(String),
+}
+
+/// The ring; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    failures: Mutex<VecDeque<Remembered>>,
+    slow: Mutex<VecDeque<Remembered>>,
+    revision: AtomicU64,
+}
+
+/// Most requests of one answer.
+const MOST_TOLD: usize = 16;
+
+impl Memory {
+    /// Notes which revision something came of.
+    pub fn saw_revision(&self, revision: u64) {
+        self.0.revision.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// The newest one that was noted; 0: none.
+    pub fn revision(&self) -> u64 {
+        self.0.revision.load(Ordering::Relaxed)
+    }
+
+    /// Remembers a request, in place of the oldest one when there is no more room.
+    pub fn note(&self, direction: Direction, story: Story, caller: &str, ending: Ending) {
+        let host = story.uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| story.host.as_ref()?.to_str().ok()).unwrap_or_default();
+        let remembered = Remembered {
+            id: story.id,
+            direction,
+            ended: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            method: clipped(story.method.as_str()),
+            host: clipped(host),
+            path: clipped(story.uri.path()),
+            caller: caller.to_owned(),
+            service: story.service,
+            rule: story.rule,
+            ending,
+            tries: story.tries,
+            revision: self.revision(),
+        };
+        let (ring, most) = match ending.is_slow_only() {
+            true => (&self.0.slow, MOST_SLOW),
+            false => (&self.0.failures, MOST_FAILURES),
+        };
+        let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() >= most {
+            ring.pop_front();
+        }
+        ring.push_back(remembered);
+    }
+
+    /// What is remembered, the newest first.
+    pub fn tell(&self, asked: &Asked) -> Vec<Remembered> {
+        let of = |ring: &Mutex<VecDeque<Remembered>>, is: &dyn Fn(&Remembered) -> bool| -> Vec<Remembered> {
+            let ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+            ring.iter().rev().filter(|one| is(one)).take(MOST_TOLD).cloned().collect()
+        };
+        match asked {
+            Asked::Id(id) => {
+                let is = |one: &Remembered| one.id == *id;
+                let mut found = of(&self.0.failures, &is);
+                found.extend(of(&self.0.slow, &is));
+                found.truncate(MOST_TOLD);
+                found
+            }
+            Asked::FailuresOf(service) => of(&self.0.failures, &|one| one.service == *service),
+            Asked::SlowOf(service) => of(&self.0.slow, &|one| one.service == *service),
+        }
+    }
+}
+
+/// Without control characters, and no longer than is kept.
+fn clipped(text: &str) -> String {
+    let mut clipped: String = text.chars().take(MOST_TEXT).filter(|c| !c.is_control()).collect();
+    while clipped.len() > MOST_TEXT {
+        clipped.pop();
+    }
+    clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(id: u64, uri: &str) -> Story {
+        Story::new(RequestId(id), &Method::GET, &uri.parse().unwrap(), &HeaderMap::new())
+    }
+
+    fn ending(status: u16, took: Duration) -> Ending {
+        Ending { status, reason: None, took }
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_is_written_and_nothing_else_is() {
+        for number in [1, 0xfedc_ba98_7654_3210, u64::MAX] {
+            let value = RequestId(number).value();
+            assert!(value.is_sensitive(), "it is in no table of a connection");
+            assert_eq!(RequestId::parse(value.as_bytes()), Some(RequestId(number)));
+        }
+        for bad in ["", "1", "00000000000000001", "000000000000000G", "000000000000000A", "+00000000000001"] {
+            assert_eq!(RequestId::parse(bad.as_bytes()), None, "{bad}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_ne!(RequestId::of(&headers), RequestId::of(&headers));
+        headers.insert(ID_HEADER, HeaderValue::from_static("00000000000000ff"));
+        assert_eq!(RequestId::of(&headers), RequestId(255));
+    }
+
+    #[test]
+    fn the_newest_are_remembered_and_never_more_than_the_bound() {
+        let memory = Memory::default();
+        for n in 0..2 * MOST_FAILURES as u64 {
+            let story = Story { service: "default/web".to_owned(), ..story(n, "http://web/a?secret=1") };
+            memory.note(Direction::Outbound, story, "", ending(503, Duration::ZERO));
+        }
+        for n in 0..2 * MOST_SLOW as u64 {
+            memory.note(Direction::Inbound, story(n + 10_000, "/"), "", ending(200, SLOW));
+        }
+        let inner = &memory.0;
+        assert_eq!(
+            (inner.failures.lock().unwrap().len(), inner.slow.lock().unwrap().len()),
+            (MOST_FAILURES, MOST_SLOW)
+        );
+        let told = memory.tell(&Asked::FailuresOf("default/web".to_owned()));
+        assert_eq!((told.len(), told[0].id), (MOST_TOLD, RequestId(2 * MOST_FAILURES as u64 - 1)));
+        assert_eq!((told[0].host.as_str(), told[0].path.as_str()), ("web", "/a"), "a query may hold a secret");
+        assert!(memory.tell(&Asked::Id(RequestId(0))).is_empty(), "the oldest are forgotten");
+        assert_eq!(memory.tell(&Asked::Id(RequestId(10_000 + MOST_SLOW as u64))).len(), 1);
+    }
+
+    #[test]
+    fn what_a_peer_says_is_clipped_and_attempts_are_bounded() {
+        let mut long = story(1, &format!("/{}", "a".repeat(5_000)));
+        for _ in 0..100 {
+            long.tried("default/web-1", "10.0.0.1:1".parse().unwrap(), TryOutcome::Answered(503), Duration::ZERO);
+        }
+        let memory = Memory::default();
+        memory.note(Direction::Outbound, long, "", ending(503, Duration::ZERO));
+        let told = memory.tell(&Asked::Id(RequestId(1)));
+        assert_eq!((told[0].path.len(), told[0].tries.len()), (MOST_TEXT, MOST_TRIES));
+        assert_eq!(clipped("a\u{1b}[31mb\n"), "a[31mb");
+    }
+}
