@@ -1,6 +1,7 @@
 //! The whole control plane: [`build`] binds and opens everything, [`Bound::run`] serves until it is told to stop. The only
 //! file that knows every module.
 
+mod alarms;
 mod failure;
 mod keys;
 mod observe;
@@ -236,10 +237,12 @@ impl Bound {
         };
         let rotation = rotation::Parts {
             authority: parts.authority.clone(),
-            store: store.clone(),
             sessions: parts.sessions.clone(),
             neighbours: listeners.federation.as_ref().map_or(Duration::ZERO, |_| 2 * refresh_hint),
         };
+        let watched =
+            alarms::Parts { authority: parts.authority.clone(), store: store.clone(), federation: federation.clone() };
+        tokio::spawn(alarms::run(watched, parts.metrics.clone(), watch.clone()));
         tokio::spawn(rotation::run(rotation, changed, watch.clone()));
         tokio::spawn(keys::publish(keyring.clone(), federation.clone(), globals.clone(), watch.clone()));
         tokio::spawn(keyring.run(store.downgrade(), store.subscribe(), watch.clone()));

@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     log::init(settings.output);
     limits::allow_many_files();
     limits::keep_memory_private();
+    if let Err(error) = sandbox::write_only_below(&settings.state_dir) {
+        tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can");
+    }
     if let Err(error) = sandbox::confine() {
         tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
     }

@@ -37,6 +37,9 @@ fn serve(args: Args) -> ExitCode {
         return exit_with(Err(failure));
     }
     limits::keep_memory_private();
+    if let Err(error) = sandbox::write_only_below(&settings.state_dir) {
+        tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can");
+    }
     if let Err(error) = sandbox::confine() {
         tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
     }

@@ -6,7 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
+use landlock::{
+    ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus,
+};
 use libc::c_long;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -84,6 +89,26 @@ pub fn confine() -> Result<(), Unconfined> {
     seccompiler::apply_filter_all_threads(&program).map_err(|why| Unconfined(why.to_string()))
 }
 
+/// Makes the file system read-only to this process, but for one folder (Landlock): beside a root that the runtime mounts read-only, and where
+/// it does not. A folder that is missing is made, for this user alone. To be called before there is another thread.
+///
+/// # Errors
+/// The folder cannot be opened, or the kernel has no Landlock; everything stays as it was.
+pub fn write_only_below(folder: &Path) -> Result<(), Unconfined> {
+    use std::os::unix::fs::DirBuilderExt;
+    let failed = |why: &dyn fmt::Display| Unconfined(why.to_string());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| failed(&why))?;
+    let writing = AccessFs::from_write(ABI::V3);
+    let below = PathFd::new(folder).map_err(|why| failed(&why))?;
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(writing);
+    let ruleset = ruleset.and_then(Ruleset::create).and_then(|rules| rules.add_rule(PathBeneath::new(below, writing)));
+    let status = ruleset.and_then(|rules| rules.restrict_self()).map_err(|why| failed(&why))?;
+    match status.ruleset {
+        RulesetStatus::NotEnforced => Err(Unconfined("it has no Landlock".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 fn program() -> Result<BpfProgram, Unconfined> {
     let failed = |why: &dyn fmt::Display| Unconfined(why.to_string());
     let rules: BTreeMap<i64, _> = CLOSED.iter().map(|number| (*number, Vec::new())).collect();
@@ -114,6 +139,38 @@ mod tests {
             client.join().unwrap();
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("file"), "x").unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn nothing_is_written_but_below_the_one_folder_and_everything_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, other) = (dir.path().join("a/state"), dir.path().join("other"));
+        std::fs::write(&other, "x").unwrap();
+        let outside = dir.path().to_owned();
+        // For this thread and those that it starts.
+        std::thread::spawn(move || {
+            if let Err(why) = write_only_below(&state) {
+                eprintln!("SKIPPED: {why}");
+                assert!(std::env::var_os("LENO_NO_SKIP").is_none(), "no test skips itself here");
+                return;
+            }
+            std::fs::write(state.join("file"), "x").unwrap();
+            std::fs::rename(state.join("file"), state.join("renamed")).unwrap();
+            std::fs::create_dir(state.join("folder")).unwrap();
+            std::fs::remove_file(state.join("renamed")).unwrap();
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "x");
+            let denied =
+                |result: std::io::Result<()>| result.unwrap_err().kind() == std::io::ErrorKind::PermissionDenied;
+            assert!(denied(std::fs::write(&other, "y")));
+            assert!(denied(std::fs::write(outside.join("new"), "y")));
+            assert!(denied(std::fs::remove_file(&other)));
+            assert!(denied(std::fs::create_dir(outside.join("folder"))));
+            assert!(denied(std::os::unix::fs::symlink(&other, outside.join("link"))));
+            let child = std::thread::spawn(move || denied(std::fs::write(&other, "y")));
+            assert!(child.join().unwrap(), "its threads neither");
         })
         .join()
         .unwrap();

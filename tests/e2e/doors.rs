@@ -272,6 +272,10 @@ async fn every_thread_of_both_programs_is_confined_and_gains_no_privilege_any_mo
             assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
         }
     }
+    // What this does is shown where it is (runtime/src/sandbox.rs); here, that it was done.
+    for log in [mesh.control_plane.log(), web.log()] {
+        assert!(!log.contains("not made read-only"), "{log}");
+    }
 }
 
 fn gateway(namespace: &str) -> String {
