@@ -30,6 +30,7 @@ mod lifecycle;
 mod many_sidecars;
 mod observe;
 mod probes;
+mod prometheus;
 mod protocols;
 mod real_peers;
 mod renewal;
