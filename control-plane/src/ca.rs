@@ -11,6 +11,7 @@ mod secrets;
 mod server;
 mod service_account;
 pub mod signer;
+mod signings;
 mod state;
 mod token;
 mod user;
@@ -40,6 +41,7 @@ pub use user::UserToken;
 pub use view::{AuthorityView, View};
 
 use rotation::{RotationMetrics, Tell};
+use signings::Signings;
 use state::Issuing;
 use vault::Vault;
 
@@ -67,6 +69,7 @@ struct Inner {
     told: OnceLock<Tell>,
     leaf_ttl: Duration,
     metrics: RotationMetrics,
+    signings: Signings,
     joins: Counter,
     secret_joins: Counter,
     account_joins: Counter,
@@ -130,6 +133,7 @@ impl CertificateAuthority {
             told,
             leaf_ttl,
             metrics,
+            signings: Signings::default(),
             joins,
             secret_joins,
             account_joins,
@@ -309,6 +313,7 @@ impl CertificateAuthority {
         if self.0.store.revocations().borrow().refuse(id.as_str(), Some(lineage)) {
             return Err(Refusal::Revoked);
         }
+        let signing = self.0.signings.begin(lineage.instance);
         let state = self.state();
         let (not_before, not_after) = self.life(&state.current, now);
         let leaf = state.current.sign(csr, id, lineage, not_before, not_after).map_err(|why| match why {
@@ -316,6 +321,7 @@ impl CertificateAuthority {
             CertError::Signer => Refusal::SignerUnavailable,
             other => Refusal::CsrInvalid(other.to_string()),
         })?;
+        signing.done(state.current.key_id(), state.record.phase != Phase::Idle);
         let chain = std::iter::once(leaf).chain(state.behind_leaves()).collect();
         Ok(Signed { id: id.clone(), chain, not_before, not_after })
     }

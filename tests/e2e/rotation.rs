@@ -220,6 +220,11 @@ async fn it_waits_for_who_is_missing_names_him_and_is_held_forced_and_taken_back
     let traffic = Traffic::start(&trio.frontend).await;
     mesh.control_plane.api().call(http::Method::POST, "/v1/ca/rotation", Some(json!({}))).await.unwrap();
     leno(&mesh, &["ca", "pause"]).await;
+    // Who is forced past somebody that has not heard of the next root does lose connections to him.
+    wait::eventually("everybody knows the next root", wait::DEADLINE, async || {
+        status(&mesh).await["missing"].as_array()?.is_empty().then_some(())
+    })
+    .await;
     let (status_of, _) = mesh
         .control_plane
         .api()

@@ -4,9 +4,11 @@
 //! Idle -> Distributing: both roots are believed, the old one signs. -> Reissuing: the new one signs, every sidecar renews. -> Idle: the old
 //! root is believed no more; but the control plane lets who was away renew by its last leaf, unless the old key was stolen.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use leno_certs::lineage::Instance;
 use leno_certs::{Authority, Key, Signer, Zeroizing};
 use leno_runtime::metrics::{Gauge, Registry as Metrics};
 use time::OffsetDateTime;
@@ -85,8 +87,8 @@ pub enum Step {
     Idle,
     /// Every sidecar to have this revision in force.
     Known { revision: u64 },
-    /// Every sidecar to have a leaf of the authority with this key.
-    Renewed { key_id: Vec<u8> },
+    /// Every sidecar to have a leaf of the authority with this key; those may have one of another, whatever they show.
+    Renewed { key_id: Vec<u8>, others: Arc<HashSet<Instance>> },
 }
 
 /// Whom every step is told: the roots that are believed, and how often all were asked to renew.
@@ -118,7 +120,10 @@ impl CertificateAuthority {
         match state.record.phase {
             Phase::Idle => Step::Idle,
             Phase::Distributing => Step::Known { revision: state.revision },
-            Phase::Reissuing => Step::Renewed { key_id: state.current.key_id().to_vec() },
+            Phase::Reissuing => {
+                let key_id = state.current.key_id().to_vec();
+                Step::Renewed { others: self.0.signings.others(&key_id), key_id }
+            }
         }
     }
 
@@ -233,6 +238,9 @@ impl CertificateAuthority {
                 tell(state.bundle().roots, state.record.generation);
             }
             this.0.metrics.show(&state);
+            if state.record.phase == Phase::Idle {
+                this.0.signings.forget();
+            }
             this.0.state.send_replace(Arc::new(state));
         };
         self.0.store.change_authority(bytes, actor, action, message, publish).await.map_err(RotationError::Store)

@@ -170,16 +170,20 @@ impl Sessions {
             Step::Known { revision } => {
                 state.acked >= *revision && state.nack.as_ref().is_none_or(|nack| nack.revision < *revision)
             }
-            Step::Renewed { key_id } => state.signed_by.as_ref() == Some(key_id),
+            Step::Renewed { key_id, .. } => state.signed_by.as_ref() == Some(key_id),
         };
-        let behind = alive.keys().filter_map(|name| {
+        let has_another = |workload: &Workload| match (step, &workload.lineage) {
+            (Step::Renewed { others, .. }, Some(lineage)) => others.contains(&lineage.instance),
+            _ => false,
+        };
+        let behind = alive.iter().filter_map(|(name, workload)| {
             let ids = table.by_name.get(name);
             let mut sessions = ids.into_iter().flatten().filter_map(|id| table.connected.get(id)).peekable();
             if sessions.peek().is_none() {
                 return (*step != Step::Idle).then(|| format!("{name} (away)"));
             }
             let refused = sessions.clone().find_map(|state| state.nack.as_ref().map(|nack| nack.reason.clone()));
-            let all = sessions.all(|state| done(&state));
+            let all = !has_another(workload) && sessions.all(|state| done(&state));
             (!all).then(|| refused.map_or_else(|| name.to_string(), |why| format!("{name} (refuses: {why})")))
         });
         behind.collect()

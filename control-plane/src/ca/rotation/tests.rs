@@ -63,7 +63,7 @@ async fn each_step_believes_what_it_must_and_is_there_after_a_crash() {
     assert!(matches!(ca.step(), Step::Known { .. }));
     assert!(matches!(ca.begin_rotation(Start::default(), &"admin".into()).await, Err(RotationError::UnderWay(_))));
     go(&ca, Phase::Distributing).await;
-    let Step::Renewed { key_id } = ca.step() else { panic!("it is reissuing") };
+    let Step::Renewed { key_id, .. } = ca.step() else { panic!("it is reissuing") };
     let after = joined(&ca).unwrap();
     assert_eq!(peer(&after).signed_by, Some(key_id.clone()));
     assert_eq!(after.chain.len(), 2, "the old root's word is with it");
@@ -72,7 +72,7 @@ async fn each_step_believes_what_it_must_and_is_there_after_a_crash() {
     drop(ca);
 
     let ca = start_in(dir.path());
-    assert_eq!(ca.step(), Step::Renewed { key_id: key_id.clone() });
+    assert!(matches!(ca.step(), Step::Renewed { key_id: by, .. } if by == key_id));
     go(&ca, Phase::Reissuing).await;
     drop(ca);
 
