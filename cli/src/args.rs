@@ -69,6 +69,7 @@ pub enum Command {
     Status(commands::status::Args),
     Edges(commands::edges::Args),
     Why(commands::why::Args),
+    Top(commands::top::Args),
     Check(commands::check::Args),
     History(commands::history::Args),
     Rollback(commands::rollback::Args),

@@ -16,6 +16,7 @@ pub mod revoke;
 pub mod rollback;
 pub mod status;
 pub mod token;
+pub mod top;
 pub mod uninject;
 pub mod user;
 pub mod validate;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Policy(args) => block_on(policy::run(args, &global)),
         Command::Check(args) => block_on(check::run(args, &global)),
         Command::Edges(args) => block_on(edges::run(args, &global)),
+        Command::Top(args) => block_on(top::run(args, &global)),
         Command::Why(args) => block_on(why::run(args, &global)),
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),

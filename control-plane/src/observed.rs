@@ -73,6 +73,11 @@ impl Counts {
         }
     }
 
+    /// Requests by the class of their time.
+    pub fn times(&self) -> &[u64] {
+        &self.times
+    }
+
     /// The time that this share of the requests took at most, in milliseconds: the end of the class that it falls into. None: no
     /// request was timed.
     pub fn quantile_ms(&self, share: f64) -> Option<f64> {

@@ -107,3 +107,54 @@ async fn a_report_of_somebody_elses_workload_is_not_taken() {
         }
     }
 }
+
+/// A terminal for a command: it is shown what it draws, and typed what it is told.
+const TERMINAL: &str = "import os, pty, sys, time, select
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ['TERM'] = 'xterm'
+    os.execvp(sys.argv[3], sys.argv[3:])
+import fcntl, termios, struct
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 120, 0, 0))
+wanted, end, seen = sys.argv[1].encode(), time.time() + float(sys.argv[2]), b''
+while time.time() < end and wanted not in seen:
+    if select.select([fd], [], [], 0.2)[0]:
+        try: seen += os.read(fd, 65536)
+        except OSError: break
+os.write(fd, b'q')
+while True:
+    try:
+        if not os.read(fd, 65536): break
+    except OSError: break
+_, status = os.waitpid(pid, 0)
+sys.exit(os.waitstatus_to_exitcode(status) if wanted in seen else 99)
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_what_each_version_of_a_service_does_live_and_once() {
+    let mesh = Mesh::start().await;
+    mesh.apply(&service("web", "app: web", 80, "http")).await;
+    let app = HttpApp::start("v2").await;
+    let _web = mesh.sidecar("web", "web").await.label("version", "v2").port("http", app.addr()).start().await;
+    let caller = mesh.sidecar("caller", "caller").await.start().await;
+    mesh.reachable(&caller, "http://web/").await;
+    let load = leno_tests::Load::new(caller.http_proxy(), "http://web/").clients(1).start();
+    let row = wait::eventually("the service is shown", SOON, async || {
+        let out = mesh.leno(&["top", "-o", "json"]).await;
+        let answer: Value = serde_json::from_slice(&out.stdout).ok()?;
+        let row = answer["services"].as_array()?.iter().find(|row| row["service"] == "web")?.clone();
+        (row["requests"].as_u64()? > 10).then_some(row)
+    })
+    .await;
+    assert_eq!((&row["version"], &row["success"], &row["mtls"]), (&"v2".into(), &1.0.into(), &1.0.into()), "{row}");
+    assert!(row["p99Ms"].as_f64().unwrap() > 0.0, "{row}");
+    let table = String::from_utf8(mesh.leno(&["top", "--once"]).await.stdout).unwrap();
+    assert!(table.contains("SERVICE") && table.contains("100.0%"), "{table}");
+    // In a terminal it goes on until somebody leaves, and the rate is that of the last seconds.
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", TERMINAL, "100.0%", "30"]).arg(leno_tests::binaries::leno()).arg("top");
+    command.env("LENO_CONTEXT", mesh.control_plane.context());
+    let status = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert_eq!(status.status.code(), Some(0), "{}", String::from_utf8_lossy(&status.stderr));
+    drop(load.stop().await);
+}

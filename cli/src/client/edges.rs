@@ -36,6 +36,8 @@ pub struct Edge {
     pub p50_ms: Option<f64>,
     /// In milliseconds.
     pub p99_ms: Option<f64>,
+    /// Requests by the time that they took: up to 0.25 ms, and each further class up to twice as much.
+    pub times: Vec<u64>,
     /// RFC 3339.
     pub first_seen: String,
     /// RFC 3339.

@@ -105,8 +105,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
     }
     // As the request went: the caller's sidecar, then the app's. Along a chain the outermost hop ended last.
     requests.requests.sort_by(|a, b| b.ended.cmp(&a.ended).then_with(|| b.direction.cmp(&a.direction)));
-    print!("{}", text(&requests, OffsetDateTime::now_utc()));
-    Ok(())
+    output::exactly(&text(&requests, OffsetDateTime::now_utc()))
 }
 
 async fn newest(client: &Client, of: &str, service: &str, global: &Global) -> Result<String, Failure> {

@@ -57,6 +57,8 @@ struct Edge {
     /// Half of the requests took no longer, in milliseconds, to a factor of two; null when none was timed.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
+    /// Requests by the time that they took: up to 0.25 ms, and each further class up to twice as much; the last one without an end.
+    times: Vec<u64>,
     /// RFC 3339.
     first_seen: String,
     last_seen: String,
@@ -119,6 +121,7 @@ impl Edge {
             failures: seen.counts.failures,
             p50_ms: seen.counts.quantile_ms(0.5),
             p99_ms: seen.counts.quantile_ms(0.99),
+            times: seen.counts.times().to_vec(),
             first_seen: time(seen.first),
             last_seen: time(seen.last),
             paths: seen.paths.into_iter().map(path).collect(),
