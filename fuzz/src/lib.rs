@@ -30,6 +30,17 @@ pub mod target;
 #[path = "../../proxy/src/http/session/token.rs"]
 pub mod token;
 
+#[path = "../../certs/src/jwt/strict.rs"]
+mod strict;
+
+/// The JSON of tokens, key sets and trust bundles, of which there is one reading.
+pub mod json {
+    /// None: it is no object, or is not clear.
+    pub fn object(json: &[u8]) -> Option<serde_json::Map<String, serde_json::Value>> {
+        super::strict::object(json)
+    }
+}
+
 #[path = "../../proxy/src/model/demand.rs"]
 mod demand;
 #[path = "../../proxy/src/model/hash.rs"]
