@@ -30,7 +30,7 @@ async fn hops(mesh: &Mesh, id: &str, n: usize) -> Vec<Value> {
 }
 
 fn id(reply: &Reply) -> String {
-    let id = reply.headers.get(ID).expect("an answer of a sidecar's own making says which request it was");
+    let id = reply.headers.get(ID).expect("an answer that failed says which request it was");
     id.to_str().unwrap().to_owned()
 }
 
@@ -116,10 +116,12 @@ async fn what_never_left_the_sidecar_and_what_an_app_answered_itself_is_told_too
     let nowhere = failed(&trio.frontend, "http://nowhere/", 404).await;
     let hops_of = hops(&mesh, &id(&nowhere), 1).await;
     assert_eq!((&hops_of[0]["reason"], &hops_of[0]["host"]), (&"unknown_service".into(), &"nowhere".into()));
-    // An app's own failure has no reason, and is found by its service.
+    // An app's own failure has no reason, and is found by its number or its service.
     trio.app.set(Behaviour::Status(500));
     let own = failed(&trio.frontend, "http://web/broken", 500).await;
-    assert!(own.reason().is_none() && !own.headers.contains_key(ID), "it is the app's answer, untouched");
+    assert!(own.reason().is_none(), "it is the app's answer");
+    // Both sidecars know it by the number that the answer has.
+    assert_eq!(hops(&mesh, &id(&own), 2).await.len(), 2);
     let text = wait::eventually("it is remembered", wait::DEADLINE, async || {
         let out = mesh.leno(&["why", "--last-error", "web"]).await;
         let text = String::from_utf8(out.stdout).ok()?;
@@ -144,10 +146,9 @@ async fn a_request_has_one_number_on_its_whole_way_and_nobody_is_asked_in_vain_f
     let request = request(Method::GET, "http://web/", &[(ID, number)], Bytes::new());
     assert_eq!(send(trio.frontend.http_proxy(), request).await.unwrap().status, 200);
     assert_eq!(trio.app.seen().pop().unwrap().header(ID).as_deref(), Some(number));
-    trio.frontend.get("http://web/").await.unwrap();
-    let other = trio.app.seen().pop().unwrap().header(ID).unwrap();
-    assert_eq!(other.len(), 16);
-    assert_ne!(other, number);
+    // One that goes well needs none.
+    assert!(!trio.frontend.get("http://web/").await.unwrap().headers.contains_key(ID));
+    assert_eq!(trio.app.seen().pop().unwrap().header(ID), None);
     // Nothing of what went well is kept, and whoever asks for it is told so.
     let out = mesh.leno(&["why", number]).await;
     let err = String::from_utf8_lossy(&out.stderr).into_owned();

@@ -3,14 +3,14 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{ResponseBody, respond};
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::memory::{ID_HEADER, SLOW};
-use crate::telemetry::{Direction, Ending, Memory, RequestId, Story};
+use crate::telemetry::{Direction, Ending, Memory, Story};
 use crate::upstream::{LocalCluster, LocalEndpoint};
 
 /// Of one request.
@@ -30,19 +30,20 @@ pub(super) struct Account {
 impl Account {
     /// Of a request that has just come.
     pub(super) fn new(request: &Request<Incoming>) -> Self {
-        let headers = request.headers();
-        let story = Story::new(RequestId::of(headers), request.method(), request.uri(), headers);
+        // Where it goes is known, and noted, when its authority was read.
+        let story = Story::new(request.method(), Uri::default(), request.headers());
         Self { start: Instant::now(), story, port: None, split: None, cluster: None, answered_by: None }
     }
 
     /// The answer has begun. One that a sidecar made says which request it was.
-    pub(super) fn end(self, memory: &Memory, response: &mut Response<ResponseBody>) {
+    pub(super) fn end(mut self, memory: &Memory, response: &mut Response<ResponseBody>) {
         let reason = respond::reason_of(response);
-        if reason.is_some() {
-            response.headers_mut().insert(ID_HEADER, self.story.id.value());
-        }
         let ending = Ending { status: response.status().as_u16(), reason, took: self.start.elapsed() };
         if ending.is_worth_it() {
+            let id = self.story.number(response.headers());
+            if reason.is_some() {
+                response.headers_mut().insert(ID_HEADER, id.value());
+            }
             self.remember(memory, ending);
         }
     }

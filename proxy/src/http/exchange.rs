@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, request};
+use http::{HeaderMap, HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::resilience::replay::{Replay, RequestBody};
 use crate::resilience::retry::{self, Answered, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
+use crate::telemetry::memory::ID_HEADER;
 use crate::telemetry::{ServiceMetrics, Story, TryOutcome};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
@@ -141,7 +142,7 @@ impl Exchange<'_> {
             }
             let outcome = outcome(&result);
             if !is_well(outcome) {
-                self.remember(&endpoint, outcome);
+                self.remember(&endpoint, outcome, &result);
             }
             self.seen |= !unseen(outcome);
             let again = self.may_retry(&rules.retry, &result, outcome);
@@ -159,7 +160,12 @@ impl Exchange<'_> {
         }
     }
 
-    fn remember(&mut self, endpoint: &LocalEndpoint, outcome: Outcome) {
+    /// It has a number from now on: that of who failed it, if he said one.
+    fn remember(&mut self, endpoint: &LocalEndpoint, outcome: Outcome, result: &Attempted) {
+        match result {
+            Ok(answer) => self.story.number(answer.response.headers()),
+            Err(_) => self.story.number(&HeaderMap::new()),
+        };
         let came_of_it = match outcome {
             Outcome::Failed(reason) => TryOutcome::Failed(reason),
             Outcome::Answered(answered) => match answered.reason {
@@ -260,6 +266,9 @@ impl Exchange<'_> {
         let number = rules.retry.first.saturating_add(self.attempts);
         if self.attempts > 0 {
             self.parts.headers.insert(retry::ATTEMPT_HEADER, HeaderValue::from(number));
+            if let Some(id) = self.story.id {
+                self.parts.headers.insert(ID_HEADER, id.value());
+            }
         }
         if let Some(limit) = limit {
             let left = limit.saturating_duration_since(Instant::now());

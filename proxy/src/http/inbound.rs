@@ -205,7 +205,7 @@ impl Inbound {
     ) -> Response<ResponseBody> {
         let start = Instant::now();
         let grpc = headers::is_grpc(request.headers());
-        let story = Story::new(RequestId::of(request.headers()), request.method(), request.uri(), request.headers());
+        let story = Story::new(request.method(), request.uri().clone(), request.headers());
         let Some(port) = port else {
             let response = self.failed(Reason::UnknownPort, grpc);
             return self.accounted(story, None, caller, start, response);
@@ -262,7 +262,7 @@ impl Inbound {
         self.accounted(story, Some(port), caller, start, response)
     }
 
-    /// The answer has begun: one of our own making says which request it was, and what failed or took long is remembered.
+    /// The answer has begun: what failed or took long is remembered, and the answer says by which number.
     fn accounted(
         &self,
         mut story: Story,
@@ -272,11 +272,11 @@ impl Inbound {
         mut response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
         let reason = respond::reason_of(&response);
-        if reason.is_some() {
-            response.headers_mut().insert(ID_HEADER, story.id.value());
-        }
         let ending = Ending { status: response.status().as_u16(), reason, took: start.elapsed() };
         if ending.is_worth_it() {
+            // The caller's sidecar knows it by the same number.
+            let id = *story.id.get_or_insert_with(RequestId::fresh);
+            response.headers_mut().insert(ID_HEADER, id.value());
             story.service = port.map(|port| port.metrics.service().to_owned()).unwrap_or_default();
             self.memory.note(Direction::Inbound, story, caller.id(), ending);
         }

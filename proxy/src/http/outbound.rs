@@ -27,8 +27,7 @@ use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
-use crate::telemetry::memory::ID_HEADER;
-use crate::telemetry::{Memory, Metrics};
+use crate::telemetry::{Memory, Metrics, Story};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -110,7 +109,6 @@ impl Outbound {
         let version = request.version();
         via.distrust(request.headers_mut());
         let mut account = Account::new(&request);
-        request.headers_mut().insert(ID_HEADER, account.story.id.value());
         let served = match upgrade::asked(&request) {
             None => self.serve(&via, source, request, grpc, &mut account).await,
             // Boxed, as every way that is rarely taken.
@@ -151,7 +149,7 @@ impl Outbound {
         }
 
         // 1. Which destination: everything below depends on what is configured for it.
-        let port = self.destination(&mut parts, via).await?;
+        let port = self.destination(&mut parts, via, &mut account.story).await?;
         account.port = Some(port.clone());
 
         // 2. Which rule, then which backend: matches read the request as the app sent it, before any filter.
@@ -298,8 +296,14 @@ impl Outbound {
         }
     }
 
-    async fn destination(&self, parts: &mut request::Parts, via: &Via) -> Result<Rc<LocalPort>, Reason> {
+    async fn destination(
+        &self,
+        parts: &mut request::Parts,
+        via: &Via,
+        story: &mut Story,
+    ) -> Result<Rc<LocalPort>, Reason> {
         let authority = normalise(parts, via)?;
+        story.uri = parts.uri.clone();
         match via {
             Via::Proxy => self.router.by_authority(authority.as_str()).await,
             Via::Upstream(address) => self.router.by_address(address).await,

@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::Direction;
 use crate::error::Reason;
 
-/// The header by which a request is known to every sidecar on its way, and to who gets an answer of a sidecar's own making.
+/// The header by which a request that failed or took long is known to every sidecar on its way, and to who gets an answer of a sidecar's own
+/// making. A request that goes well has no number, unless it came with one: the hop that fails it gives it one in its answer, and those
+/// before it take it over, as the attempts after it do.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("leno-request-id");
 /// From here on a request took long.
 pub const SLOW: Duration = Duration::from_secs(1);
@@ -29,12 +31,14 @@ const MOST_TEXT: usize = 256;
 pub struct RequestId(pub u64);
 
 impl RequestId {
-    /// The one that a request came with, or a new one.
-    pub fn of(headers: &HeaderMap) -> Self {
-        headers
-            .get(ID_HEADER)
-            .and_then(|value| Self::parse(value.as_bytes()))
-            .unwrap_or_else(|| Self(fastrand::u64(1..)))
+    /// The one that a request or an answer came with.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        headers.get(ID_HEADER).and_then(|value| Self::parse(value.as_bytes()))
+    }
+
+    /// A new one.
+    pub fn fresh() -> Self {
+        Self(fastrand::u64(1..))
     }
 
     /// Reads 16 lower-case hexadecimal digits.
@@ -83,11 +87,11 @@ pub enum TryOutcome {
 /// What is known of a request while it is under way.
 #[derive(Debug)]
 pub struct Story {
-    /// Its number.
-    pub id: RequestId,
+    /// Its number, once it has one.
+    pub id: Option<RequestId>,
     method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
+    /// With its authority, once that is known.
+    pub uri: Uri,
     /// NAMESPACE/NAME of the service that it is for; empty: nobody knows.
     pub service: String,
     /// The route and the rule that it was sent by; empty: by none.
@@ -97,11 +101,15 @@ pub struct Story {
 }
 
 impl Story {
-    /// Of a request's head, before anything is done with it.
-    pub fn new(id: RequestId, method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        let host = uri.authority().is_none().then(|| headers.get(http::header::HOST).cloned()).flatten();
+    /// Of a request's head.
+    pub fn new(method: &Method, uri: Uri, headers: &HeaderMap) -> Self {
         let (service, rule, tries) = (String::new(), String::new(), Vec::new());
-        Self { id, method: method.clone(), uri: uri.clone(), host, service, rule, tries }
+        Self { id: RequestId::of(headers), method: method.clone(), uri, service, rule, tries }
+    }
+
+    /// Its number: its own, the one that somebody behind us gave it in this answer, or a new one.
+    pub fn number(&mut self, answer: &HeaderMap) -> RequestId {
+        *self.id.get_or_insert_with(|| RequestId::of(answer).unwrap_or_else(RequestId::fresh))
     }
 
     /// Adds an attempt.
@@ -194,10 +202,9 @@ impl Memory {
 
     /// Remembers a request, in place of the oldest one when there is no more room.
     pub fn note(&self, direction: Direction, story: Story, caller: &str, ending: Ending) {
-        let host = story.uri.authority().map(|authority| authority.as_str());
-        let host = host.or_else(|| story.host.as_ref()?.to_str().ok()).unwrap_or_default();
+        let host = story.uri.authority().map_or("", |authority| authority.as_str());
         let remembered = Remembered {
-            id: story.id,
+            id: story.id.unwrap_or_else(RequestId::fresh),
             direction,
             ended: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             method: clipped(story.method.as_str()),
@@ -255,7 +262,8 @@ mod tests {
     use super::*;
 
     fn story(id: u64, uri: &str) -> Story {
-        Story::new(RequestId(id), &Method::GET, &uri.parse().unwrap(), &HeaderMap::new())
+        let story = Story::new(&Method::GET, uri.parse().unwrap(), &HeaderMap::new());
+        Story { id: Some(RequestId(id)), ..story }
     }
 
     fn ending(status: u16, took: Duration) -> Ending {
@@ -273,9 +281,14 @@ mod tests {
             assert_eq!(RequestId::parse(bad.as_bytes()), None, "{bad}");
         }
         let mut headers = HeaderMap::new();
-        assert_ne!(RequestId::of(&headers), RequestId::of(&headers));
+        assert_eq!(RequestId::of(&headers), None);
         headers.insert(ID_HEADER, HeaderValue::from_static("00000000000000ff"));
-        assert_eq!(RequestId::of(&headers), RequestId(255));
+        assert_eq!(RequestId::of(&headers), Some(RequestId(255)));
+        assert_ne!(RequestId::fresh(), RequestId::fresh());
+        let (mut own, mut fresh) = (story(7, "/"), Story { id: None, ..story(7, "/") });
+        assert_eq!(own.number(&headers), RequestId(7), "whoever has one keeps it");
+        assert_eq!(fresh.number(&headers), RequestId(255), "and takes over that of who failed it");
+        assert_eq!(fresh.number(&HeaderMap::new()), RequestId(255));
     }
 
     #[test]

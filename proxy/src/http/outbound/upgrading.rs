@@ -57,7 +57,7 @@ impl Outbound {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Reason::DeadlineExpired);
         }
-        let port = self.destination(&mut parts, via).await?;
+        let port = self.destination(&mut parts, via, &mut account.story).await?;
         account.port = Some(port.clone());
         let split = port.rule(&mut parts, false)?.clone();
         account.split = Some(split.clone());
