@@ -136,8 +136,12 @@ async fn while_the_control_plane_is_away_for_longer_than_a_leaf_lives_what_is_op
     .await;
     // What fails: new connections, by the server's word. What does not: those that are open.
     assert!(scene.fresh().await.is_err());
-    assert!(scene.frontend.metrics().await.sum("leno_failures_total", &[("reason", "tls_failed")]) > 0.0);
-    assert!(scene.frontend.log().contains(r#""reason":"certificate_expired""#), "and why is in the log");
+    // It is counted when the connection is closed, which its client may see sooner.
+    wait::eventually("it is counted, and why is in the log", wait::DEADLINE, async || {
+        let failed = scene.frontend.metrics().await.sum("leno_failures_total", &[("reason", "tls_failed")]);
+        (failed > 0.0 && scene.frontend.log().contains(r#""reason":"certificate_expired""#)).then_some(())
+    })
+    .await;
     ping(&mut kept).await.expect("the stream that is open goes on");
     assert_eq!(scene.frontend.get("http://web/").await.unwrap().status, 200, "over the connection that is open");
 
