@@ -81,15 +81,20 @@ impl Counts {
     /// The time that this share of the requests took at most, in milliseconds: the end of the class that it falls into. None: no
     /// request was timed.
     pub fn quantile_ms(&self, share: f64) -> Option<f64> {
-        let all: u64 = self.times.iter().sum();
-        let wanted = (all as f64 * share).ceil().max(1.0) as u64;
-        let mut below = 0;
-        let class = self.times.iter().position(|n| {
-            below += n;
-            below >= wanted
-        });
-        class.filter(|_| all > 0).map(|class| FIRST_CLASS_MS * (1_u64 << class) as f64)
+        quantile_ms(&self.times, share)
     }
+}
+
+/// [`Counts::quantile_ms`] of requests by the classes of their times, for who adds up what several edges say.
+pub fn quantile_ms(times: &[u64], share: f64) -> Option<f64> {
+    let all = times.iter().fold(0, |all: u64, n| all.saturating_add(*n));
+    let wanted = (all as f64 * share).ceil().max(1.0) as u64;
+    let mut below: u64 = 0;
+    let class = times.iter().position(|n| {
+        below = below.saturating_add(*n);
+        below >= wanted
+    });
+    class.filter(|_| all > 0).map(|class| FIRST_CLASS_MS * 2_f64.powi(class as i32))
 }
 
 /// What is known of an edge.

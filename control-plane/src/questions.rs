@@ -1,7 +1,7 @@
 //! What is asked of sidecars while somebody waits for it: each has a call open on which it answers (`xds/reports`), and the API asks all of
 //! them at once. Nothing is kept here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,15 @@ struct Inner {
     /// By call.
     sidecars: HashMap<u64, mpsc::Sender<Question>>,
     /// By question.
-    open: HashMap<u64, mpsc::UnboundedSender<Answered>>,
+    open: HashMap<u64, Open>,
+}
+
+/// A question that waits for answers.
+#[derive(Debug)]
+struct Open {
+    answers: mpsc::UnboundedSender<Answered>,
+    /// The calls that were asked and have not answered. Each answers once, whatever its sidecar sends.
+    waiting: HashSet<u64>,
 }
 
 /// What one sidecar said.
@@ -104,22 +112,24 @@ impl Questions {
         inner.last += 1;
         let id = inner.last;
         let question = Question { id, what: Some(what) };
-        let sidecars = inner.sidecars.values();
-        let asked = sidecars.filter(|sidecar| sidecar.try_send(question.clone()).is_ok()).count();
-        // Each sidecar puts in one answer at most.
-        let (sender, answers) = mpsc::unbounded_channel();
-        inner.open.insert(id, sender);
+        let asks =
+            |(call, sidecar): (&u64, &mpsc::Sender<Question>)| sidecar.try_send(question.clone()).ok().map(|()| *call);
+        let waiting: HashSet<u64> = inner.sidecars.iter().filter_map(asks).collect();
+        let (asked, (sender, answers)) = (waiting.len(), mpsc::unbounded_channel());
+        inner.open.insert(id, Open { answers: sender, waiting });
         Ok((Asking { of: self.clone(), id }, asked, answers))
     }
 }
 
 impl Call {
-    /// Takes an answer. One that nobody waits for is dropped.
+    /// Takes an answer. One that nobody waits for, or a second one, is dropped.
     pub fn answered(&self, question: u64, mut requests: Vec<RememberedRequest>) {
         requests.truncate(MOST_REQUESTS);
-        let inner = self.of.lock();
-        if let Some(open) = inner.open.get(&question) {
-            let _ = open.send(Answered { sidecar: self.name.clone(), requests });
+        let mut inner = self.of.lock();
+        if let Some(open) = inner.open.get_mut(&question)
+            && open.waiting.remove(&self.number)
+        {
+            let _ = open.answers.send(Answered { sidecar: self.name.clone(), requests });
         }
     }
 }
@@ -166,6 +176,8 @@ mod tests {
         assert_eq!(asked.what, Some(What::Request(7)));
         one.answered(asked.id + 100, requests(1));
         one.answered(asked.id, requests(MOST_REQUESTS + 5));
+        // A second answer is not taken for that of the one who has not answered.
+        one.answered(asked.id, requests(1));
         let answers = asking.await.unwrap().unwrap();
         assert_eq!((answers.asked, answers.answers.len()), (2, 1));
         assert_eq!(answers.answers[0].requests.len(), MOST_REQUESTS);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers};
 use http::Method;
+use leno_control_plane::observed::quantile_ms;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::Stylize;
 use ratatui::text::{Line, Span};
@@ -23,8 +24,6 @@ use crate::output::{self, Format, Table, printable};
 const LOOK: Duration = Duration::from_secs(1);
 /// Over which rates and times are taken while it runs.
 const WINDOW: Duration = Duration::from_secs(15);
-/// The end of the first class of times, in milliseconds; each further one ends at twice as much.
-const FIRST_CLASS_MS: f64 = 0.25;
 
 /// Show live what each service is doing: requests a second, success, times, and the share with mutual TLS
 #[derive(Debug, clap::Args)]
@@ -91,16 +90,8 @@ impl Counts {
         }
     }
 
-    /// As the control plane reads its classes.
     fn quantile_ms(&self, share: f64) -> Option<f64> {
-        let all: u64 = self.times.iter().sum();
-        let wanted = (all as f64 * share).ceil().max(1.0) as u64;
-        let mut below = 0;
-        let class = self.times.iter().position(|n| {
-            below += n;
-            below >= wanted
-        });
-        class.filter(|_| all > 0).map(|class| FIRST_CLASS_MS * 2_f64.powi(class as i32))
+        quantile_ms(&self.times, share)
     }
 
     fn share(&self, of: u64) -> Option<f64> {

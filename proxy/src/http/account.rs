@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{ResponseBody, respond};
 use crate::routing::{LocalPort, Split};
-use crate::telemetry::memory::{ID_HEADER, SLOW};
-use crate::telemetry::{Direction, Ending, Memory, Story};
+use crate::telemetry::memory::ID_HEADER;
+use crate::telemetry::{Direction, Ending, Memory, Story, TryOutcome};
 use crate::upstream::{LocalCluster, LocalEndpoint};
 
 /// Of one request.
@@ -59,13 +59,10 @@ impl Account {
             let name = Some(rule.name.as_str()).filter(|name| !name.is_empty());
             story.rule = name.map_or_else(|| rule.route.clone(), |name| format!("{} {name}", rule.route));
         }
-        if let Some(endpoint) = answered_by.filter(|_| ending.took >= SLOW && ending.reason.is_none()) {
+        // A failure was noted when it came.
+        if let Some(endpoint) = answered_by.filter(|_| ending.is_slow_only()) {
             let of = &endpoint.endpoint;
-            let answered = crate::telemetry::TryOutcome::Answered(ending.status);
-            // A failure was noted when it came.
-            if ending.status < 500 {
-                story.tried(&of.workload, of.address, answered, ending.took);
-            }
+            story.tried(&of.workload, of.address, TryOutcome::Answered(ending.status), ending.took);
         }
         memory.note(Direction::Outbound, story, "", ending);
     }

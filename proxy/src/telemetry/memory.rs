@@ -138,7 +138,7 @@ impl Ending {
     }
 
     /// Whether there is nothing to it but the time that it took.
-    fn is_slow_only(&self) -> bool {
+    pub fn is_slow_only(&self) -> bool {
         self.status < 500 && self.reason.is_none()
     }
 }
