@@ -1,6 +1,7 @@
 //! One child process: its output in files, its signals, and its certain end.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,6 +21,8 @@ pub struct Process {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+    /// The log, which is shown when the test has failed: its folder may be gone by then.
+    log: File,
     status: Option<ExitStatus>,
 }
 
@@ -28,15 +31,15 @@ impl Process {
     pub fn spawn(name: &str, command: &mut Command, dir: &Path) -> Self {
         crate::clock::wear(command, dir);
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.log")));
-        let log = OpenOptions::new().create(true).append(true).open(&stderr).expect("a log file");
+        let log = OpenOptions::new().create(true).append(true).read(true).open(&stderr).expect("a log file");
         let child = command
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("an output file"))
-            .stderr(log)
+            .stderr(log.try_clone().expect("one more descriptor"))
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} cannot be started: {command:?}: {error}"));
-        Self { name: name.to_owned(), child, stdout, stderr, status: None }
+        Self { name: name.to_owned(), child, stdout, stderr, log, status: None }
     }
 
     /// The name given at the start.
@@ -51,7 +54,10 @@ impl Process {
 
     /// Everything it wrote to standard error so far, with what earlier processes of its name wrote.
     pub fn log(&self) -> String {
-        read(&self.stderr)
+        // By its own descriptor, at the file's beginning wherever the process writes.
+        let mut bytes = vec![0; self.log.metadata().map_or(0, |file| file.len()) as usize];
+        let read = self.log.read_at(&mut bytes, 0).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
     }
 
     /// Everything it wrote to standard output.
