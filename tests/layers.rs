@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Top to bottom; the modules of one line are siblings.
 const PROXY: &[&[&str]] = &[
-    &["model", "error", "settings"],
+    &["model", "error"],
+    // Says which requests are written down in the words of the model.
+    &["settings"],
     &["intercept", "apps"],
     &["commands"],
     &["telemetry"],

@@ -13,7 +13,7 @@ use crate::process::Running;
 pub use envoy::{Carries, envoy};
 pub use floor::floor;
 pub use haproxy::{haproxy, haproxy_tcp};
-pub use leno::{HOST, leno, leno_tcp};
+pub use leno::{HOST, leno, leno_tcp, leno_with};
 
 /// Where contestants find what they share.
 pub struct Place<'a> {

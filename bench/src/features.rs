@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::collector;
 use crate::contestant::{self, Contestant, Place};
 use crate::http1::{self, Turn};
 use crate::load::Generator;
@@ -15,6 +16,9 @@ use crate::summary::summarise;
 
 /// What 1,000 rules may leave of the requests per CPU second.
 const WITH_RULES: f64 = 0.95;
+/// What the access log and traces may leave of them, with a percent of the requests in each.
+const WATCHED: f64 = 0.95;
+const OBSERVED: &str = "log-and-traces";
 /// Rules and routes of those that have many.
 const MANY: usize = 1_000;
 
@@ -36,7 +40,7 @@ pub struct Settings {
     /// Folder with leno, leno-proxy and leno-control-plane; without it a release build is made
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Exit 1 when 1,000 rules of AuthorizationPolicies cost more than 5 %
+    /// Exit 1 when 1,000 rules of AuthorizationPolicies, or an access log and traces of 1 %, cost more than 5 %
     #[arg(long)]
     check: bool,
 }
@@ -62,6 +66,16 @@ pub fn run(settings: &Settings) -> Result<bool> {
         let place = Place { dir: &own, proxy_core: settings.proxy_core, load_core: settings.load_core, backend };
         contestants.push(contestant::leno(&place, &bin, name, objects)?);
     }
+    let own = dir.path().join(OBSERVED);
+    std::fs::create_dir(&own)?;
+    let place = Place { dir: &own, proxy_core: settings.proxy_core, load_core: settings.load_core, backend };
+    let log = own.join("access.log").display().to_string();
+    let collector = format!("http://{}", collector::start()?);
+    // A percent of all requests, in the log and as traces.
+    let sampled = ["--access-log", "sampled", "--access-log-percent", "1", "--access-log-file", &log];
+    let traced = ["--otlp-endpoint", &collector, "--otlp-protocol", "http/protobuf", "--trace-percent", "1"];
+    let args = [&sampled[..], &traced, &["--traces-per-second", "10000"]].concat();
+    contestants.push(contestant::leno_with(&place, &bin, OBSERVED, &args)?);
     let generator = Generator::choose();
     let turn = Turn { core: settings.load_core, connections: 64, seconds: settings.seconds };
     for contestant in &contestants {
@@ -99,8 +113,9 @@ fn report(names: &[&str], rounds: &[Vec<Sample>]) -> (String, Vec<String>) {
         let shown = spread.map_or_else(String::new, |s| format!("{:.3} ({:.3} … {:.3})", s.median, s.min, s.max));
         // Writing to a string does not fail.
         let _ = writeln!(table, "{name:<18} {:>10}  {shown}", number(per_second.map(|s| s.median), 0));
-        if name.starts_with("rules") && refutes(&ratios, |ratio| ratio >= WITH_RULES) {
-            problems.push(format!("{name}: {shown}, at least {WITH_RULES} is claimed"));
+        let claimed = if name.starts_with("rules") { Some(WITH_RULES) } else { (*name == OBSERVED).then_some(WATCHED) };
+        if let Some(least) = claimed.filter(|least| refutes(&ratios, |ratio| ratio >= *least)) {
+            problems.push(format!("{name}: {shown}, at least {least} is claimed"));
         }
     }
     (table, problems)

@@ -4,6 +4,7 @@
 
 mod backend;
 mod certificates;
+mod collector;
 mod connect;
 mod contestant;
 mod cpu;

@@ -70,6 +70,7 @@ pub enum Command {
     Edges(commands::edges::Args),
     Why(commands::why::Args),
     Top(commands::top::Args),
+    Tap(commands::tap::Args),
     Check(commands::check::Args),
     History(commands::history::Args),
     Rollback(commands::rollback::Args),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod edges;
+mod lines;
 mod status;
 
 use std::sync::Arc;

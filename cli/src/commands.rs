@@ -15,6 +15,7 @@ pub mod inject;
 pub mod revoke;
 pub mod rollback;
 pub mod status;
+pub mod tap;
 pub mod token;
 pub mod top;
 pub mod uninject;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => block_on(check::run(args, &global)),
         Command::Edges(args) => block_on(edges::run(args, &global)),
         Command::Top(args) => block_on(top::run(args, &global)),
+        Command::Tap(args) => block_on(tap::run(args, &global)),
         Command::Why(args) => block_on(why::run(args, &global)),
         Command::Status(_) => block_on(status::run(&global)),
         Command::History(args) => block_on(history::run(args, &global)),

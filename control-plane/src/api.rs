@@ -17,6 +17,7 @@ mod roles;
 mod serve;
 mod status;
 mod status_of;
+mod tap;
 mod tokens;
 mod users;
 mod wait;
@@ -97,6 +98,7 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(status::status))
         .routes(routes!(edges::edges))
         .routes(routes!(requests::remembered))
+        .routes(routes!(tap::tap))
         .routes(routes!(history::history))
         .routes(routes!(history::rollback))
         .routes(routes!(tokens::create, tokens::list))

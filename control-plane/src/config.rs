@@ -22,8 +22,9 @@ pub use kinds::{UnknownKind, api_version, kind_from_word};
 pub use node::Node;
 pub use object::{Object, Parsed, Spec, parse};
 pub use own::{
-    Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, JwtProviderSpec, OutlierDetection,
-    RateLimit, RetryBudget, RetryRules, TargetRef, TrafficPolicySpec, WorkloadSpec, WrittenJwks, WrittenPlace,
+    Abort, AccessLog, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, JwtProviderSpec,
+    OutlierDetection, RateLimit, RetryBudget, RetryRules, TargetRef, Tracing, TrafficPolicySpec, WorkloadSpec,
+    WrittenJwks, WrittenPlace,
 };
 pub use own::{AuthorizationPolicySpec, AuthorizationRule, CallerMatch, ClaimCondition, HeaderCondition, RequestMatch};
 pub use own::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};

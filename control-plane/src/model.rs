@@ -38,7 +38,9 @@ pub use gateway::{
 pub use https_url::HttpsUrl;
 pub use jwt::{JwtKeys, JwtProvider, TokenPlace};
 pub use names::{Kind, Name, ObjectKey};
-pub use resilience::{AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget};
+pub use resilience::{
+    AccessLog, AdaptiveConcurrency, CircuitBreaker, Fault, RateLimit, Resilience, RetryRules, RouteTarget,
+};
 pub use revocation::{Revocation, Revocations, Target};
 pub use role::Role;
 pub use route::{

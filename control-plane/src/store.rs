@@ -76,6 +76,11 @@ impl Store {
         WeakStore(Arc::downgrade(&self.0))
     }
 
+    /// What the disk of the state folder has left, in bytes. None: it does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.0.db.free_bytes()
+    }
+
     /// Opens the store of a state folder, which is made when it is not there.
     ///
     /// # Errors

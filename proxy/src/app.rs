@@ -6,6 +6,7 @@
 
 mod bind;
 mod gateway;
+mod observing;
 mod serve;
 mod workers;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::settings::{Settings, StateDir};
+use crate::telemetry::access_log::LogFile;
 use crate::telemetry::{Edges, Memory};
 use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
@@ -29,7 +31,10 @@ use crate::xds::identity::{self, Credentials, RenewRpc};
 use crate::xds::metrics::XdsMetrics;
 use crate::{admin, dns, probes, state, xds};
 
+use self::observing::Observing;
+
 pub use bind::{Capture, Listeners, Shared};
+pub use observing::open_log;
 
 /// A sidecar whose ports are taken and whose identity is there.
 pub struct Bound {
@@ -40,19 +45,20 @@ pub struct Bound {
     listeners: Listeners,
     identity: identity::Current,
     clock: xds::Clock,
+    access_log: LogFile,
 }
 
 /// Takes the ports and gets the identity: from the state folder, or from the control plane by the join token.
 ///
 /// # Errors
 /// What cannot be had, with what to do; the exit code is in it.
-pub async fn build(settings: Settings) -> Result<Bound, Failure> {
+pub async fn build(settings: Settings, access_log: LogFile) -> Result<Bound, Failure> {
     let state_dir = StateDir::open(&settings.state_dir)?;
     let workload = state_dir.workload_name(&settings)?;
     let listeners = Listeners::bind(&settings)?;
     let clock = xds::system_clock();
     let identity = identity::obtain(&settings, state_dir.path(), &clock).await?;
-    Ok(Bound { settings, state_dir, workload, listeners, identity, clock })
+    Ok(Bound { settings, state_dir, workload, listeners, identity, clock, access_log })
 }
 
 /// The tasks of the control thread.
@@ -69,7 +75,7 @@ impl Bound {
     /// # Errors
     /// A first start that does not reach its control plane, or a worker that cannot start.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
-        let Self { settings, state_dir, workload, listeners, identity, clock } = self;
+        let Self { settings, state_dir, workload, listeners, identity, clock, access_log } = self;
         let readiness = Readiness::new();
         let serving = readiness.token("listeners");
         let stream = readiness.token("control plane");
@@ -114,7 +120,8 @@ impl Bound {
         let edges = Edges::default();
         let reporting = xds::reports::run(edges.clone(), workload.clone(), control.handle.channel());
         let reporting = tokio::spawn(reporting);
-        let answering = xds::questions::run(memory.clone(), workload.clone(), control.handle.channel());
+        let observing = Observing::start(&settings.observe, access_log, memory, &credentials, &workload, &registry);
+        let answering = xds::questions::run(observing.asked(), workload.clone(), control.handle.channel());
         let answering = tokio::spawn(answering);
         let (admin_drain, admin_watch) = drain::channel();
         let dns_watch = admin_watch.clone();
@@ -145,7 +152,7 @@ impl Bound {
             demands,
             registry,
             edges,
-            memory,
+            observer: observing.observer.clone(),
         })?;
         serving.done();
         tokio::pin!(shutdown);
@@ -178,6 +185,7 @@ impl Bound {
         control.handle.draining();
         workers.drain(settings.drain_timeout).await;
         control.end().await;
+        observing.end().await;
         admin_drain.start();
         admin_task.abort();
         came_up.map(|_| ())

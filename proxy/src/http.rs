@@ -28,6 +28,7 @@ mod tie;
 mod tunnel;
 mod untaken;
 mod upgrade;
+mod watched;
 mod websocket;
 
 pub use authorizer::{Authorizer, Caller};

@@ -37,8 +37,17 @@ fn serve(args: Args) -> ExitCode {
         return exit_with(Err(failure));
     }
     limits::keep_memory_private();
-    if let Err(error) = sandbox::write_only_below(&settings.state_dir) {
-        tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can");
+    let access_log = match app::open_log(&settings.observe) {
+        Ok(file) => file,
+        Err(failure) => return exit_with(Err(failure)),
+    };
+    match sandbox::write_only_below(&settings.state_dir) {
+        Ok(()) => {
+            tracing::info!(folder = %settings.state_dir.display(), "all files but those in this folder are read-only to this process")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can")
+        }
     }
     if let Err(error) = sandbox::confine() {
         tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
@@ -58,7 +67,7 @@ fn serve(args: Args) -> ExitCode {
         tokio::pin!(app_ended);
         // A job may end before its sidecar has joined the mesh.
         let bound = tokio::select! {
-            bound = app::build(settings) => bound?,
+            bound = app::build(settings, access_log) => bound?,
             () = &mut app_ended => return Ok(()),
         };
         let end = async {

@@ -15,6 +15,7 @@ mod hostname;
 mod jwt;
 mod matching;
 mod nearness;
+mod observe;
 mod resilience;
 mod resources;
 mod revoked;
@@ -42,6 +43,7 @@ pub use hostname::{HostMap, Hostname};
 pub use jwt::{JwtProvider, TokenPlace};
 pub use matching::{HttpMatch, MethodMatch, PathMatch, ValueMatch};
 pub use nearness::Network;
+pub use observe::{LogMode, Observe, Share};
 pub use resilience::{
     Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, Retry,
     RetrySaid, lets_plaintext_in,

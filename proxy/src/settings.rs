@@ -7,6 +7,7 @@ mod args;
 mod gateway;
 mod health;
 mod interception;
+mod observe;
 mod own_ports;
 mod parse;
 mod probes;
@@ -25,6 +26,7 @@ pub use args::{Args, Cli, HoldArgs, WaitArgs};
 pub use gateway::MOST_GATEWAY_PORTS;
 pub use health::{HealthScheme, HealthUrl};
 pub use interception::{Cidr, InterceptArgs, Interception, Interface, PortRange, Redirection, Selection};
+pub use observe::{CollectorSettings, ObserveSettings};
 pub use own_ports::OwnPorts;
 pub use parse::{Problems, parse_duration};
 pub use probes::{Action, HttpGet, Probe, Probes};
@@ -85,6 +87,8 @@ pub struct Settings {
     pub output: Output,
     /// How old an HTTP/2 connection of the app or of a Gateway's client gets.
     pub max_connection_age: Option<Duration>,
+    /// What is written down of requests.
+    pub observe: ObserveSettings,
     /// What the keys of its leaves compute by.
     pub leaf_key: KeyKind,
     /// How long open requests and connections may take to end after SIGTERM.

@@ -1,8 +1,14 @@
 //! The sidecar's metrics: handles that are made when a cluster or listener is, so that the request path only adds to atomics.
 
+pub mod access_log;
 pub mod edges;
 pub mod memory;
+pub mod observer;
+pub mod otlp;
+pub mod record;
+pub mod taps;
 mod told;
+pub mod trace;
 
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
@@ -14,6 +20,7 @@ use crate::error::Reason;
 
 pub use edges::{Edge, EdgeKey, Edges, Peer, Spoken};
 pub use memory::{Ending, Memory, RequestId, Story, TryOutcome};
+pub use observer::Observer;
 pub use told::Told;
 
 /// Distinct status codes that are counted apart, for one service and direction. An app that answers with more is folded into
@@ -69,6 +76,15 @@ pub struct ServiceMetrics {
     pub tcp_received: Counter,
 }
 
+/// How long requests of a service take; the same handle for the same service.
+fn request_duration(registry: &Registry, direction: Direction, service: &str) -> Histogram {
+    registry.histogram(
+        "leno_request_duration_seconds",
+        "Time from a request's head to the last byte of its answer.",
+        &[("direction", direction.label()), ("service", service)],
+    )
+}
+
 /// What was full when a request was refused by a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
@@ -96,11 +112,7 @@ impl ServiceMetrics {
             by_code: RefCell::default(),
             overflows: Default::default(),
             hedges: OnceCell::new(),
-            duration: registry.histogram(
-                "leno_request_duration_seconds",
-                "Time from a request's head to the last byte of its answer.",
-                labels,
-            ),
+            duration: request_duration(registry, direction, service),
             request_bytes: counter("leno_request_bytes_total", "Bytes of request bodies."),
             response_bytes: counter("leno_response_bytes_total", "Bytes of response bodies."),
             retries: counter("leno_retries_total", "Attempts after the first."),

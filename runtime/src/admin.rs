@@ -97,10 +97,23 @@ fn answer<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
                 format!("not ready, waiting for: {}\n", pending.join(", ")),
             ),
         },
+        "/metrics" if wants_open_metrics(request) => {
+            let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            reply(StatusCode::OK, form, admin.metrics.render_open_metrics())
+        }
         "/metrics" => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.metrics.render()),
         "/config_dump" => reply(StatusCode::OK, "application/json", format!("{:#}\n", (admin.config_dump)())),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "there are /ready, /live, /metrics and /config_dump\n".to_owned()),
     }
+}
+
+/// Prometheus asks for it where it keeps exemplars.
+fn wants_open_metrics<B>(request: &Request<B>) -> bool {
+    let accepted = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        parts.next() == Some("application/openmetrics-text") && !parts.any(|part| part == "q=0")
+    })
 }
 
 fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
@@ -132,6 +145,10 @@ mod tests {
         token.done();
         assert_eq!(get(&admin, "/ready"), StatusCode::OK);
         assert_eq!(get(&admin, "/metrics"), StatusCode::OK);
+        let open =
+            Request::builder().uri("/metrics").header("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
+        let answer = answer(&admin, &open.body(()).unwrap());
+        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
         assert_eq!(get(&admin, "/config_dump"), StatusCode::OK);
         assert_eq!(get(&admin, "/nothing"), StatusCode::NOT_FOUND);
     }

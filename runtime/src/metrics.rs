@@ -4,15 +4,21 @@
 //! A registry is bounded: past [`MOST_SERIES`] series a name's further ones are folded into one with the label
 //! `overflow="true"`, so that no traffic can make it grow.
 
+mod process;
 mod render;
+
+use render::Form;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Most series in a registry; a histogram counts as one.
 pub const MOST_SERIES: usize = 2_000;
+
+/// A series that nobody can count in any more is forgotten after this.
+const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Upper bounds of a histogram's buckets, in seconds.
 pub const BUCKETS: [f64; 16] =
@@ -76,6 +82,17 @@ struct Distribution {
     /// One more than the bounds: the last is for everything above.
     buckets: [AtomicU64; BUCKETS.len() + 1],
     sum_nanos: AtomicU64,
+    /// The newest traced one of each bucket; made with the first.
+    exemplars: OnceLock<Mutex<[Option<Exemplar>; BUCKETS.len() + 1]>>,
+}
+
+/// One of those that were counted, and whose trace is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Exemplar {
+    trace: u128,
+    took: Duration,
+    /// Since 1970.
+    at: Duration,
 }
 
 /// A distribution of durations.
@@ -89,6 +106,15 @@ impl Histogram {
         let at = BUCKET_NANOS.partition_point(|bound| *bound < nanos);
         self.0.buckets[at].fetch_add(1, Relaxed);
         self.0.sum_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Names the trace of one that was or will be observed.
+    pub fn exemplar(&self, duration: Duration, trace: u128, at: SystemTime) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BUCKET_NANOS.partition_point(|bound| *bound < nanos);
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let exemplars = self.0.exemplars.get_or_init(Mutex::default);
+        exemplars.lock().unwrap_or_else(PoisonError::into_inner)[bucket] = Some(Exemplar { trace, took: duration, at });
     }
 
     /// How many were observed.
@@ -107,13 +133,60 @@ enum Series {
 #[derive(Debug)]
 struct Family {
     help: &'static str,
-    series: BTreeMap<Vec<(String, String)>, Series>,
+    series: BTreeMap<Vec<(String, String)>, Kept>,
+}
+
+/// A series, and since when it says the same.
+#[derive(Debug)]
+struct Kept {
+    series: Series,
+    said: (u64, Instant),
+}
+
+impl Series {
+    /// Whether somebody holds a handle, and so may count at any time.
+    fn is_held(&self) -> bool {
+        let handles = match self {
+            Self::Counter(counter) => Arc::strong_count(&counter.0),
+            Self::Gauge(gauge) => Arc::strong_count(&gauge.0),
+            Self::Histogram(histogram) => Arc::strong_count(&histogram.0),
+        };
+        handles > 1
+    }
+
+    fn says(&self) -> u64 {
+        match self {
+            Self::Counter(counter) => counter.get(),
+            Self::Gauge(gauge) => gauge.0.load(Relaxed),
+            Self::Histogram(histogram) => histogram.count(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Families {
     by_name: BTreeMap<&'static str, Family>,
     series: usize,
+}
+
+impl Families {
+    /// Forgets series that nobody holds a handle on and that have said the same for long: services and rules that are no more.
+    fn sweep(&mut self, now: Instant) {
+        for family in self.by_name.values_mut() {
+            let before = family.series.len();
+            family.series.retain(|_, kept| {
+                let says = kept.series.says();
+                // What a gauge says holds until it says something else.
+                let holds = matches!(kept.series, Series::Gauge(_)) && says != 0;
+                if kept.series.is_held() || holds || says != kept.said.0 {
+                    kept.said = (says, now);
+                }
+                now.saturating_duration_since(kept.said.1) < IDLE
+            });
+            self.series -= before - family.series.len();
+        }
+        self.by_name.retain(|_, family| !family.series.is_empty());
+    }
 }
 
 /// All series of a program. Handles are made once, off the request path, and then used without it.
@@ -159,23 +232,37 @@ impl Registry {
     ) -> Series {
         let mut key: Vec<_> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if families.series >= MOST_SERIES {
+            families.sweep(Instant::now());
+        }
         let full = families.series >= MOST_SERIES;
         let family = families.by_name.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         if full && !family.series.contains_key(&key) {
             key = vec![("overflow".to_owned(), "true".to_owned())];
         }
         if let Some(known) = family.series.get(&key) {
-            return known.clone();
+            return known.series.clone();
         }
         let made = make();
-        family.series.insert(key, made.clone());
+        family.series.insert(key, Kept { series: made.clone(), said: (0, Instant::now()) });
         families.series += 1;
         made
     }
 
     /// Prometheus text, format 0.0.4.
     pub fn render(&self) -> String {
-        render::text(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.render_as(Form::Prometheus)
+    }
+
+    /// OpenMetrics text, version 1.0.0: the same, and exemplars.
+    pub fn render_open_metrics(&self) -> String {
+        self.render_as(Form::OpenMetrics)
+    }
+
+    fn render_as(&self, form: Form) -> String {
+        let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        families.sweep(Instant::now());
+        render::text(&families, form)
     }
 }
 
@@ -207,11 +294,56 @@ mod tests {
     }
 
     #[test]
+    fn open_metrics_has_the_same_and_the_newest_traced_one_of_each_bucket() {
+        let registry = Registry::new();
+        registry.counter("leno_requests_total", "Requests.", &[("code", "200")]).add(3);
+        let seconds = registry.histogram("leno_request_duration_seconds", "Time.", &[]);
+        seconds.observe(Duration::from_micros(700));
+        let at = UNIX_EPOCH + Duration::from_millis(1_500);
+        for trace in [1, 0xabc] {
+            seconds.exemplar(Duration::from_micros(700), trace, at);
+        }
+        let text = registry.render_open_metrics();
+        for line in [
+            "# TYPE leno_requests counter",
+            r#"leno_requests_total{code="200"} 3"#,
+            r#"leno_request_duration_seconds_bucket{le="0.001"} 1 # {trace_id="00000000000000000000000000000abc"} 0.0007 1.500"#,
+            r#"leno_request_duration_seconds_bucket{le="0.0025"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
+        assert!(!registry.render().contains("trace_id"), "the older form has none");
+    }
+
+    #[test]
     fn the_same_labels_give_the_same_series() {
         let registry = Registry::new();
         registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
         registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
         assert_eq!(registry.counter("leno_x_total", "X.", &[("a", "1")]).get(), 2);
+    }
+
+    #[test]
+    fn a_series_that_nobody_counts_in_is_forgotten_and_makes_room() {
+        let registry = Registry::new();
+        let held = registry.counter("leno_x_total", "X.", &[("n", "held")]);
+        let loose = |n: &str| registry.counter("leno_x_total", "X.", &[("n", n)]).inc();
+        loose("idle");
+        loose("used");
+        let sweep = |after: Duration| registry.0.lock().unwrap().sweep(Instant::now() + after);
+        sweep(IDLE / 2);
+        loose("used");
+        sweep(IDLE / 2 + IDLE / 4);
+        sweep(IDLE + IDLE / 2);
+        let text = registry.render();
+        assert!(
+            !text.contains("idle") && text.contains(r#"{n="used"} 2"#) && text.contains(r#"{n="held"} 0"#),
+            "{text}"
+        );
+        drop(held);
+        sweep(IDLE * 4);
+        assert_eq!(registry.0.lock().unwrap().series, 0);
     }
 
     #[test]

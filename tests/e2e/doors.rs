@@ -9,6 +9,8 @@ use leno_tests::mesh::service;
 use leno_tests::{Mesh, binaries, wait};
 use prost::Message;
 
+use crate::disk::Disk;
+
 async fn leno(context: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(binaries::leno());
     command.env("LENO_CONTEXT", context).env("NO_COLOR", "1").args(args);
@@ -141,24 +143,6 @@ async fn the_audit_log_is_whole_after_kills_in_the_middle_of_writes_and_a_change
     fails(Path::new("/nowhere"), &verify, 1, "cut off").await;
 }
 
-/// A small file system of its own; taken away when it is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).unwrap();
-        let done =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).output();
-        done.is_ok_and(|output| output.status.success()).then_some(Self(at))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_what_cannot_be_noted_is_not_done() {
     let dir = tempfile::TempDir::with_prefix("leno-test-").unwrap();
@@ -169,16 +153,7 @@ async fn on_a_full_disk_what_cannot_be_noted_is_not_done() {
     let plane = leno_tests::ControlPlane::start(dir.path(), &[]).await;
     let api = plane.api();
     assert_eq!(api.apply(&service("before", "app: web", 80, "http")).await.unwrap().0, 200);
-    let ballast = disk.0.join("ballast");
-    // What is left is taken until nothing is.
-    let mut chunk = 1 << 20;
-    while chunk > 0 {
-        use std::io::Write as _;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
-        if file.write_all(&vec![0; chunk]).is_err() {
-            chunk /= 2;
-        }
-    }
+    let ballast = disk.fill();
     let large = |n: usize| {
         service(&format!("during-{n}"), "app: web", 80, "http").replace("app: web", &format!("app: {}", "x".repeat(60)))
     };
@@ -274,7 +249,7 @@ async fn every_thread_of_both_programs_is_confined_and_gains_no_privilege_any_mo
     }
     // What this does is shown where it is (runtime/src/sandbox.rs); here, that it was done.
     for log in [mesh.control_plane.log(), web.log()] {
-        assert!(!log.contains("not made read-only"), "{log}");
+        assert!(log.contains("are read-only to this process"), "{log}");
     }
 }
 

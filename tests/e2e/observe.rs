@@ -35,7 +35,8 @@ fn assert_well_formed(metrics: &Metrics) {
             let base =
                 ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
             assert!(types.contains_key(name) || types.contains_key(base), "{name} has no type");
-            assert!(name.starts_with("leno_"), "{name}");
+            // Or what every client of Prometheus says of its process.
+            assert!(name.starts_with("leno_") || name.starts_with("process_"), "{name}");
         }
     }
     assert!(types.len() > 5, "{}", metrics.text());

@@ -27,9 +27,9 @@ fn the_shipped_configuration_and_rules_are_right_and_every_alert_says_what_to_ru
         let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{args:?}: {said}");
     }
-    // Rules ask for series that there are.
+    // Rules and the dashboard ask for series that there are.
     let page = std::fs::read_to_string(tools::repository().join("docs/metrics.md")).unwrap();
-    for file in ["recording.yaml", "alerts.yaml"] {
+    for file in ["recording.yaml", "alerts.yaml", "grafana-dashboard.json"] {
         let rules = std::fs::read_to_string(dir.join(file)).unwrap();
         let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
         for name in words.filter(|word| word.starts_with("leno_") && *word != "leno_") {
@@ -68,14 +68,18 @@ impl Prometheus {
         Self { process: Process::spawn("prometheus", &mut command, mesh.dir()), address }
     }
 
-    /// The first value of a query; None: there is none.
-    fn value(&self, query: &str) -> Option<f64> {
+    fn ask(&self, query: &str) -> Option<Value> {
         let out = Command::new("curl")
             .args(["-s", "--data-urlencode", &format!("query={query}")])
             .arg(format!("http://{}/api/v1/query", self.address))
             .output()
             .ok()?;
-        let answer: Value = serde_json::from_slice(&out.stdout).ok()?;
+        serde_json::from_slice(&out.stdout).ok()
+    }
+
+    /// The first value of a query; None: there is none.
+    fn value(&self, query: &str) -> Option<f64> {
+        let answer = self.ask(query)?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
@@ -103,10 +107,51 @@ async fn a_real_prometheus_sees_rates_errors_and_times_of_a_mesh_by_the_shipped_
     prometheus.eventually(&format!("service:leno_requests_errors:ratio_rate5m{of}"), |ratio| ratio > 0.5).await;
     let pending = r#"count(ALERTS{alertname="LenoServiceFails", service="default/web"})"#;
     prometheus.eventually(pending, |alerts| alerts >= 1.0).await;
+    for (title, query) in dashboard() {
+        if MUST_SHOW.contains(&title.as_str()) {
+            prometheus.eventually(&query, |value| !value.is_nan()).await;
+        }
+        assert_eq!(
+            prometheus.ask(&query).map(|answer| answer["status"].clone()),
+            Some("success".into()),
+            "{title}: {query}"
+        );
+    }
     // What Prometheus counted is what the sidecar says.
     drop(load.stop().await);
     let metrics = trio.frontend.metrics().await;
     let counted = metrics.sum("leno_requests_total", &[("service", "default/web"), ("direction", "outbound")]);
     prometheus.eventually(&format!("sum(leno_requests_total{of})"), |seen| seen == counted).await;
     prometheus.process.kill();
+}
+
+/// Panels that show something of this test's mesh.
+const MUST_SHOW: [&str; 10] = [
+    "Requests a second",
+    "Failed share",
+    "Time, p50 and p99",
+    "Bytes of answers a second",
+    "Connected to the control plane",
+    "Leaf certificates: time left of the next to expire",
+    "Memory",
+    "Processor",
+    "Sidecars connected",
+    "Revision, and the oldest that a sidecar has",
+];
+
+/// Every query of the shipped dashboard with its panel's title, as Grafana would ask it.
+fn dashboard() -> Vec<(String, String)> {
+    let file = tools::repository().join("examples/prometheus/grafana-dashboard.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().unwrap();
+            let filled = [("$__rate_interval", "10s"), ("$service", ".*"), ("$direction", "outbound")];
+            let query = filled.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
+            queries.push((panel["title"].as_str().unwrap().to_owned(), query));
+        }
+    }
+    assert!(queries.len() > 20);
+    queries
 }

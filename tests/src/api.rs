@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -36,11 +37,19 @@ impl Api {
 
     /// Sends one request; gives status and JSON body.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let response = self.send(method, path, body).await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
+        Ok((status, value))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let stream = TcpStream::connect(self.addr).await?;
         let stream = self.tls.connect(ServerName::from(self.addr.ip()), stream).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -48,11 +57,14 @@ impl Api {
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await?.to_bytes();
-        let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
-        Ok((status, value))
+        Ok(sender.send_request(request).await?)
+    }
+
+    /// Asks for `path` and reads nothing of the answer, which goes on for as long as what this gives is kept.
+    pub async fn open(&self, path: &str) -> Result<Response<Incoming>> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        anyhow::ensure!(response.status() == 200, "GET {path}: {}", response.status());
+        Ok(response)
     }
 
     /// GET `path`, which must exist.

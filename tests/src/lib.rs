@@ -12,6 +12,7 @@ pub mod binaries;
 pub mod capture;
 pub mod client;
 pub mod clock;
+pub mod collector;
 pub mod control_plane;
 pub mod docker;
 #[path = "../../certs/src/jwt/issuer.rs"]

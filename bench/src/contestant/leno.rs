@@ -33,18 +33,30 @@ const PLAIN: &str = "plain:7000";
 
 /// The pair of the programs in `bin`, with these objects besides the service.
 pub fn leno(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<Contestant> {
-    let (contestant, _) = pair(place, bin, name, more)?;
+    let (contestant, _) = pair(place, bin, name, more, &[])?;
+    Ok(contestant)
+}
+
+/// The same pair, both of which get these arguments besides.
+pub fn leno_with(place: &Place<'_>, bin: &Path, name: &'static str, args: &[&str]) -> Result<Contestant> {
+    let (contestant, _) = pair(place, bin, name, "", args)?;
     Ok(contestant)
 }
 
 /// The same pair, loaded where connections are carried as bytes, each in one of its own between the ends.
 pub fn leno_tcp(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
-    let (contestant, target) = pair(place, bin, name, "")?;
+    let (contestant, target) = pair(place, bin, name, "", &[])?;
     Ok(Contestant { target, ..contestant })
 }
 
 /// The pair, and where it takes bytes.
-fn pair(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<(Contestant, SocketAddr)> {
+fn pair(
+    place: &Place<'_>,
+    bin: &Path,
+    name: &'static str,
+    more: &str,
+    both: &[&str],
+) -> Result<(Contestant, SocketAddr)> {
     let config = file(place, "config");
     std::fs::create_dir(&config)?;
     std::fs::write(config.join("web.yaml"), CONFIG)?;
@@ -58,9 +70,9 @@ fn pair(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result
     let context = state.join("admin.yaml");
 
     let backend = format!("http={}", place.backend);
-    let (inbound, _) = sidecar(place, bin, xds, &context, HOST, &["--port", &backend])?;
+    let (inbound, _) = sidecar(place, bin, xds, &context, HOST, &[&["--port", &backend], both].concat())?;
     let bytes = format!("{PLAIN}=127.0.0.1:0");
-    let (outbound, ready) = sidecar(place, bin, xds, &context, "frontend", &["--upstream", &bytes])?;
+    let (outbound, ready) = sidecar(place, bin, xds, &context, "frontend", &[&["--upstream", &bytes], both].concat())?;
     let (target, bytes) = (address(&ready, "http_proxy")?, upstream(&ready)?);
     Ok((Contestant { name, target, pair: vec![outbound, inbound], _others: vec![plane] }, bytes))
 }

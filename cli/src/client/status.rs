@@ -56,6 +56,8 @@ pub struct ControlPlane {
     pub revision: u64,
     /// RFC 3339.
     pub root_expires: String,
+    /// What the disk of its state folder has left; None: it does not say.
+    pub state_bytes_free: Option<u64>,
     /// Since its start.
     pub uptime_seconds: i64,
     /// By its clock, RFC 3339.

@@ -63,6 +63,7 @@ struct Remembered {
     reason: String,
     took_ms: f64,
     tries: Vec<Tried>,
+    retry_denied: bool,
     revision: u64,
 }
 
@@ -174,6 +175,13 @@ fn text(requests: &Requests, now: OffsetDateTime) -> String {
             let name = if n == 0 { "attempts" } else { "" };
             let (workload, address) = (printable(&tried.workload), printable(&tried.address));
             let _ = writeln!(text, "   {name:<9}{what} by {workload} at {address} after {:.1} ms", tried.after_ms);
+        }
+        if hop.retry_denied {
+            let _ = writeln!(
+                text,
+                "   {:<9}another attempt was not granted: the retry budget is used up, so too much fails",
+                ""
+            );
         }
     }
     // Who said it first knows best: the innermost hop with a reason.

@@ -208,6 +208,8 @@ pub(super) struct ControlPlane {
     pub root_expires: String,
     /// SHA-256 of the root certificate, in hex, as join tokens carry it.
     pub root_hash: String,
+    /// What the disk of the state folder has left; null: it does not say.
+    pub state_bytes_free: Option<u64>,
     pub uptime_seconds: u64,
     /// By its clock, RFC 3339.
     pub time: String,

@@ -47,7 +47,7 @@ pub(super) struct Requests {
 /// A request, as one sidecar saw it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Remembered {
+pub(super) struct Remembered {
     id: String,
     /// NAMESPACE/NAME of the workload whose sidecar remembers it.
     sidecar: String,
@@ -68,8 +68,28 @@ struct Remembered {
     reason: String,
     took_ms: f64,
     tries: Vec<Tried>,
+    /// Another attempt was not granted, by the retry budget or the limit of open retries.
+    retry_denied: bool,
     /// The newest revision that the sidecar had something of.
     revision: u64,
+    /// What follows is known of a tapped request alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tapped: Option<Tapped>,
+}
+
+/// What is known of a request that was seen as it ended.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Tapped {
+    /// NAMESPACE/NAME of the workload that answered; empty: none did, or it is the sidecar's own.
+    endpoint: String,
+    /// What was dialled.
+    address: String,
+    attempts: u32,
+    /// Of the answer's body.
+    bytes: u64,
+    /// Empty: its trace is not kept.
+    trace_id: String,
 }
 
 /// An attempt that was no success, or the one that took long.
@@ -135,6 +155,19 @@ fn told(answered: Answered) -> impl Iterator<Item = (u64, Remembered)> {
     answered.requests.into_iter().map(move |request| (request.ended_ms, remember(sidecar.clone(), request)))
 }
 
+/// A request that was seen as it ended.
+pub(super) fn tapped(sidecar: String, mut request: v1::RememberedRequest) -> Remembered {
+    let tapped = Tapped {
+        endpoint: std::mem::take(&mut request.endpoint),
+        address: std::mem::take(&mut request.address),
+        attempts: request.attempts,
+        bytes: request.bytes,
+        trace_id: std::mem::take(&mut request.trace_id),
+    };
+    let id = if request.id == 0 { String::new() } else { format!("{:016x}", request.id) };
+    Remembered { id, tapped: Some(tapped), ..remember(sidecar, request) }
+}
+
 fn remember(sidecar: String, request: v1::RememberedRequest) -> Remembered {
     let milliseconds = |micros: u64| micros as f64 / 1000.0;
     let ended = OffsetDateTime::from_unix_timestamp_nanos(i128::from(request.ended_ms) * 1_000_000).ok();
@@ -160,6 +193,8 @@ fn remember(sidecar: String, request: v1::RememberedRequest) -> Remembered {
         reason: request.reason,
         took_ms: milliseconds(request.took_us),
         tries: request.tries.into_iter().map(tried).collect(),
+        retry_denied: request.retry_denied,
         revision: request.revision,
+        tapped: None,
     }
 }

@@ -9,6 +9,8 @@ pub(super) const LEAST: &[(&str, &str, Role)] = &[
     ("GET", "/v1/status", Viewer),
     ("GET", "/v1/edges", Viewer),
     ("GET", "/v1/requests", Viewer),
+    // Whose paths and identities are shown live, and what it costs, is an operator's to decide.
+    ("GET", "/v1/tap", Operator),
     ("GET", "/v1/history", Viewer),
     // What is in Secrets is shown to operators only, see `Caller::may_reveal`.
     ("GET", "/v1/objects/{kind}", Viewer),

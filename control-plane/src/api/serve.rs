@@ -43,7 +43,10 @@ pub async fn serve(listener: std::net::TcpListener, parts: Parts, drain: DrainWa
         Err(error) => return tracing::error!(%error, "the API port cannot be served"),
     };
     let tls = parts.tls.clone();
+    let questions = parts.questions.clone();
     accept(listener, tls, router(parts), drain).await;
+    // Who taps waits for no end of his own.
+    questions.end_taps();
 }
 
 /// Tells other meshes our roots, until the control plane drains. Nobody has to prove who he is: they are public.

@@ -30,6 +30,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<Status> {
         revision: parts.store.committed().revision,
         root_expires: parts.authority.root_not_after().format(&Rfc3339).unwrap_or_default(),
         root_hash: hex::encode(parts.authority.trust_bundle().root_hash()),
+        state_bytes_free: parts.store.free_bytes(),
         uptime_seconds: shared.started.elapsed().as_secs(),
         time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
     };

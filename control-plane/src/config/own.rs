@@ -17,7 +17,9 @@ pub use authorization::{
 pub use balancing::{Empty, GrpcCheck, HashKey, HealthCheck, HttpCheck, LoadBalancing};
 pub use federation::{FederatedTrustDomainSpec, WrittenProfile};
 pub use jwt::{JwtProviderSpec, WrittenJwks, WrittenPlace};
-pub use resilience::{Abort, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules};
+pub use resilience::{
+    Abort, AccessLog, AdaptiveConcurrency, CircuitBreaker, Fault, FaultHeader, Hedge, RateLimit, RetryRules, Tracing,
+};
 
 /// A workload without a sidecar, as Istio's WorkloadEntry.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -90,6 +92,12 @@ pub struct TrafficPolicySpec {
     /// A limit in front of the app that follows its latency.
     #[serde(default)]
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Which requests the caller's sidecar writes down.
+    #[serde(default)]
+    pub access_log: Option<AccessLog>,
+    /// Which requests begin a trace.
+    #[serde(default)]
+    pub tracing: Option<Tracing>,
 }
 
 /// An object of the policy's own namespace (GEP-713).

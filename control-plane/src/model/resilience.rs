@@ -10,6 +10,18 @@ pub struct Resilience {
     pub hedge_ms: Option<u64>,
     pub faults: Option<Vec<Fault>>,
     pub rate_limits: Option<Vec<RateLimit>>,
+    pub access_log: Option<AccessLog>,
+    /// Millionths of the requests that come without a trace.
+    pub traces: Option<u32>,
+}
+
+/// Which requests the caller's sidecar writes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessLog {
+    /// As it travels: 0 off, 1 errors, 2 sampled, 3 all.
+    pub mode: u32,
+    /// Millionths of the requests that went well.
+    pub share: Option<u32>,
 }
 
 impl Resilience {
@@ -19,6 +31,8 @@ impl Resilience {
         self.hedge_ms = self.hedge_ms.or(other.hedge_ms);
         self.faults = self.faults.take().or_else(|| other.faults.clone());
         self.rate_limits = self.rate_limits.take().or_else(|| other.rate_limits.clone());
+        self.access_log = self.access_log.or(other.access_log);
+        self.traces = self.traces.or(other.traces);
     }
 }
 

@@ -38,6 +38,12 @@ impl Handle {
         Ok(self.db().as_ref().ok_or_else(closed)?.begin_write()?)
     }
 
+    /// What the disk of the state folder has left, in bytes. None: it does not say.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.state_dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// The old one has to let go of the file's lock first.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,8 @@ use super::check::Check;
 use super::http_route::{self, WrittenValue};
 use crate::config::{self, FieldPath, TargetRef, TrafficPolicySpec};
 use crate::model::{
-    AdaptiveConcurrency, CircuitBreaker, Fault, Kind, RateLimit, Resilience, RetryRules, RouteTarget, TrafficPolicy,
+    AccessLog, AdaptiveConcurrency, CircuitBreaker, Fault, Kind, RateLimit, Resilience, RetryRules, RouteTarget,
+    TrafficPolicy,
 };
 
 /// The group of routes.
@@ -63,11 +64,40 @@ pub(super) fn check(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolic
             faults.map(|(n, written)| fault(check, &at.index(n), written)).collect()
         }),
         rate_limits: spec.rate_limits.as_ref().map(|written| rate_limits(check, &path.key("rateLimits"), written)),
+        access_log: spec.access_log.as_ref().map(|written| access_log(check, &path.key("accessLog"), written)),
+        traces: spec.tracing.as_ref().map(|written| share(check, &path.key("tracing").key("percent"), written.percent)),
     };
     policy.circuit_breaker =
         spec.circuit_breaker.as_ref().map(|w| circuit_breaker(check, &path.key("circuitBreaker"), w));
     policy.adaptive_concurrency =
         spec.adaptive_concurrency.as_ref().map(|w| adaptive(check, &path.key("adaptiveConcurrency"), w));
+}
+
+/// In the order of their numbers on the wire.
+const LOG_MODES: [&str; 4] = ["Off", "Errors", "Sampled", "All"];
+
+fn access_log(check: &mut Check<'_>, at: &FieldPath, written: &config::AccessLog) -> AccessLog {
+    let mode = LOG_MODES.iter().position(|mode| *mode == written.mode);
+    if mode.is_none() {
+        let hint = format!("write one of {}", LOG_MODES.join(", "));
+        check.error(&at.key("mode"), format!("{:?} is no mode of the access log", written.mode), hint);
+    }
+    if written.percent.is_some() && written.mode != "Sampled" {
+        let message = format!("percent says how large a sample is, and the mode is {}", written.mode);
+        check.error(&at.key("percent"), message, "write `mode: Sampled`, or remove it");
+    }
+    let share = written.percent.map(|percent| share(check, &at.key("percent"), percent));
+    AccessLog { mode: mode.map_or(0, |mode| mode as u32), share }
+}
+
+/// A percentage, in millionths.
+fn share(check: &mut Check<'_>, at: &FieldPath, percent: f64) -> u32 {
+    let millionths = percent * 10_000.0;
+    if !(0.0..=1_000_000.0).contains(&millionths) || (millionths - millionths.round()).abs() > 1e-6 {
+        check.error(at, format!("{percent} is no percentage"), "write a number from 0 to 100, with up to four places");
+        return 0;
+    }
+    millionths.round() as u32
 }
 
 /// What a route cannot have is refused where the policy is attached to one, and so is a rule of a Service.

@@ -68,6 +68,8 @@ fn fits_its_targets(check: &mut Check<'_>, path: &FieldPath, spec: &TrafficPolic
         ("hedge", spec.hedge.is_some()),
         ("faults", spec.faults.is_some()),
         ("rateLimits", spec.rate_limits.is_some()),
+        ("accessLog", spec.access_log.is_some()),
+        ("tracing", spec.tracing.is_some()),
         ("circuitBreaker", spec.circuit_breaker.is_some()),
         ("adaptiveConcurrency", spec.adaptive_concurrency.is_some()),
         ("connectTimeout", spec.connect_timeout.is_some()),

@@ -1,6 +1,8 @@
 //! What the xDS port counts. Handles are made once, so that a push counts without a lookup.
 
-use leno_runtime::metrics::{Counter, Gauge, Registry};
+use std::time::Duration;
+
+use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
 
 use crate::discovery::ResourceType;
 
@@ -8,6 +10,7 @@ use crate::discovery::ResourceType;
 pub(super) struct StreamMetrics {
     connected: Gauge,
     nacks: Counter,
+    answered: Histogram,
     /// By type: messages and the resources in them.
     pushes: [(Counter, Counter); ResourceType::ALL.len()],
 }
@@ -27,6 +30,11 @@ impl StreamMetrics {
         });
         Self {
             connected: metrics.gauge("leno_sidecars_connected", "Sidecars that hold a stream.", &[]),
+            answered: metrics.histogram(
+                "leno_xds_ack_duration_seconds",
+                "From a message to a sidecar to its answer, whether it took it or not.",
+                &[],
+            ),
             nacks: metrics.counter("leno_xds_nacks_total", "Messages that sidecars refused.", &[]),
             pushes,
         }
@@ -34,6 +42,10 @@ impl StreamMetrics {
 
     pub(super) fn connected(&self, by: f64) {
         self.connected.add(by);
+    }
+
+    pub(super) fn answered(&self, after: Duration) {
+        self.answered.observe(after);
     }
 
     pub(super) fn nacked(&self) {

@@ -99,7 +99,7 @@ impl Reports for ReportsService {
                         }
                     }
                     answer = answers.message() => match answer {
-                        Ok(Some(answer)) => call.answered(answer.question, answer.requests),
+                        Ok(Some(answer)) => call.answered(answer.question, answer.requests, answer.missed),
                         _ => return,
                     },
                     () = sender.closed() => return,

@@ -215,6 +215,9 @@ impl Session {
             tracing::warn!(workload = %self.lease.name(), kind = request.kind.label(), reason, "NACK");
         }
         self.subscriptions.request(request).map_err(|why| Status::resource_exhausted(why.to_string()))?;
+        if let Some(after) = self.subscriptions.answered_after.take() {
+            self.metrics.answered(after);
+        }
         self.opened |= OPENED_BY.iter().all(|kind| self.subscriptions.has_begun(*kind));
         self.report();
         Ok(())

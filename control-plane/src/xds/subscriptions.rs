@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::discovery::{Client, Resource, ResourceType, Version, World};
 
@@ -95,6 +98,7 @@ struct InFlight {
     kind: ResourceType,
     names: Vec<Arc<str>>,
     revision: u64,
+    sent: Instant,
 }
 
 /// The state of one session.
@@ -105,6 +109,8 @@ pub(super) struct Subscriptions {
     /// Names to look at, in sending order.
     pending: BTreeSet<(ResourceType, Arc<str>)>,
     in_flight: BTreeMap<u64, InFlight>,
+    /// How long the message had been under way that was answered last; for whoever counts it, once.
+    pub(super) answered_after: Option<Duration>,
     last_nonce: u64,
     /// A revision and the last message that it needed, oldest first; as many at most as messages in flight.
     checkpoints: VecDeque<(u64, u64)>,
@@ -122,6 +128,7 @@ impl Subscriptions {
             types: Default::default(),
             pending: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            answered_after: None,
             last_nonce: 0,
             checkpoints: VecDeque::new(),
             acked: 0,
@@ -292,6 +299,7 @@ impl Subscriptions {
     /// An answer to a message that was never sent, or was answered before, says nothing.
     fn answered(&mut self, answer: Answer) {
         let Some(message) = self.in_flight.remove(&answer.nonce) else { return };
+        self.answered_after = Some(message.sent.elapsed());
         let refused = answer.refused.map(|reason| {
             let resources = message.names.iter().map(ToString::to_string).collect();
             Arc::new(Refused { reason, resources, revision: message.revision })
@@ -311,7 +319,10 @@ impl Subscriptions {
         self.last_nonce = message.nonce;
         self.sent += message.resources.len() as u64;
         let names = message.resources.iter().map(|(name, _)| name).chain(&message.removed).cloned().collect();
-        self.in_flight.insert(message.nonce, InFlight { kind: message.kind, names, revision: message.revision });
+        self.in_flight.insert(
+            message.nonce,
+            InFlight { kind: message.kind, names, revision: message.revision, sent: Instant::now() },
+        );
     }
 
     /// Notes when all of a revision is on its way, and which revisions have arrived. Messages that follow at the same revision

@@ -20,7 +20,7 @@ use crate::listener::{Forwarder, GatewayListener, accept_loop};
 use crate::routing::Router;
 use crate::settings::{GatewaySettings, MOST_GATEWAY_PORTS};
 use crate::state::Reader;
-use crate::telemetry::Direction;
+use crate::telemetry::{Direction, Observer};
 use crate::xds::client::Handle;
 
 /// How long the ready line waits for what the control plane says of the Gateway.
@@ -171,6 +171,8 @@ pub(super) struct Serving {
     pub router: Rc<Router>,
     /// Of which each port has a copy whose connections end with the port.
     pub forwarder: Rc<Forwarder>,
+    /// Where refused requests are told.
+    pub observer: Observer,
     /// How old an HTTP/2 connection of a client gets.
     pub age: Option<Duration>,
     pub stopping: DrainWatch,
@@ -211,9 +213,12 @@ impl Serving {
 
     fn serve(&self, port: u16, socket: TcpListener, watch: DrainWatch) {
         let metrics = self.forwarder.metrics.clone();
-        let server =
-            Server::for_strangers(watch.clone(), &metrics).counting(metrics, Direction::Outbound).aging(self.age);
-        let forwarder = self.forwarder.with(server);
+        let server = Server::for_strangers(watch.clone(), &metrics).counting(
+            metrics,
+            Direction::Outbound,
+            self.observer.clone(),
+        );
+        let forwarder = self.forwarder.with(server.aging(self.age));
         let listener = GatewayListener::new(port, self.router.clone(), forwarder);
         tokio::task::spawn_local(accept_loop(socket, watch, move |stream, from| listener.clone().serve(stream, from)));
     }

@@ -40,7 +40,7 @@ impl Worker {
             router.clone(),
             dialer.clone(),
             metrics.clone(),
-            self.memory.clone(),
+            self.observer.clone(),
             stopping.clone(),
         ));
         let own = OwnPorts::new(self.own_ports);
@@ -55,12 +55,15 @@ impl Worker {
             Gate::new(self.service.clone(), self.labels.clone(), self.reader.clone(), self.rates.clone(), self.workers);
         let authorizer =
             Authorizer::new(self.reader.clone(), self.labels.clone(), self.tls.trust_domain(), registry.clone());
-        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges, self.memory.clone()));
-        let peers = Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound);
+        let inbound = Rc::new(Inbound::new(metrics.clone(), authorizer, gate, self.edges, self.observer.clone()));
+        let peers =
+            Server::for_peers(stopping.clone()).counting(metrics.clone(), Direction::Inbound, self.observer.clone());
         let mesh = MeshListener::new(self.tls.clone(), ports.clone(), inbound.clone(), peers, metrics.clone());
         spawn_listener(self.mesh, &stopping, move |stream, from| mesh.clone().serve(stream, from));
 
-        let server = Server::new(stopping.clone()).counting(metrics.clone(), Direction::Outbound).aging(self.age);
+        let server = Server::new(stopping.clone())
+            .counting(metrics.clone(), Direction::Outbound, self.observer.clone())
+            .aging(self.age);
         let passing = Rc::new(Dialer::passing(self.tls.clone()));
         let forwarder = Rc::new(Forwarder { dialer, passing, outbound, server, metrics: metrics.clone() });
         let proxy = ProxyListener::new(self.namespace.clone(), router.clone(), forwarder.clone());
@@ -88,7 +91,9 @@ impl Worker {
         }
         if let Some(events) = self.port_events {
             let (router, forwarder, stopping) = (router.clone(), forwarder.clone(), stopping.clone());
-            tokio::task::spawn_local(Serving { router, forwarder, age: self.age, stopping }.run(events));
+            tokio::task::spawn_local(
+                Serving { router, forwarder, observer: self.observer, age: self.age, stopping }.run(events),
+            );
         }
         drop((stopping, forwarder));
 

@@ -18,7 +18,7 @@ use crate::resilience::rate_limit;
 use crate::settings::{PortSpec, Settings, UpstreamSpec};
 use crate::state::Reader;
 use crate::state::demand::Demands;
-use crate::telemetry::{Edges, Memory};
+use crate::telemetry::{Edges, Observer};
 use crate::tls::MeshTls;
 
 /// What all workers are made of.
@@ -45,8 +45,8 @@ pub struct Parts<'a> {
     pub registry: Registry,
     /// Where callers are counted.
     pub edges: Edges,
-    /// Where what fails or takes long is remembered.
-    pub memory: Memory,
+    /// What becomes known of requests.
+    pub observer: Observer,
 }
 
 /// The running threads.
@@ -81,7 +81,7 @@ pub(super) struct Worker {
     pub(super) demands: Demands,
     pub(super) registry: Registry,
     pub(super) edges: Edges,
-    pub(super) memory: Memory,
+    pub(super) observer: Observer,
     /// How old an HTTP/2 connection of a client gets.
     pub(super) age: Option<Duration>,
     /// The rate limits' buckets, of all workers.
@@ -119,7 +119,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         demands,
         registry,
         edges,
-        memory,
+        observer,
     } = parts;
     let mut port_events = port_events.into_iter();
     let rates = Arc::new(rate_limit::Table::default());
@@ -152,7 +152,7 @@ fn split(parts: Parts<'_>, drain: &DrainWatch) -> Vec<Worker> {
         demands: demands.clone(),
         registry: registry.clone(),
         edges: edges.clone(),
-        memory: memory.clone(),
+        observer: observer.clone(),
         age: settings.max_connection_age,
         rates: rates.clone(),
         drain: drain.clone(),

@@ -1,5 +1,6 @@
 //! One attempt at a request on one connection, and what its failure means.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use crate::error::Reason;
 use crate::model::{Peer, Policy};
 use crate::resilience::breaker::Breaker;
 use crate::resilience::replay::RequestBody;
+use crate::telemetry::record::Stages;
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http1Unanswered, Http2Sender, LocalEndpoint, SharedDialer};
 
@@ -32,6 +34,7 @@ pub(super) async fn send(
     breaker: &Breaker,
     app: AppHttp,
     mut request: Request<RequestBody>,
+    stages: &Cell<Stages>,
 ) -> Result<Answer, Reason> {
     let sidecar = matches!(endpoint.endpoint.peer, Peer::Sidecar { .. });
     let multiplexed = app == AppHttp::H2 || sidecar;
@@ -43,10 +46,10 @@ pub(super) async fn send(
     let mut stale = 0;
     loop {
         let sent = if multiplexed {
-            let sender = endpoint.http2(dialer, app, policy, breaker).await?;
+            let sender = endpoint.http2(dialer, app, policy, breaker, stages).await?;
             send_http2(sender, request).await.map(|response| Answer { response, connection: None })
         } else {
-            let (sender, pool) = endpoint.http1(dialer, policy, breaker).await?;
+            let (sender, pool) = endpoint.http1(dialer, policy, breaker, stages).await?;
             // Twice the size of the other, which is the way between sidecars.
             Box::pin(send_http1(sender, pool, request)).await
         };

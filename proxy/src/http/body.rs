@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::authorizer::UnderWay;
+use super::watched::Written;
 use super::{patience, respond};
 use crate::error::Reason;
 use crate::resilience::adaptive::Admitted;
@@ -25,6 +26,8 @@ pub struct ResponseBody {
     source: Source,
     /// Booked when the body ends or is given up, whichever comes first.
     booking: Option<Booking>,
+    /// A request that is written down when it ends.
+    written: Option<Written>,
     /// When it has to be whole. Boxed: most have all the time they want.
     limit: Option<Box<Limit>>,
 }
@@ -165,7 +168,15 @@ impl ResponseBody {
     }
 
     fn of(source: Source, booking: Option<Booking>) -> Self {
-        Self { source, booking, limit: None }
+        Self { source, booking, written: None, limit: None }
+    }
+
+    /// The request is written down when this ends: at once when nothing is to come.
+    pub(super) fn written(&mut self, written: Written) {
+        match self.is_end_stream() {
+            true => written.end(None),
+            false => self.written = Some(written),
+        }
     }
 
     /// Breaks it off unless it is whole by then.
@@ -180,6 +191,9 @@ impl ResponseBody {
     /// endpoint where it is the endpoint that is waited for, and not its caller that takes its time or has none left.
     fn late(&mut self, limit: &mut Limit, stalled: bool) -> Result<Frame<Bytes>, Broken> {
         (self.source, self.booking) = (Source::Empty, None);
+        if let Some(written) = self.written.take() {
+            written.end(Some(limit.reason));
+        }
         if stalled && limit.reason == Reason::Timeout {
             limit.record(Verdict::Gateway);
         }
@@ -248,6 +262,21 @@ impl ResponseBody {
         polled
     }
 
+    fn write(&mut self, frame: &Option<Result<Frame<Bytes>, Broken>>) {
+        let Some(mut written) = self.written.take() else { return };
+        match frame {
+            Some(Ok(frame)) => {
+                written.received(frame.data_ref().map_or(0, Bytes::len));
+                match self.is_end_stream() {
+                    true => written.end(None),
+                    false => self.written = Some(written),
+                }
+            }
+            Some(Err(_)) => written.broken(),
+            None => written.end(None),
+        }
+    }
+
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = match &mut self.source {
             Source::Empty => None,
@@ -262,6 +291,9 @@ impl ResponseBody {
         };
         if let (Some(Ok(frame)), Some(booking)) = (&frame, &self.booking) {
             booking.metrics.response_bytes.add(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        if self.written.is_some() {
+            self.write(&frame);
         }
         // Booked with the last byte, not when the caller's connection gets round to dropping us.
         if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {

@@ -21,6 +21,7 @@ use crate::resilience::retry::{self, Answered, Outcome};
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::memory::ID_HEADER;
+use crate::telemetry::record::Stages;
 use crate::telemetry::{ServiceMetrics, Story, TryOutcome};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{Choice, InFlight, LocalCluster, LocalEndpoint, SharedDialer};
@@ -83,6 +84,11 @@ pub(super) struct Exchange<'a> {
     pub(super) choice: Choice,
     /// When the last attempt began, where somebody wants to know.
     pub(super) began: Cell<Option<Instant>>,
+    /// Until when the last attempt was not begun, and what it waited for.
+    pub(super) sent_after: Duration,
+    pub(super) stages: Cell<Stages>,
+    /// Another attempt would have been made, and was not granted.
+    pub(super) denied: Cell<bool>,
     pub(super) policy: Arc<Policy>,
     pub(super) app: AppHttp,
     pub(super) grpc: bool,
@@ -157,6 +163,7 @@ impl Exchange<'_> {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
+            self.sent_after = self.start.elapsed();
         }
     }
 
@@ -284,7 +291,8 @@ impl Exchange<'_> {
     async fn send(&self, endpoint: &LocalEndpoint, request: Request<RequestBody>, limit: Option<Instant>) -> Attempted {
         let breaker = &self.cluster.breaker;
         // Boxed: the futures around it are moved into one another for each request, and would all be as large as this one.
-        let sent = Box::pin(attempt::send(self.dialer, endpoint, &self.policy, breaker, self.app, request));
+        let sent =
+            Box::pin(attempt::send(self.dialer, endpoint, &self.policy, breaker, self.app, request, &self.stages));
         match limit {
             None => sent.await,
             Some(limit) => tokio::time::timeout_at(limit, sent).await.unwrap_or(Err(Reason::Timeout)),
@@ -375,6 +383,7 @@ impl Exchange<'_> {
         let permit = self.cluster.breaker.retry(&self.policy.circuit_breaker).ok();
         let granted = permit.filter(|_| self.port.budget(self.cluster).withdraw(Instant::now()));
         if granted.is_none() {
+            self.denied.set(true);
             self.cluster.metrics.retries_denied.inc();
         }
         granted

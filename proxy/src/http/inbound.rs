@@ -11,22 +11,24 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::account::Account;
 use super::attempt::{self, Answer};
 use super::authorizer::{Authorizer, Caller};
 use super::body::{Booking, ResponseBody};
 use super::gate::{Gate, Pass};
 use super::{headers, respond};
 use crate::error::Reason;
+use crate::model::Observe;
 use crate::policy::pattern;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
 use crate::settings::OwnPorts;
-use crate::telemetry::memory::ID_HEADER;
-use crate::telemetry::{
-    Direction, Edge, Edges, Ending, Memory, Metrics, RequestId, ServiceMetrics, Spoken, Story, Told, edges,
-};
+use crate::telemetry::record::Stages;
+use crate::telemetry::{Direction, Edge, Edges, Metrics, Observer, ServiceMetrics, Spoken, Told, edges};
 use crate::tls::port_name::AppHttp;
-use crate::upstream::{CASE_HEADER, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options};
+use crate::upstream::{
+    CASE_HEADER, Dialled, Http1Pool, Http1Sender, Http2Sender, Http2Slot, Io, http1_handshake, set_options,
+};
 
 /// For a connection to the local app, which is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -80,7 +82,11 @@ impl AppPort {
             return Ok(open);
         }
         let (host, number) = (self.host.clone(), self.number);
-        Box::pin(self.http2.dial(async move { Ok((Io::Plain(connect(&host, number).await?), None, 0)) })).await
+        let dialled = Box::pin(self.http2.dial(async move {
+            let io = Io::Plain(connect(&host, number).await?);
+            Ok(Dialled { io, watched: None, generation: 0, stages: Stages::default() })
+        }));
+        dialled.await.map(|(sender, _)| sender)
     }
 }
 
@@ -163,7 +169,7 @@ pub struct Inbound {
     authorizer: Authorizer,
     gate: Gate,
     edges: Edges,
-    memory: Memory,
+    observer: Observer,
 }
 
 /// A request whose like was not seen before.
@@ -190,9 +196,9 @@ impl Unseen {
 }
 
 impl Inbound {
-    /// Counts in these metrics and edges, lets in what the authorizer and the gate do, and remembers what fails.
-    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate, edges: Edges, memory: Memory) -> Self {
-        Self { metrics, authorizer, gate, edges, memory }
+    /// Counts in these metrics and edges, lets in what the authorizer and the gate do, and tells the observer.
+    pub fn new(metrics: Rc<Metrics>, authorizer: Authorizer, gate: Gate, edges: Edges, observer: Observer) -> Self {
+        Self { metrics, authorizer, gate, edges, observer }
     }
 
     /// Answers a request, whatever happens. `port` is what the caller asked for when it connected, none: there is no such port.
@@ -201,15 +207,25 @@ impl Inbound {
         caller: &Rc<Caller>,
         port: Option<&Rc<AppPort>>,
         app: AppHttp,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let start = Instant::now();
+        let mut account = Account::inbound(&request, &self.observer, caller, port.map(|port| &*port.metrics));
+        account.observe(&Observe::default(), request.headers_mut());
+        let mut response = self.serve(caller, port, app, request, account.start).await;
+        account.end(&mut response);
+        response
+    }
+
+    async fn serve(
+        &self,
+        caller: &Rc<Caller>,
+        port: Option<&Rc<AppPort>>,
+        app: AppHttp,
+        request: Request<Incoming>,
+        start: Instant,
+    ) -> Response<ResponseBody> {
         let grpc = headers::is_grpc(request.headers());
-        let story = Story::new(request.method(), request.uri().clone(), request.headers());
-        let Some(port) = port else {
-            let response = self.failed(Reason::UnknownPort, grpc);
-            return self.accounted(story, None, caller, start, response);
-        };
+        let Some(port) = port else { return self.failed(Reason::UnknownPort, grpc) };
         // Booked from here on, also when the caller gives up.
         let mut booking = Booking::new(port.metrics.clone(), start);
         booking.under_way = Some(caller.begin());
@@ -258,27 +274,6 @@ impl Inbound {
         };
         if let Some(rate) = pass.rate {
             rate.tell(response.headers_mut());
-        }
-        self.accounted(story, Some(port), caller, start, response)
-    }
-
-    /// The answer has begun: what failed or took long is remembered, and the answer says by which number.
-    fn accounted(
-        &self,
-        mut story: Story,
-        port: Option<&Rc<AppPort>>,
-        caller: &Caller,
-        start: Instant,
-        mut response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
-        let reason = respond::reason_of(&response);
-        let ending = Ending { status: response.status().as_u16(), reason, took: start.elapsed() };
-        if ending.is_worth_it() {
-            // The caller's sidecar knows it by the same number.
-            let id = *story.id.get_or_insert_with(RequestId::fresh);
-            response.headers_mut().insert(ID_HEADER, id.value());
-            story.service = port.map(|port| port.metrics.service().to_owned()).unwrap_or_default();
-            self.memory.note(Direction::Inbound, story, caller.id(), ending);
         }
         response
     }
@@ -335,7 +330,9 @@ impl Inbound {
 
     /// Answers a request of somebody who is served nothing.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
-        self.failed(reason, headers::is_grpc(request.headers()))
+        let mut response = self.failed(reason, headers::is_grpc(request.headers()));
+        Account::refused(request, &self.observer, Direction::Inbound).end(&mut response);
+        response
     }
 
     fn failed(&self, reason: Reason, grpc: bool) -> Response<ResponseBody> {

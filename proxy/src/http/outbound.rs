@@ -7,6 +7,7 @@ mod upgrading;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
@@ -27,7 +28,7 @@ use crate::resilience::deadline::{self, Deadline};
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::resilience::tap::Taps;
 use crate::routing::{LocalPort, Router, ServiceAddress, Split};
-use crate::telemetry::{Memory, Metrics, Story};
+use crate::telemetry::{Direction, Metrics, Observer, Story};
 use crate::tls::port_name::AppHttp;
 use crate::upstream::{InFlight, SharedDialer};
 
@@ -78,8 +79,8 @@ pub struct Outbound {
     dialer: SharedDialer,
     metrics: Rc<Metrics>,
     mirrors: Mirrors,
-    /// What failed or took long.
-    memory: Memory,
+    /// What becomes known of requests.
+    observer: Observer,
     /// Upgraded connections outlive their requests, and the drain waits for them.
     drain: DrainWatch,
 }
@@ -90,11 +91,11 @@ impl Outbound {
         router: Rc<Router>,
         dialer: SharedDialer,
         metrics: Rc<Metrics>,
-        memory: Memory,
+        observer: Observer,
         drain: DrainWatch,
     ) -> Self {
         let mirrors = Mirrors::new(dialer.clone());
-        Self { router, dialer, metrics, mirrors, memory, drain }
+        Self { router, dialer, metrics, mirrors, observer, drain }
     }
 
     /// Answers a request, whatever happens. `source` is the address of whoever sent it. It owns what it needs, so that nobody has to wrap
@@ -108,7 +109,7 @@ impl Outbound {
         let grpc = headers::is_grpc(request.headers());
         let version = request.version();
         via.distrust(request.headers_mut());
-        let mut account = Account::new(&request);
+        let mut account = Account::outbound(&request, &self.observer);
         let served = match upgrade::asked(&request) {
             None => self.serve(&via, source, request, grpc, &mut account).await,
             // Boxed, as every way that is rarely taken.
@@ -118,7 +119,7 @@ impl Outbound {
             Ok(response) => response,
             Err(reason) => failing::answer(&self.metrics, reason, grpc, "", 0),
         };
-        account.end(&self.memory, &mut response);
+        account.end(&mut response);
         if version != Version::HTTP_2 {
             *response.version_mut() = Version::HTTP_11;
         }
@@ -127,7 +128,9 @@ impl Outbound {
 
     /// The answer to a request of a connection that is refused as a whole.
     pub fn refuse(&self, request: &Request<Incoming>, reason: Reason) -> Response<ResponseBody> {
-        failing::answer(&self.metrics, reason, headers::is_grpc(request.headers()), "", 0)
+        let mut response = failing::answer(&self.metrics, reason, headers::is_grpc(request.headers()), "", 0);
+        Account::refused(request, &self.observer, Direction::Outbound).end(&mut response);
+        response
     }
 
     /// The layers, outermost first.
@@ -137,7 +140,7 @@ impl Outbound {
         source: Option<IpAddr>,
         request: Request<Incoming>,
         grpc: bool,
-        account: &mut Account,
+        account: &mut Account<'_>,
     ) -> Result<Response<ResponseBody>, Reason> {
         let start = account.start;
         let (mut parts, body) = request.into_parts();
@@ -173,6 +176,9 @@ impl Outbound {
         let copies = chain.request(&mut parts)?;
 
         // 4. From here on it is booked, also when the caller gives up.
+        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
+        let resilience = rule.map_or(&policy.resilience, |rule| &rule.resilience);
+        account.observe(&resilience.observe, &mut parts.headers);
         let mut booking = Booking::new(cluster.metrics.clone(), start);
         let taps = match copies.is_empty() {
             true => Taps::default(),
@@ -180,9 +186,8 @@ impl Outbound {
         };
 
         // 5. Faults on purpose; the attempts, all within one deadline.
-        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
         let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
-        let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
+        let faults = &resilience.faults;
         if !faults.is_empty()
             && let Some(aborted) =
                 Box::pin(failing::inject(&self.metrics, faults, &parts.headers, grpc, deadline)).await
@@ -203,6 +208,9 @@ impl Outbound {
             cluster,
             choice,
             began: Cell::new(None),
+            sent_after: Duration::ZERO,
+            stages: Cell::default(),
+            denied: Cell::default(),
             app: app_http(cluster.shared().protocol, downstream, grpc),
             parts,
             body: Body::new(body, &cluster.metrics, taps),
@@ -244,9 +252,13 @@ impl Outbound {
                 booking.of_own(response)
             }
         };
+        account.attempts = exchange.attempts;
+        let denied = exchange.denied.get();
+        (account.sent_after, account.stages) = (exchange.sent_after, exchange.stages.get());
         if exchange.attempts > 1 {
             response.headers_mut().insert(ATTEMPTS_HEADER, http::HeaderValue::from(exchange.attempts));
         }
+        account.story.retry_denied = denied;
         Ok(response)
     }
 }

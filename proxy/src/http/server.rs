@@ -20,6 +20,7 @@ use leno_runtime::drain::DrainWatch;
 use leno_runtime::metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::account::Account;
 use super::guard::{Answered, Guard, HEAD_TIME, Requests, Seen};
 use super::patience::{self, Patience};
 use super::room::Place;
@@ -29,7 +30,7 @@ use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
 use crate::tcp::Abort;
-use crate::telemetry::{Direction, Metrics, Told};
+use crate::telemetry::{Direction, Metrics, Observer, Told};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, STREAM_WINDOW, own_case, restore_case};
 
 /// How long a keep-alive connection may be idle; well above what HTTP clients keep theirs for, so that it is the client that
@@ -89,7 +90,7 @@ pub struct Server {
     /// How old an HTTP/2 connection gets.
     age: Option<Duration>,
     /// Where refused requests are counted.
-    metrics: Option<(Rc<Metrics>, Direction)>,
+    metrics: Option<(Rc<Metrics>, Direction, Observer)>,
 }
 
 impl Server {
@@ -123,8 +124,8 @@ impl Server {
     }
 
     /// Counts what is refused.
-    pub fn counting(self, metrics: Rc<Metrics>, direction: Direction) -> Self {
-        Self { metrics: Some((metrics, direction)), ..self }
+    pub fn counting(self, metrics: Rc<Metrics>, direction: Direction, observer: Observer) -> Self {
+        Self { metrics: Some((metrics, direction, observer)), ..self }
     }
 
     /// Serves one connection to its end.
@@ -291,12 +292,11 @@ impl Server {
     }
 
     fn refuse(&self, reason: Reason, request: &Request<Incoming>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
-        if let Some((metrics, direction)) = &self.metrics {
-            metrics.failed(*direction, reason, Told::default());
-        }
         let mut response = respond::error(reason, headers::is_grpc(request.headers()));
-        if let Some((_, direction)) = &self.metrics {
+        if let Some((metrics, direction, observer)) = &self.metrics {
+            metrics.failed(*direction, reason, Told::default());
             respond::at_hop(response.headers_mut(), *direction);
+            Account::refused(request, observer, *direction).end(&mut response);
         }
         if request.version() < http::Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

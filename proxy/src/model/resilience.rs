@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leno_proto::v1;
 
-use super::{HttpMatch, RouteKind};
+use super::{HttpMatch, Observe, RouteKind};
 
 /// What of a failed attempt is tried again, by name as the user writes it; each is a bit of [`Conditions`].
 const CONDITIONS: [(&str, Conditions); 10] = [
@@ -130,6 +130,8 @@ pub struct Resilience {
     pub hedge: Option<Duration>,
     /// What is done to requests on purpose.
     pub faults: Arc<Vec<Fault>>,
+    /// Which of them are written down.
+    pub observe: Observe,
 }
 
 impl Resilience {
@@ -138,7 +140,8 @@ impl Resilience {
         let retry = self.retry.as_ref().map_or_else(|| base.clone(), |said| said.over(base));
         let retry = inline.map_or_else(|| retry.clone(), |said| said.over(&retry));
         let faults = if self.faults.is_empty() { service.faults.clone() } else { self.faults.clone() };
-        (retry, Self { retry: None, hedge: self.hedge.or(service.hedge), faults })
+        let observe = self.observe.over(service.observe);
+        (retry, Self { retry: None, hedge: self.hedge.or(service.hedge), faults, observe })
     }
 }
 

@@ -298,7 +298,14 @@ impl Router {
 
     fn own(&self, cluster: &Arc<Cluster>) -> Rc<Split> {
         let target = LocalTarget::Cluster(self.clusters.local(cluster));
-        Rc::new(Split { rule: None, backends: vec![(1, target)], total: 1, sticky: None, mirrors: Vec::new() })
+        Rc::new(Split {
+            rule: None,
+            backends: vec![(1, target)],
+            total: 1,
+            sticky: None,
+            mirrors: Vec::new(),
+            answered: Default::default(),
+        })
     }
 
     /// `sticky` is the policy of the Service that the routes are of, where that says so.
@@ -312,7 +319,7 @@ impl Router {
             .collect();
         let total = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
         let mirrors = rule.iter().flat_map(|rule| self.mirrors(rule)).collect();
-        Split { rule, backends, total, sticky: sticky.clone(), mirrors }
+        Split { rule, backends, total, sticky: sticky.clone(), mirrors, answered: Default::default() }
     }
 
     fn mirrors(&self, rule: &HttpRule) -> Vec<MirrorTarget> {

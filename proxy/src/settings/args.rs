@@ -110,6 +110,13 @@ pub struct Args {
     #[command(flatten)]
     pub redirection: RedirectionFlags,
 
+    /// What is written down of each request.
+    #[command(flatten)]
+    pub access_log: AccessLogFlags,
+    /// Which requests are traced.
+    #[command(flatten)]
+    pub traces: TraceFlags,
+
     /// Serve a Gateway instead of a workload.
     #[arg(long, value_name = "NAME", help_heading = "Listeners")]
     pub gateway: Option<String>,
@@ -137,6 +144,45 @@ pub struct Args {
     /// Form of the ready line and of the log: text or json.
     #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Process")]
     pub output: String,
+}
+
+/// Flags of the access log. A TrafficPolicy can say otherwise for a service or a route.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Access log")]
+pub struct AccessLogFlags {
+    /// Which requests are written down, one line each: off, errors, sampled (and all that fail or are traced) or all.
+    #[arg(long, value_name = "MODE", default_value = "off", env = "LENO_ACCESS_LOG")]
+    pub access_log: String,
+    /// How many of the requests that went well a sample has.
+    #[arg(long, value_name = "PERCENT", default_value = "1")]
+    pub access_log_percent: String,
+    /// Form of a line: json (fields as in OpenTelemetry's log model) or text.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    pub access_log_form: String,
+    /// Where lines are added [default: standard error]. The file is opened once: rotate it by copying and truncating.
+    #[arg(long, value_name = "FILE")]
+    pub access_log_file: Option<PathBuf>,
+    /// A header field of requests that is written down too; may be given again. Without it none is.
+    #[arg(long = "access-log-header", value_name = "NAME")]
+    pub access_log_headers: Vec<String>,
+}
+
+/// Flags of traces.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Traces")]
+pub struct TraceFlags {
+    /// OpenTelemetry collector that spans are sent to, such as http://127.0.0.1:4317. Without it requests' own traces are passed on.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// How spans travel: grpc or http/protobuf.
+    #[arg(long, value_name = "PROTOCOL", default_value = "grpc", env = "OTEL_EXPORTER_OTLP_PROTOCOL")]
+    pub otlp_protocol: String,
+    /// How many of the requests that come without a trace begin one; with a trace, what it says holds.
+    #[arg(long, value_name = "PERCENT", default_value = "1")]
+    pub trace_percent: String,
+    /// Most traces a second, of whatever origin.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub traces_per_second: u32,
 }
 
 /// Everything that the command line can ask for.

@@ -9,7 +9,10 @@ use leno_certs::KeyKind;
 use leno_runtime::Output;
 
 use super::health;
-use super::{Args, GatewaySettings, HostPort, Interception, PortSpec, Probes, Settings, TokenSource, UpstreamSpec};
+use super::{
+    Args, GatewaySettings, HostPort, Interception, ObserveSettings, PortSpec, Probes, Settings, TokenSource,
+    UpstreamSpec,
+};
 
 /// Most labels, and most ports, that a registration carries (`leno_proto::Registration`).
 const MOST: usize = 64;
@@ -84,6 +87,7 @@ impl TryFrom<Args> for Settings {
             health_checks: p.take("--health-check", health::health_checks(&args.health_checks)),
             interception: Interception::read(&args, p),
             gateway: GatewaySettings::read(&args, p),
+            observe: ObserveSettings::read(&args, p),
             exit_with_app: args.exit_with_app,
             advertise_addr: p.take("--advertise-addr", args.advertise_addr.as_deref().map(advertised).transpose()),
             state_dir: args.state_dir,

@@ -85,7 +85,7 @@ pub enum TryOutcome {
 }
 
 /// What is known of a request while it is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Story {
     /// Its number, once it has one.
     pub id: Option<RequestId>,
@@ -98,13 +98,25 @@ pub struct Story {
     pub rule: String,
     /// Its attempts that were no success, and the last one.
     pub tries: Vec<Try>,
+    /// Another attempt was not granted: by the retry budget, or by the limit of retries that are open.
+    pub retry_denied: bool,
 }
 
 impl Story {
     /// Of a request's head.
     pub fn new(method: &Method, uri: Uri, headers: &HeaderMap) -> Self {
         let (service, rule, tries) = (String::new(), String::new(), Vec::new());
-        Self { id: RequestId::of(headers), method: method.clone(), uri, service, rule, tries }
+        Self { id: RequestId::of(headers), method: method.clone(), uri, service, rule, tries, retry_denied: false }
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// What is known so far; nothing of it is left here.
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 
     /// Its number: its own, the one that somebody behind us gave it in this answer, or a new one.
@@ -160,6 +172,7 @@ pub struct Remembered {
     pub rule: String,
     pub ending: Ending,
     pub tries: Vec<Try>,
+    pub retry_denied: bool,
     /// The newest revision of the configuration that this sidecar had something of.
     pub revision: u64,
 }
@@ -215,6 +228,7 @@ impl Memory {
             rule: story.rule,
             ending,
             tries: story.tries,
+            retry_denied: story.retry_denied,
             revision: self.revision(),
         };
         let (ring, most) = match ending.is_slow_only() {

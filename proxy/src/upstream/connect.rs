@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -21,6 +22,7 @@ use super::Dialled;
 use super::backend_tls::{BackendConfigs, Inside};
 use crate::error::Reason;
 use crate::model::{Endpoint, Peer, PeerKey};
+use crate::telemetry::record::Stages;
 use crate::tls::port_name::{self, AppHttp};
 use crate::tls::{MeshTls, Watched, opaque};
 
@@ -82,9 +84,9 @@ impl Dialer {
     pub async fn http(&self, to: &Endpoint, app: AppHttp, timeout: Duration) -> Result<Dialled, Reason> {
         let configs = self.tls.current();
         let inside = if app == AppHttp::H2 { Inside::Http2 } else { Inside::Http1 };
-        let io = self.dial(to, configs.client_http.clone(), app, inside, timeout).await?;
+        let (io, stages) = self.dial(to, configs.client_http.clone(), app, inside, timeout).await?;
         let watched = self.watched(&io);
-        Ok((io, watched, configs.generation))
+        Ok(Dialled { io, watched, generation: configs.generation, stages })
     }
 
     /// Dials an endpoint for an opaque connection, as far as its app.
@@ -94,7 +96,7 @@ impl Dialer {
     pub async fn tcp(&self, to: &Endpoint, timeout: Duration) -> Result<TcpUpstream, Reason> {
         let dialled = async {
             let config = self.tls.current().client_tcp.clone();
-            let mut io = self.dial(to, config, AppHttp::H1, Inside::Opaque, timeout).await?;
+            let (mut io, _) = self.dial(to, config, AppHttp::H1, Inside::Opaque, timeout).await?;
             if matches!(to.peer, Peer::Sidecar { .. }) {
                 opaque::decode(io.read_u8().await.map_err(|_| Reason::ConnectFailed)?)?;
             }
@@ -110,7 +112,7 @@ impl Dialer {
         app: AppHttp,
         inside: Inside,
         timeout: Duration,
-    ) -> Result<Io, Reason> {
+    ) -> Result<(Io, Stages), Reason> {
         if to.peer == Peer::Withheld {
             return Err(Reason::Denied);
         }
@@ -120,11 +122,13 @@ impl Dialer {
             _ => None,
         };
         let dialled = async {
+            let begun = Instant::now();
             let stream = connect(to.address).await.map_err(|error| {
                 tracing::debug!(endpoint = %to.address, workload = to.workload, %error, "cannot connect");
                 Reason::ConnectFailed
             })?;
-            match (&to.peer, tls) {
+            let connect = begun.elapsed();
+            let io = match (&to.peer, tls) {
                 // Boxed, as every way that is rarely taken.
                 (_, Some((tls, config))) => Box::pin(BackendConfigs::handshake(to, tls, config, stream)).await,
                 (Peer::Withheld, None) => Err(Reason::Denied),
@@ -137,7 +141,9 @@ impl Dialer {
                     }
                     Ok(io)
                 }
-            }
+            }?;
+            let tls = if matches!(io, Io::Tls(_)) { begun.elapsed() - connect } else { Duration::ZERO };
+            Ok((io, Stages { connect, tls }))
         };
         tokio::time::timeout(timeout, dialled).await.unwrap_or(Err(Reason::ConnectTimeout))
     }

@@ -17,6 +17,7 @@ use crate::model::{Endpoint, Policy, hash};
 use crate::resilience::breaker::Breaker;
 use crate::resilience::outlier::Outlier;
 use crate::resilience::rates::Rate;
+use crate::telemetry::record::Stages;
 use crate::tls::port_name::AppHttp;
 
 /// Idle HTTP/1.1 connections to an app without a sidecar are closed after this, see [`Http1Pool::new`].
@@ -102,6 +103,7 @@ impl LocalEndpoint {
         app: AppHttp,
         policy: &Policy,
         breaker: &Breaker,
+        stages: &Cell<Stages>,
     ) -> Result<Http2Sender, Reason> {
         let slot = &self.http2[usize::from(app == AppHttp::H2)];
         if let Some(open) = slot.open(dialer.generation()) {
@@ -110,7 +112,9 @@ impl LocalEndpoint {
         let _pending = breaker.pending(&policy.circuit_breaker)?;
         let (dialer, endpoint, timeout) = (dialer.clone(), self.endpoint.clone(), policy.connect_timeout);
         // Boxed: a way that is rarely taken must not make every request's future large.
-        Box::pin(slot.dial(async move { dialer.http(&endpoint, app, timeout).await })).await
+        let (sender, waited) = Box::pin(slot.dial(async move { dialer.http(&endpoint, app, timeout).await })).await?;
+        stages.set(waited);
+        Ok(sender)
     }
 
     /// An HTTP/1.1 connection to an app without a sidecar, and the pool that it goes back to.
@@ -122,6 +126,7 @@ impl LocalEndpoint {
         dialer: &SharedDialer,
         policy: &Policy,
         breaker: &Breaker,
+        stages: &Cell<Stages>,
     ) -> Result<(Http1Sender, Rc<Http1Pool>), Reason> {
         if let Some(idle) = self.http1.take(Instant::now()) {
             return Ok((idle, self.http1.clone()));
@@ -129,8 +134,9 @@ impl LocalEndpoint {
         let _pending = breaker.pending(&policy.circuit_breaker)?;
         let connection = breaker.connection(&policy.circuit_breaker)?;
         let dial = async {
-            let (io, ..) = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
-            http1::handshake_with(io, connection).await
+            let dialled = dialer.http(&self.endpoint, AppHttp::H1, policy.connect_timeout).await?;
+            stages.set(dialled.stages);
+            http1::handshake_with(dialled.io, connection).await
         };
         Ok((Box::pin(dial).await?, self.http1.clone()))
     }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{Io, LocalExec};
 use crate::error::Reason;
 use crate::resilience::replay::RequestBody;
+use crate::telemetry::record::Stages;
 use crate::tls::Watched;
 
 /// What one body may have in flight: large enough that it does not wait for updates on a fast network, and the most memory that
@@ -25,8 +26,16 @@ const MOST_HEAD: u32 = 192 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A new connection, whose it is, and the generation of the identity that was shown on it.
-pub type Dialled = (Io, Option<Watched>, u64);
+/// A new connection.
+pub struct Dialled {
+    pub io: Io,
+    /// Whose it is, where it is a sidecar's.
+    pub watched: Option<Watched>,
+    /// Of the identity that was shown on it.
+    pub generation: u64,
+    /// How long it took.
+    pub stages: Stages,
+}
 
 /// A handle on the connection.
 pub type Http2Sender = SendRequest<RequestBody>;
@@ -50,7 +59,7 @@ enum Slot {
 #[derive(Debug, Default)]
 struct Dial {
     done: Notify,
-    result: RefCell<Option<Result<Http2Sender, Reason>>>,
+    result: RefCell<Option<Result<(Http2Sender, Stages), Reason>>>,
 }
 
 impl Http2Slot {
@@ -74,7 +83,7 @@ impl Http2Slot {
     ///
     /// # Errors
     /// Dialling failed, for everybody who waited for it.
-    pub async fn dial<F>(self: &Rc<Self>, dial: F) -> Result<Http2Sender, Reason>
+    pub async fn dial<F>(self: &Rc<Self>, dial: F) -> Result<(Http2Sender, Stages), Reason>
     where
         F: Future<Output = Result<Dialled, Reason>> + 'static,
     {
@@ -103,18 +112,18 @@ impl Http2Slot {
         tokio::task::spawn_local(async move {
             let result = open(dial).await;
             *slot.0.borrow_mut() = match &result {
-                Ok((sender, generation)) => Slot::Open { sender: sender.clone(), generation: *generation },
+                Ok((sender, generation, _)) => Slot::Open { sender: sender.clone(), generation: *generation },
                 Err(_) => Slot::Empty,
             };
-            *shared.result.borrow_mut() = Some(result.map(|(sender, _)| sender));
+            *shared.result.borrow_mut() = Some(result.map(|(sender, _, stages)| (sender, stages)));
             shared.done.notify_waiters();
         });
         started
     }
 }
 
-async fn open(dial: impl Future<Output = Result<Dialled, Reason>>) -> Result<(Http2Sender, u64), Reason> {
-    let (io, watched, generation) = dial.await?;
+async fn open(dial: impl Future<Output = Result<Dialled, Reason>>) -> Result<(Http2Sender, u64, Stages), Reason> {
+    let Dialled { io, watched, generation, stages } = dial.await?;
     let handshake = Builder::new(LocalExec)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -140,5 +149,5 @@ async fn open(dial: impl Future<Output = Result<Dialled, Reason>>) -> Result<(Ht
             }
         });
     }
-    Ok((sender, generation))
+    Ok((sender, generation, stages))
 }

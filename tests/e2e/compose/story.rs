@@ -42,6 +42,7 @@ fn tell(compose: Option<Compose>, which: &str, heal: fn(&Project<'_>)) {
     assert_eq!((injected.failed, injected.of("v1")), (0, injected.ok), "{injected:?}");
     outsider(&project, true);
 
+    hardened(&project);
     for (percent, step) in [(5, "canary-5"), (50, "canary-50"), (100, "canary-100")] {
         canary(&project, percent, step);
     }
@@ -74,6 +75,25 @@ fn inject(project: &Project<'_>) {
         assert!(status.contains(&format!("ns/default/sa/{service}")), "{service} is not in\n{status}");
     }
     visits::go_well(project, SOON);
+}
+
+/// What every sidecar and the control plane gave up, as the kernel says it of the real containers; and that each has closed to itself all
+/// files but its state's, whether its root is mounted read-only or not.
+fn hardened(project: &Project<'_>) {
+    let ours = |service: &str| service.ends_with("-sidecar") || service == "leno-control-plane";
+    let containers: Vec<_> = project.containers().into_iter().filter(|container| ours(&container.service)).collect();
+    assert_eq!(containers.len(), SERVICES.len() + 1, "{containers:?}");
+    for container in containers {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid)).unwrap();
+        let of = |field: &str| {
+            status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned()
+        };
+        let seen = ["CapEff:", "CapPrm:", "NoNewPrivs:", "Seccomp:"].map(of);
+        assert_eq!(seen, ["0000000000000000", "0000000000000000", "1", "2"], "{}", container.service);
+        assert!(of("Uid:").split_whitespace().all(|uid| uid != "0"), "{}: {status}", container.service);
+        let log = project.log(&container.service, "");
+        assert!(log.contains("are read-only to this process"), "{}: {log}", container.service);
+    }
 }
 
 /// Moves the split, and counts what the next visits see.

@@ -10,6 +10,10 @@ use crate::client::{ControlPlane, Edge, Edges, Expiring, Federated, Sidecar, Sta
 use crate::output::{count, thousands};
 use crate::spans::span;
 
+/// From here on the disk of the state folder is told of: bytes left.
+const LITTLE_ROOM: u64 = 64 << 20;
+const NO_ROOM: u64 = 8 << 20;
+
 /// How bad it is, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
@@ -53,7 +57,7 @@ const MOST_SKEW: Duration = Duration::seconds(30);
 
 pub(super) fn of_status(status: &Status, now: OffsetDateTime) -> Vec<Finding> {
     let plane = &status.control_plane;
-    let mut findings: Vec<_> = clock(plane, now).into_iter().chain(root(plane, now)).collect();
+    let mut findings: Vec<_> = clock(plane, now).into_iter().chain(root(plane, now)).chain(disk(plane)).collect();
     for problem in &status.problems {
         let what = crate::client::problem_text(problem);
         findings.push(Finding::new(
@@ -78,6 +82,17 @@ fn clock(plane: &ControlPlane, now: OffsetDateTime) -> Option<Finding> {
         let what = format!("the control plane's clock is {} {way} this machine's", span(skew.abs().whole_seconds()));
         Finding::new(Severity::Error, "clock_skew", what, "set the clocks by NTP: timedatectl set-ntp true")
     })
+}
+
+/// Without room no change, token or join can be written down, and what cannot be is refused.
+fn disk(plane: &ControlPlane) -> Option<Finding> {
+    let free = plane.state_bytes_free.filter(|free| *free < LITTLE_ROOM)?;
+    let severity = if free < NO_ROOM { Severity::Error } else { Severity::Warning };
+    let what = format!(
+        "the disk of the control plane's state folder has {} kB left; changes are refused once it is full",
+        free / 1000
+    );
+    Some(Finding::new(severity, "disk_full", what, "make room there, or move the folder; nothing has to be restarted"))
 }
 
 /// At 30, 7 and 1 days.
@@ -249,6 +264,8 @@ mod tests {
         use Severity::{Error, Info, Warning};
         let cases = [
             (json!({"time": "1970-01-01T00:01:00Z"}), json!({}), "clock_skew", Error),
+            (json!({"stateBytesFree": NO_ROOM - 1}), json!({}), "disk_full", Error),
+            (json!({"stateBytesFree": LITTLE_ROOM - 1}), json!({}), "disk_full", Warning),
             (json!({"rootExpires": "1970-01-01T12:00:00Z"}), json!({}), "root_expires", Error),
             (json!({"rootExpires": "1970-01-05T00:00:00Z"}), json!({}), "root_expires", Warning),
             (json!({"rootExpires": "1970-01-25T00:00:00Z"}), json!({}), "root_expires", Info),

@@ -102,6 +102,25 @@ pub struct RateLimit {
     pub by: Option<String>,
 }
 
+/// Which requests the caller's sidecar writes down.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLog {
+    /// `Off`, `Errors`, `Sampled` or `All`.
+    pub mode: String,
+    /// Of the requests that went well, where it is a sample; up to four decimal places.
+    #[serde(default)]
+    pub percent: Option<f64>,
+}
+
+/// Which requests begin a trace.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// Of those that come without one; up to four decimal places.
+    pub percent: f64,
+}
+
 /// What one client may have open at a service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,8 @@ pub(in crate::discovery) fn resilience(said: &Resilience) -> v1::Resilience {
         hedge: said.hedge_ms.map(|delay_ms| v1::Hedge { delay_ms }),
         faults: said.faults.iter().flatten().map(fault).collect(),
         rate_limits: Vec::new(),
+        access_log: said.access_log.map(|log| v1::AccessLog { mode: log.mode, share: log.share }),
+        traces: said.traces,
     }
 }
 

@@ -47,7 +47,7 @@ impl Outbound {
         source: Option<IpAddr>,
         mut request: Request<Incoming>,
         protocol: HeaderValue,
-        account: &mut Account,
+        account: &mut Account<'_>,
     ) -> Result<Response<ResponseBody>, Reason> {
         let start = account.start;
         let caller = hyper::upgrade::on(&mut request);
@@ -72,11 +72,13 @@ impl Outbound {
         };
         account.cluster = Some(cluster.clone());
         drop(chain.request(&mut parts)?);
+        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
+        let resilience = rule.map_or(&policy.resilience, |rule| &rule.resilience);
+        account.observe(&resilience.observe, &mut parts.headers);
         let mut booking = Booking::new(cluster.metrics.clone(), start);
 
-        let (rule, policy) = (split.rule.as_deref(), cluster.policy());
         let deadline = Deadline::new(rule.and_then(|rule| rule.request_timeout), left, start);
-        let faults = &rule.map_or(&policy.resilience, |rule| &rule.resilience).faults;
+        let faults = &resilience.faults;
         if let Some(aborted) = failing::inject(&self.metrics, faults, &parts.headers, false, deadline).await {
             return Ok(booking.of_own(aborted));
         }

@@ -12,7 +12,7 @@ use crate::model::resilience::{
     Abort, AdaptiveConcurrency, CircuitBreaker, Conditions, Fault, InboundPolicy, RateLimit, Resilience, RetrySaid,
 };
 use crate::model::route::HttpRoute;
-use crate::model::{HttpMatch, PathMatch, RouteKind};
+use crate::model::{HttpMatch, LogMode, Observe, PathMatch, RouteKind, Share};
 
 /// Retries that are made at most, whatever is asked for.
 const MOST_ATTEMPTS: u32 = 10;
@@ -33,7 +33,16 @@ pub(super) fn resilience(wire: Option<v1::Resilience>) -> Result<Resilience, Inv
         retry: wire.retry.map(retry).transpose()?,
         hedge: wire.hedge.map(|hedge| Duration::from_millis(hedge.delay_ms.max(1))),
         faults: Arc::new(wire.faults.into_iter().map(fault).collect::<Result<_, _>>()?),
+        observe: Observe {
+            log: wire.access_log.map(access_log).transpose()?,
+            traces: wire.traces.map(Share::millionths),
+        },
     })
+}
+
+fn access_log(wire: v1::AccessLog) -> Result<(LogMode, Option<Share>), InvalidResource> {
+    let mode = LogMode::ALL.get(wire.mode as usize).ok_or_else(|| invalid("access log mode", wire.mode))?.1;
+    Ok((mode, wire.share.map(Share::millionths)))
 }
 
 fn retry(wire: v1::RetryPolicy) -> Result<RetrySaid, InvalidResource> {

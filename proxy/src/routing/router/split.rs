@@ -1,7 +1,10 @@
 //! A rule's backends, for one worker: which one a request goes to.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use leno_runtime::metrics::{Counter, Registry};
 
 use crate::balance::arms;
 use crate::error::Reason;
@@ -20,7 +23,12 @@ pub struct Split {
     pub sticky: Option<Arc<Policy>>,
     /// What its filters mirror to.
     pub(super) mirrors: Vec<MirrorTarget>,
+    /// Requests that it answered, by the class of their status; made with the first of each.
+    pub(super) answered: [OnceCell<Counter>; CLASSES.len()],
 }
+
+/// Of statuses, as they are counted.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// A service that requests are mirrored to.
 #[derive(Debug)]
@@ -39,6 +47,17 @@ pub(super) enum LocalTarget {
 }
 
 impl Split {
+    /// Counts a request for its rule. Without one there is nothing to be counted that the service does not count.
+    pub fn answered(&self, registry: &Registry, status: u16) {
+        let Some(rule) = &self.rule else { return };
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        let counter = self.answered[class].get_or_init(|| {
+            let labels = &[("route", rule.route.as_str()), ("rule", rule.name.as_str()), ("class", CLASSES[class])];
+            registry.counter("leno_route_requests_total", "Requests by the rule that they were sent by.", labels)
+        });
+        counter.inc();
+    }
+
     /// What is counted for the first service that it mirrors to.
     pub fn mirrored(&self) -> Option<&Rc<ServiceMetrics>> {
         self.mirrors.first().map(|mirror| &mirror.cluster.metrics)
