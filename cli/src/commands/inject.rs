@@ -169,7 +169,7 @@ fn inject_compose(input: &Text, write: bool, only_labelled: bool, global: &Globa
         return Ok(());
     }
     // The file comes last: when it names the secrets, they are there.
-    let made = files::make_secrets(&folder, &injected.secrets)?;
+    let made = files::make_secrets(&folder, &injected.secrets, options.owner)?;
     input.put(&injected.text, write)?;
     let state = if injected.text == input.text { "unchanged" } else { "injected" };
     output::line(format!(

@@ -21,12 +21,32 @@ pub fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Who is to own the control plane's state below `folder`: its owner, when it is there already, or who runs this.
+/// Whom the control plane's container runs as where root injects: nobody's number, since it needs none of root's powers.
+const NOT_ROOT: u32 = 15012;
+
+/// Who is to own the control plane's state below `folder`, and is its container's user: its owner, when it is there already, or who runs this,
+/// and never root.
 pub fn owner(folder: &Path) -> (u32, u32) {
-    match fs::metadata(folder.join(FOLDER).join("control-plane")) {
+    let (uid, gid) = match fs::metadata(folder.join(FOLDER).join("control-plane")) {
         Ok(there) => (there.uid(), there.gid()),
         Err(_) => (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    };
+    if uid == 0 { (NOT_ROOT, NOT_ROOT) } else { (uid, gid) }
+}
+
+/// Gives what the control plane has to read and write to its owner, where root made it, now or when it was root's own.
+fn give(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let there = fs::symlink_metadata(path)?;
+    if there.uid() == uid || there.is_symlink() || !rustix::process::geteuid().is_root() {
+        return Ok(());
     }
+    chown(path, Some(uid), Some(gid))?;
+    if there.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), (uid, gid))?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts `text` in the place of the file's content in one step: who reads the file sees the old one or the new one. A link stays a
@@ -53,12 +73,12 @@ pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     write().map_err(|e| cannot("write", path, &e))
 }
 
-/// Makes the secrets that are missing below `folder`, and the folder of the control plane's state, for nobody but the user. Gives the
+/// Makes the secrets that are missing below `folder`, and the folder of the control plane's state, for nobody but `owner`. Gives the
 /// names of those that were made. The secrets are written to these files and nowhere else.
 ///
 /// # Errors
 /// A folder or file cannot be made, or there is something else in a secret's place.
-pub fn make_secrets(folder: &Path, names: &[String]) -> Result<Vec<String>, Failure> {
+pub fn make_secrets(folder: &Path, names: &[String], owner: (u32, u32)) -> Result<Vec<String>, Failure> {
     let top = folder.join(FOLDER);
     for folder in [top.clone(), top.join("secrets"), top.join("control-plane")] {
         make_folder(&folder).map_err(|e| cannot("make the folder", &folder, &e))?;
@@ -78,7 +98,10 @@ pub fn make_secrets(folder: &Path, names: &[String]) -> Result<Vec<String>, Fail
             }
             Err(e) => return Err(cannot("read", &path, &e)),
         }
+        give(&path, owner).map_err(|e| cannot("give to the control plane", &path, &e))?;
     }
+    let state = top.join("control-plane");
+    give(&state, owner).map_err(|e| cannot("give to the control plane", &state, &e))?;
     Ok(made)
 }
 
@@ -126,24 +149,29 @@ mod tests {
     fn secrets_are_made_once_and_for_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
         let names = ["default.web".to_owned(), "default.db".to_owned()];
-        assert_eq!(make_secrets(dir.path(), &names).unwrap(), names);
+        assert_eq!(make_secrets(dir.path(), &names, owner(dir.path())).unwrap(), names);
         let path = dir.path().join(".leno/secrets/default.web");
         let text = fs::read_to_string(&path).unwrap();
         assert!(JoinSecret::parse(&text).is_ok());
-        assert!(make_secrets(dir.path(), &names).unwrap().is_empty());
+        assert!(make_secrets(dir.path(), &names, owner(dir.path())).unwrap().is_empty());
         assert_eq!(fs::read_to_string(&path).unwrap(), text, "an identity keeps its secret");
         let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o777;
         assert_eq!(mode(".leno/secrets/default.web"), 0o600);
         assert_eq!([".leno", ".leno/secrets", ".leno/control-plane"].map(mode), [0o700; 3]);
         assert_eq!(fs::read_to_string(dir.path().join(".leno/.gitignore")).unwrap(), "*\n");
+        // Whoever runs this, the control plane's container is not root, and may read them.
+        let whose = |path: &str| fs::metadata(dir.path().join(path)).unwrap().uid();
+        let (uid, _) = owner(dir.path());
+        assert_ne!(uid, 0);
+        assert_eq!([".leno/secrets/default.web", ".leno/control-plane"].map(whose), [uid; 2]);
     }
 
     #[test]
     fn what_is_no_secret_is_named_and_not_repeated() {
         let dir = tempfile::tempdir().unwrap();
-        make_secrets(dir.path(), &[]).unwrap();
+        make_secrets(dir.path(), &[], owner(dir.path())).unwrap();
         fs::write(dir.path().join(".leno/secrets/default.web"), "hunter2").unwrap();
-        let error = make_secrets(dir.path(), &["default.web".to_owned()]).unwrap_err().to_string();
+        let error = make_secrets(dir.path(), &["default.web".to_owned()], owner(dir.path())).unwrap_err().to_string();
         assert!(error.contains("default.web is no join secret") && !error.contains("hunter2"), "{error}");
     }
 
