@@ -5,15 +5,22 @@ mod floor;
 mod haproxy;
 mod leno;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use crate::process::Running;
 
 pub use envoy::{Carries, envoy};
 pub use floor::floor;
 pub use haproxy::{haproxy, haproxy_tcp};
-pub use leno::{HOST, leno, leno_tcp, leno_with};
+pub use leno::{HOST, Mesh, leno, leno_tcp, leno_with};
+
+/// How long one may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where contestants find what they share.
 pub struct Place<'a> {
@@ -43,6 +50,28 @@ impl Contestant {
     /// No proxy at all.
     pub fn direct(place: &Place<'_>) -> Self {
         Self { name: "direct", target: place.backend, pair: Vec::new(), _others: Vec::new() }
+    }
+
+    /// Waits until a request gets through.
+    pub fn wait_until_it_answers(&self) -> Result<()> {
+        let begun = Instant::now();
+        while !self.answers() {
+            ensure!(begun.elapsed() < PATIENCE, "{} does not answer", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        let answered = || {
+            let mut stream = TcpStream::connect(self.target)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            write!(stream, "GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")?;
+            let mut read = [0; 16];
+            let n = stream.read(&mut read)?;
+            std::io::Result::Ok(read[..n].starts_with(b"HTTP/1.1 200"))
+        };
+        answered().unwrap_or(false)
     }
 
     /// The process ids whose time counts.

@@ -1,4 +1,4 @@
-//! Processor time of a process.
+//! Processor time and memory of a process, and on which core a thread of ours runs.
 
 use std::time::Duration;
 
@@ -12,6 +12,20 @@ pub fn used(pids: &[u32]) -> Result<Duration> {
         ticks += ticks_of(&stat).with_context(|| format!("/proc/{pid}/stat: {stat}"))?;
     }
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// What it has of memory to itself, and its share of what it shares, in MiB (proc(5), `smaps_rollup`).
+pub fn pss(pid: u32) -> Result<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("the kernel says no PSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1_024.0)
+}
+
+/// Keeps the calling thread on `core`.
+pub fn pin_this_thread(core: usize) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// The program's name, field 2, is in parentheses and may hold blanks and parentheses itself.

@@ -2,24 +2,37 @@
 //! within a run are claims. `cargo run --release -p leno-bench -- http1`, and `-- first-byte` (as root).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod all;
 mod backend;
+mod bulk;
 mod certificates;
 mod collector;
+mod comparison;
 mod connect;
 mod contestant;
 mod cpu;
 mod features;
 mod first_byte;
 mod http1;
+mod latency;
+mod line_up;
 mod load;
+mod memory;
 mod process;
 mod report;
+mod size;
 mod summary;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use comparison::Comparison;
+use http1::Output;
 
 /// Measures Leno beside its peers.
 #[derive(Debug, Parser)]
@@ -31,10 +44,20 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Kind {
+    /// Every kind that needs no root, one after the other, with what the machine is.
+    All(all::Settings),
     /// Small HTTP/1.1 requests over keep-alive connections, through a pair of proxies with mutual TLS between them.
     Http1(http1::Settings),
     /// New connections through the pair: of TCP, each with a handshake of mutual TLS between its ends, and of HTTP.
     Connect(connect::Settings),
+    /// Requests at a fixed rate: what a pair adds to the server's own time.
+    Latency(latency::Settings),
+    /// One and eight answers without an end, carried as bytes.
+    Bulk(bulk::Settings),
+    /// Memory of the pair, idle and with connections that stay.
+    Memory(memory::Settings),
+    /// A sidecar in meshes of different sizes, of which it uses three services: memory, and how soon it is ready.
+    Config(size::Settings),
     /// What a feature costs: the same load through a pair with it and through one without.
     Features(features::Settings),
     /// The wait for the first byte of a server that speaks first, directly and through intercepting sidecars. Needs root.
@@ -62,17 +85,7 @@ enum Kind {
 }
 
 fn main() -> ExitCode {
-    let result = match Args::parse().kind {
-        Kind::Http1(settings) => http1::run(&settings),
-        Kind::Connect(settings) => connect::run(&settings),
-        Kind::Features(settings) => features::run(&settings),
-        Kind::FirstByte(settings) => first_byte::run(&settings),
-        Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
-        Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),
-        Kind::Backend => backend::run().map(|()| true),
-        Kind::Load(load) => load::generate(&load).map(|()| true),
-    };
-    match result {
+    match run(Args::parse().kind) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -80,4 +93,40 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does it, and says whether what was to be checked held.
+fn run(kind: Kind) -> Result<bool> {
+    match kind {
+        Kind::All(settings) => all::run(&settings),
+        Kind::Http1(settings) => http1::run(&settings),
+        Kind::Connect(settings) => connect::run(&settings),
+        Kind::Latency(settings) => compared(settings.run.output, &latency::run(&settings)?),
+        Kind::Bulk(settings) => compared(settings.run.output, &bulk::run(&settings)?),
+        Kind::Memory(settings) => compared(settings.run.output, &memory::run(&settings)?),
+        Kind::Config(settings) => {
+            let rows = size::run(&settings)?;
+            printed(settings.run.output, || size::table(&rows), || size::json(&rows))
+        }
+        Kind::Features(settings) => features::run(&settings),
+        Kind::FirstByte(settings) => first_byte::run(&settings),
+        Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
+        Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),
+        Kind::Backend => backend::run().map(|()| true),
+        Kind::Load(load) => load::generate(&load).map(|()| true),
+    }
+}
+
+fn compared(output: Output, comparisons: &[Comparison]) -> Result<bool> {
+    let tables = || comparisons.iter().map(Comparison::table).collect::<Vec<_>>().join("\n");
+    printed(output, tables, || comparisons.iter().map(Comparison::json).collect())
+}
+
+fn printed(output: Output, table: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<bool> {
+    let text = match output {
+        Output::Table => table(),
+        Output::Json => format!("{:#}\n", json()),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(true)
 }

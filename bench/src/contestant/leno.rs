@@ -1,13 +1,13 @@
 //! Leno itself: a real control plane, join tokens, and two sidecars with one worker each.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Contestant, Place, file, text};
+use super::{Contestant, Place, text};
 use crate::process::Running;
 
 /// The service that the load asks for.
@@ -28,6 +28,8 @@ spec:
   selector: {app: web}
   ports: [{name: tcp, port: 7000, targetPort: http, appProtocol: tcp}]
 ";
+/// As many as one file of a configuration folder is given.
+const OBJECTS_A_FILE: usize = 1_000;
 /// The same app as bytes.
 const PLAIN: &str = "plain:7000";
 
@@ -57,54 +59,89 @@ fn pair(
     more: &str,
     both: &[&str],
 ) -> Result<(Contestant, SocketAddr)> {
-    let config = file(place, "config");
-    std::fs::create_dir(&config)?;
-    std::fs::write(config.join("web.yaml"), CONFIG)?;
-    std::fs::write(config.join("more.yaml"), more)?;
-    let state = file(place, "control-plane");
-    let mut args = arguments(&["--config-dir", &text(&config), "--state-dir", &text(&state), "--output", "json"]);
-    args.extend(["xds", "api", "admin"].iter().flat_map(|port| [format!("--{port}-addr"), "127.0.0.1:0".to_owned()]));
-    let mut plane =
-        Running::start("leno-control-plane", place.load_core, &bin.join("leno-control-plane"), &args, place.dir)?;
-    let xds = address(&plane.first_line()?, "xds")?;
-    let context = state.join("admin.yaml");
-
+    let mesh = Mesh::start(place.dir, place.load_core, bin, &format!("{CONFIG}---\n{more}"))?;
     let backend = format!("http={}", place.backend);
-    let (inbound, _) = sidecar(place, bin, xds, &context, HOST, &[&["--port", &backend], both].concat())?;
+    let at = place.proxy_core;
+    let inbound = mesh.sidecar(at, HOST, HOST, &mesh.token(HOST)?, &[&["--port", &backend], both].concat())?;
     let bytes = format!("{PLAIN}=127.0.0.1:0");
-    let (outbound, ready) = sidecar(place, bin, xds, &context, "frontend", &[&["--upstream", &bytes], both].concat())?;
-    let (target, bytes) = (address(&ready, "http_proxy")?, upstream(&ready)?);
-    Ok((Contestant { name, target, pair: vec![outbound, inbound], _others: vec![plane] }, bytes))
+    let args = [&["--upstream", &bytes], both].concat();
+    let outbound = mesh.sidecar(at, "frontend", "frontend", &mesh.token("frontend")?, &args)?;
+    let (target, bytes) = (outbound.address("http_proxy")?, outbound.upstream()?);
+    let pair = vec![outbound.running, inbound.running];
+    Ok((Contestant { name, target, pair, _others: vec![mesh.plane] }, bytes))
 }
 
-/// A sidecar of `service`, and its ready line.
-fn sidecar(
-    place: &Place<'_>,
-    bin: &Path,
+/// A control plane, for sidecars.
+pub struct Mesh {
+    plane: Running,
     xds: SocketAddr,
-    context: &Path,
-    service: &str,
-    more: &[&str],
-) -> Result<(Running, String)> {
-    let output = Command::new(bin.join("leno"))
-        .args(["token", "create", "--service-account", service, "-o", "json", "--context"])
-        .arg(context)
-        .output()
-        .context("run leno token create")?;
-    ensure!(output.status.success(), "leno token create: {}", String::from_utf8_lossy(&output.stderr));
-    let answer: Value = serde_json::from_slice(&output.stdout).context("the answer of leno token create")?;
-    let token = answer["token"].as_str().context("a token")?;
+    context: PathBuf,
+    bin: PathBuf,
+    dir: PathBuf,
+}
 
-    let name = format!("leno-{service}");
-    let state = file(place, &name);
-    let mut args = arguments(&["--control-plane", &xds.to_string(), "--token", token, "--service", service]);
-    args.extend(arguments(&["--service-account", service, "--state-dir", &text(&state)]));
-    args.extend(arguments(&["--mesh-addr", "127.0.0.1:0", "--http-proxy-addr", "127.0.0.1:0"]));
-    args.extend(arguments(&["--admin-addr", "127.0.0.1:0", "--workers", "1", "--output", "json"]));
-    args.extend(arguments(more));
-    let mut running = Running::start(&name, place.proxy_core, &bin.join("leno-proxy"), &args, place.dir)?;
-    let ready = running.first_line()?;
-    Ok((running, ready))
+/// A sidecar that is ready.
+pub struct Sidecar {
+    pub running: Running,
+    /// What it said then.
+    ready: String,
+}
+
+impl Mesh {
+    /// On this core, of the programs in `bin`, with these objects, which are parted by `---`.
+    pub fn start(dir: &Path, core: usize, bin: &Path, objects: &str) -> Result<Self> {
+        let (config, state) = (dir.join("config"), dir.join("control-plane"));
+        std::fs::create_dir(&config)?;
+        // A file has a bound.
+        let objects: Vec<&str> = objects.split("---\n").collect();
+        for (n, some) in objects.chunks(OBJECTS_A_FILE).enumerate() {
+            std::fs::write(config.join(format!("{n:03}.yaml")), some.join("---\n"))?;
+        }
+        let mut args = arguments(&["--config-dir", &text(&config), "--state-dir", &text(&state), "--output", "json"]);
+        args.extend(
+            ["xds", "api", "admin"].iter().flat_map(|port| [format!("--{port}-addr"), "127.0.0.1:0".to_owned()]),
+        );
+        let mut plane = Running::start("leno-control-plane", core, &bin.join("leno-control-plane"), &args, dir)?;
+        let xds = address(&plane.first_line()?, "xds")?;
+        Ok(Self { plane, xds, context: state.join("admin.yaml"), bin: bin.to_owned(), dir: dir.to_owned() })
+    }
+
+    /// A join token.
+    pub fn token(&self, account: &str) -> Result<String> {
+        let output = Command::new(self.bin.join("leno"))
+            .args(["token", "create", "--service-account", account, "-o", "json", "--context"])
+            .arg(&self.context)
+            .output()
+            .context("run leno token create")?;
+        ensure!(output.status.success(), "leno token create: {}", String::from_utf8_lossy(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).context("the answer of leno token create")?;
+        answer["token"].as_str().map(str::to_owned).context("a token")
+    }
+
+    /// A sidecar of `service`, whose state is kept under `name`.
+    pub fn sidecar(&self, core: usize, service: &str, name: &str, token: &str, more: &[&str]) -> Result<Sidecar> {
+        let name = format!("leno-{name}");
+        let state = self.dir.join(&name);
+        let mut args = arguments(&["--control-plane", &self.xds.to_string(), "--token", token, "--service", service]);
+        args.extend(arguments(&["--service-account", service, "--state-dir", &text(&state)]));
+        args.extend(arguments(&["--mesh-addr", "127.0.0.1:0", "--http-proxy-addr", "127.0.0.1:0"]));
+        args.extend(arguments(&["--admin-addr", "127.0.0.1:0", "--workers", "1", "--output", "json"]));
+        args.extend(arguments(more));
+        let mut running = Running::start(&name, core, &self.bin.join("leno-proxy"), &args, &self.dir)?;
+        let ready = running.first_line()?;
+        Ok(Sidecar { running, ready })
+    }
+}
+
+impl Sidecar {
+    /// Where it has bound one of its ports.
+    pub fn address(&self, port: &str) -> Result<SocketAddr> {
+        address(&self.ready, port)
+    }
+
+    fn upstream(&self) -> Result<SocketAddr> {
+        upstream(&self.ready)
+    }
 }
 
 fn arguments(args: &[&str]) -> Vec<String> {

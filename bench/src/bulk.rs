@@ -1,0 +1,82 @@
+//! The kind `bulk`: one answer without an end a connection, carried as bytes. The figure is megabytes for a second of the pair's processor
+//! time.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::comparison::Comparison;
+use crate::contestant::{self, Carries};
+use crate::cpu;
+use crate::line_up::{LineUp, Run};
+
+/// Where the backend has an answer without an end.
+pub const PATH: &str = "/without-end";
+
+/// How the kind `bulk` is run.
+#[derive(Debug, Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub run: Run,
+    /// Streams at a time; may be given again
+    #[arg(long = "streams", default_values_t = [1, 8])]
+    streams: Vec<usize>,
+}
+
+/// Measures.
+pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
+    let line_up = settings.run.line_up(Carries::Tcp, false)?;
+    for contestant in &line_up.contestants {
+        contestant.wait_until_it_answers()?;
+    }
+    settings.streams.iter().map(|streams| compare(settings, &line_up, *streams)).collect()
+}
+
+fn compare(settings: &Settings, line_up: &LineUp, streams: usize) -> Result<Comparison> {
+    let length = Duration::from_secs(settings.run.seconds);
+    let title = format!("bulk, {streams} streams");
+    let unit = "MB per proxy CPU second";
+    Comparison::measure(title, unit, 0, settings.run.rounds, line_up.names(), |n| {
+        let contestant = &line_up.contestants[n];
+        let readers: Vec<_> = (0..streams).map(|_| open(contestant.target)).collect::<Result<_>>()?;
+        let (pids, end) = (contestant.pids(), Instant::now() + length);
+        let before = cpu::used(&pids)?;
+        let reading: Vec<_> = readers
+            .into_iter()
+            .map(|stream| {
+                let core = settings.run.load_core;
+                std::thread::spawn(move || read(core, stream, end))
+            })
+            .collect();
+        let mut bytes = 0;
+        for one in reading {
+            bytes += one.join().ok().context("a reader failed")??;
+        }
+        let used = cpu::used(&pids)? - before;
+        ensure!(!used.is_zero(), "{} used no processor time", contestant.name);
+        Ok(bytes as f64 / 1e6 / used.as_secs_f64())
+    })
+}
+
+fn open(target: SocketAddr) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(target)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {PATH} HTTP/1.1\r\nHost: {}\r\n\r\n", contestant::HOST)?;
+    // The head, or the first of it.
+    ensure!(stream.read(&mut [0; 1])? == 1, "nothing is answered");
+    Ok(stream)
+}
+
+fn read(core: usize, mut stream: TcpStream, end: Instant) -> Result<u64> {
+    cpu::pin_this_thread(core)?;
+    let (mut buffer, mut bytes) = (vec![0; 256 << 10], 0);
+    while Instant::now() < end {
+        let n = stream.read(&mut buffer)?;
+        ensure!(n > 0, "the stream ended");
+        bytes += n as u64;
+    }
+    Ok(bytes)
+}
