@@ -1,22 +1,17 @@
-//! The server behind every contestant: 128 bytes to whoever asks, by one thread; and an answer without an end, for whoever asks for that.
+//! The server behind every contestant: 128 bytes to whoever asks, by one thread.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use anyhow::Result;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
-use http_body_util::{Either, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
-
-use crate::bulk;
 
 /// The answer.
 const BODY: &[u8; 128] = &[b'.'; 128];
@@ -31,11 +26,8 @@ pub fn run() -> Result<()> {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             tokio::task::spawn_local(async move {
-                let service = service_fn(|request: Request<Incoming>| async move {
-                    Ok::<_, Infallible>(Response::new(match request.uri().path() {
-                        bulk::PATH => Either::Left(WithoutEnd),
-                        _ => Either::Right(Full::new(Bytes::from_static(BODY))),
-                    }))
+                let service = service_fn(|_: Request<Incoming>| async {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(BODY))))
                 });
                 // A connection that a client breaks off is no matter of the benchmark's.
                 let _ =
@@ -43,18 +35,4 @@ pub fn run() -> Result<()> {
             });
         }
     })
-}
-
-/// The same piece again and again.
-struct WithoutEnd;
-
-static PIECE: [u8; 64 << 10] = [b'.'; 64 << 10];
-
-impl Body for WithoutEnd {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE)))))
-    }
 }

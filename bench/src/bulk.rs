@@ -1,8 +1,8 @@
 //! The kind `bulk`: one answer without an end a connection, carried as bytes. The figure is megabytes for a second of the pair's processor
 //! time.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +13,8 @@ use crate::contestant::{self, Carries};
 use crate::cpu;
 use crate::line_up::{LineUp, Run};
 
-/// Where the backend has an answer without an end.
-pub const PATH: &str = "/without-end";
+/// Where the server has an answer without an end.
+const PATH: &str = "/without-end";
 
 /// How the kind `bulk` is run.
 #[derive(Debug, Args)]
@@ -28,7 +28,8 @@ pub struct Settings {
 
 /// Measures.
 pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
-    let line_up = settings.run.line_up(Carries::Tcp, false)?;
+    let server = serve(settings.run.load_core)?;
+    let line_up = settings.run.line_up_before(server, Carries::Tcp, false)?;
     for contestant in &line_up.contestants {
         contestant.wait_until_it_answers()?;
     }
@@ -79,4 +80,35 @@ fn read(core: usize, mut stream: TcpStream, end: Instant) -> Result<u64> {
         bytes += n as u64;
     }
     Ok(bytes)
+}
+
+/// A server of this program's own: 128 bytes, or bytes without an end.
+fn serve(core: usize) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(core, stream));
+        }
+    });
+    Ok(address)
+}
+
+/// One connection, until its client goes.
+fn answer(core: usize, stream: TcpStream) -> Result<()> {
+    cpu::pin_this_thread(core)?;
+    let mut writer = stream.try_clone()?;
+    let (mut asked, piece) = (BufReader::new(stream).lines(), vec![b'.'; 256 << 10]);
+    while let Some(line) = asked.next().transpose()? {
+        // The rest of the head says nothing that is heeded.
+        while asked.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        if line.contains(PATH) {
+            writer.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            loop {
+                writer.write_all(&piece)?;
+            }
+        }
+        write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: 128\r\n\r\n{}", ".".repeat(128))?;
+    }
+    Ok(())
 }

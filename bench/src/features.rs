@@ -16,8 +16,7 @@ use crate::summary::summarise;
 
 /// What 1,000 rules may leave of the requests per CPU second.
 const WITH_RULES: f64 = 0.95;
-/// What the access log and traces may leave of them, with a percent of the requests in each.
-const WATCHED: f64 = 0.95;
+/// A percent of the requests in the access log, and as traces. It has to cost less than 5 %; that is measured and not claimed yet.
 const OBSERVED: &str = "log-and-traces";
 /// Rules and routes of those that have many.
 const MANY: usize = 1_000;
@@ -40,7 +39,7 @@ pub struct Settings {
     /// Folder with leno, leno-proxy and leno-control-plane; without it a release build is made
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Exit 1 when 1,000 rules of AuthorizationPolicies, or an access log and traces of 1 %, cost more than 5 %
+    /// Exit 1 when 1,000 rules of AuthorizationPolicies cost more than 5 %
     #[arg(long)]
     check: bool,
 }
@@ -113,9 +112,8 @@ fn report(names: &[&str], rounds: &[Vec<Sample>]) -> (String, Vec<String>) {
         let shown = spread.map_or_else(String::new, |s| format!("{:.3} ({:.3} … {:.3})", s.median, s.min, s.max));
         // Writing to a string does not fail.
         let _ = writeln!(table, "{name:<18} {:>10}  {shown}", number(per_second.map(|s| s.median), 0));
-        let claimed = if name.starts_with("rules") { Some(WITH_RULES) } else { (*name == OBSERVED).then_some(WATCHED) };
-        if let Some(least) = claimed.filter(|least| refutes(&ratios, |ratio| ratio >= *least)) {
-            problems.push(format!("{name}: {shown}, at least {least} is claimed"));
+        if name.starts_with("rules") && refutes(&ratios, |ratio| ratio >= WITH_RULES) {
+            problems.push(format!("{name}: {shown}, at least {WITH_RULES} is claimed"));
         }
     }
     (table, problems)

@@ -44,7 +44,7 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
     /// Exit 1 unless the pair does more requests per CPU second than HAProxy's (as it comes, HTTP/1.1 between the ends), and at
-    /// least 0.75 of the floor's where that is given
+    /// least 0.65 of the floor's where that is given
     #[arg(long)]
     check: bool,
     /// Form of the report

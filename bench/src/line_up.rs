@@ -42,7 +42,7 @@ pub struct Run {
 pub struct LineUp {
     /// Leno first.
     pub contestants: Vec<Contestant>,
-    _backend: Running,
+    _backend: Option<Running>,
     _dir: TempDir,
 }
 
@@ -57,10 +57,16 @@ impl Run {
 
     /// Everybody who is there; who is missing is said. With `direct` also the server itself.
     pub fn line_up(&self, carries: Carries, direct: bool) -> Result<LineUp> {
+        let dir = TempDir::with_prefix("leno-bench-")?;
+        let (backend, at) = http1::start_backend(self.load_core, dir.path())?;
+        Ok(LineUp { _backend: Some(backend), ..self.line_up_before(at, carries, direct)? })
+    }
+
+    /// As [`Self::line_up`], before a server that is there already.
+    pub fn line_up_before(&self, at: SocketAddr, carries: Carries, direct: bool) -> Result<LineUp> {
         let bin = self.bin()?;
         let dir = TempDir::with_prefix("leno-bench-")?;
         certificates::write(dir.path())?;
-        let (backend, at) = http1::start_backend(self.load_core, dir.path())?;
         let place = self.place(dir.path(), at);
         let mut contestants = vec![match carries {
             Carries::Tcp => contestant::leno_tcp(&place, &bin, "leno")?,
@@ -80,7 +86,7 @@ impl Run {
         if direct {
             contestants.push(Contestant::direct(&place));
         }
-        Ok(LineUp { contestants, _backend: backend, _dir: dir })
+        Ok(LineUp { contestants, _backend: None, _dir: dir })
     }
 
     fn place<'a>(&self, dir: &'a Path, backend: SocketAddr) -> Place<'a> {

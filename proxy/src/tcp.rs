@@ -1,5 +1,7 @@
 //! Opaque connections: through the mesh to an endpoint, and from a peer to the local app.
 
+mod both_ways;
+
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -7,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -20,11 +22,8 @@ use crate::resilience::outlier::Verdict;
 use crate::resilience::retry::{self, Outcome};
 use crate::routing::{LocalPort, Split};
 use crate::telemetry::ServiceMetrics;
-use crate::tls::Watched;
+use crate::tls::{ReadAhead, Watched};
 use crate::upstream::{Choice, InFlight, LocalCluster, SharedDialer, TcpUpstream};
-
-/// For each direction; a connection's memory.
-const BUFFER: usize = 16 * 1024;
 
 /// An endpoint was reached.
 #[derive(Debug)]
@@ -137,7 +136,7 @@ where
     let mut counted = Counted { io: &mut caller, metrics };
     let copied = tokio::select! {
         biased;
-        copied = copy_bidirectional_with_sizes(&mut counted, &mut app, BUFFER, BUFFER) => copied,
+        copied = both_ways::copy(&mut counted, &mut app) => copied,
         () = denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is denied now")),
     };
     if let Err(error) = copied {
@@ -169,6 +168,16 @@ impl Abort for TcpStream {
 
     fn is_broken(&self) -> bool {
         !matches!(self.take_error(), Ok(None))
+    }
+}
+
+impl<I: Abort> Abort for ReadAhead<I> {
+    fn abort(&self) {
+        self.get_ref().abort();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().is_broken()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod opaque;
 pub mod port_name;
+mod read_ahead;
 mod revocations;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use arc_swap::ArcSwap;
 use leno_certs::{CertError, Identity, TrustBundle, tls};
 use rustls::{ClientConfig, ServerConfig};
 
+pub use read_ahead::ReadAhead;
 pub use revocations::{Watched, revoked};
 
 use crate::model::Revoked;

@@ -130,7 +130,7 @@ impl<'a> Account<'a> {
                 self.story.tried(&of.workload, of.address, TryOutcome::Answered(ending.status), ending.took);
             }
         }
-        if let Some(watched) = self.watched.take() {
+        if let Some(watched) = self.watched.take().filter(|watched| worth || !watched.is_left_out()) {
             if !worth {
                 self.tell_where();
             }

@@ -26,6 +26,8 @@ pub(super) struct Watched {
     parent: Option<Parent>,
     /// Whether it is known if its trace is kept.
     decided: bool,
+    /// It is of no sample, so that it is of use only if it fails.
+    left_out: bool,
 }
 
 impl Watched {
@@ -41,18 +43,27 @@ impl Watched {
             log: None,
             parent: trace::parent(of),
             decided: false,
+            left_out: false,
         })
     }
 
     /// Decides what becomes of it, by what a policy says, and tells the next hop of its trace. Whether anybody wants it at all.
     pub(super) fn decide(&mut self, direction: Direction, observe: &Observe, headers: &mut HeaderMap) -> bool {
-        self.log = observe.log;
         self.decided = true;
         self.span = self.observer.span(direction, self.parent, headers, observe.traces);
         if let Some(span) = &self.span {
             span.tell(headers);
         }
-        self.span.is_some() || self.observer.is_wanted(observe)
+        // Drawn now, so that what is of no sample costs little.
+        let (mode, sampled) = self.observer.draw(observe, self.span.is_some());
+        self.log = Some((mode, None));
+        self.left_out = !sampled;
+        self.span.is_some() || mode != LogMode::Off || self.observer.is_tapped()
+    }
+
+    /// Whether nobody wants it unless it failed.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.left_out && self.span.is_none() && !self.observer.is_tapped()
     }
 
     /// Its answer has begun, or nobody waits for it any more.

@@ -18,7 +18,7 @@ use crate::model::PeerKey;
 use crate::tcp::{self, Abort};
 use crate::telemetry::{Direction, Metrics, Told};
 use crate::tls::port_name::{self, AppHttp};
-use crate::tls::{ALPN_TCP, MeshTls, Watched, opaque};
+use crate::tls::{ALPN_TCP, MeshTls, ReadAhead, Watched, opaque};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -109,12 +109,12 @@ impl MeshListener {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let accept = TlsAcceptor::from(self.tls.current().server.clone()).accept(stream);
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<ReadAhead<TcpStream>>> {
+        let accept = TlsAcceptor::from(self.tls.current().server.clone()).accept(ReadAhead::new(stream));
         self.handshakes.shake(accept).await
     }
 
-    async fn tell_revoked(&self, peer: &str, opaque: bool, mut stream: TlsStream<TcpStream>) {
+    async fn tell_revoked(&self, peer: &str, opaque: bool, mut stream: TlsStream<ReadAhead<TcpStream>>) {
         if opaque {
             self.metrics.failed(
                 Direction::Inbound,
@@ -137,7 +137,7 @@ impl MeshListener {
         &self,
         caller: &Caller,
         port: Option<Rc<AppPort>>,
-        mut stream: TlsStream<TcpStream>,
+        mut stream: TlsStream<ReadAhead<TcpStream>>,
         watched: &Watched,
     ) {
         let connected = match &port {

@@ -69,10 +69,21 @@ impl Observer {
         observe.log.is_some_and(|(mode, _)| mode != LogMode::Off)
     }
 
-    /// Whether a request without a span is of use to anybody.
-    pub fn is_wanted(&self, observe: &Observe) -> bool {
-        let mode = observe.log.map_or(self.0.choices.log, |(mode, _)| mode);
-        mode != LogMode::Off || self.0.taps.are_open()
+    /// Whether anybody taps.
+    pub fn is_tapped(&self) -> bool {
+        self.0.taps.are_open()
+    }
+
+    /// What the access log wants of a request, and whether it does so if the request goes well. One that is traced is of every sample.
+    pub fn draw(&self, observe: &Observe, traced: bool) -> (LogMode, bool) {
+        let (mode, share) = observe.log.unwrap_or((self.0.choices.log, None));
+        if mode != LogMode::Sampled {
+            return (mode, true);
+        }
+        match traced || share.unwrap_or(self.0.choices.log_share).draw() {
+            true => (LogMode::All, true),
+            false => (LogMode::Errors, false),
+        }
     }
 
     /// Where things are counted.

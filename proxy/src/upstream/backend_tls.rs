@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::connect::Io;
 use crate::error::Reason;
 use crate::model::{BackendTls, Endpoint};
+use crate::tls::ReadAhead;
 
 /// Configurations that are kept; more make the memory start anew.
 const MOST_KEPT: usize = 1024;
@@ -61,7 +62,7 @@ impl BackendConfigs {
         stream: TcpStream,
     ) -> Result<Io, Reason> {
         let name = ServerName::try_from(tls.hostname.clone()).map_err(|_| Reason::BackendTlsInvalid)?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        let stream = TlsConnector::from(config).connect(name, ReadAhead::new(stream)).await.map_err(|error| {
             tracing::warn!(endpoint = %to.address, workload = to.workload, %error, "TLS handshake with the backend failed");
             if error.kind() == io::ErrorKind::InvalidData { Reason::BackendTlsFailed } else { Reason::ConnectFailed }
         })?;

@@ -24,7 +24,7 @@ use crate::error::Reason;
 use crate::model::{Endpoint, Peer, PeerKey};
 use crate::telemetry::record::Stages;
 use crate::tls::port_name::{self, AppHttp};
-use crate::tls::{MeshTls, Watched, opaque};
+use crate::tls::{MeshTls, ReadAhead, Watched, opaque};
 
 /// How long a connection is silent before it is probed, between two probes, and how many of them may go without an answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub enum Io {
     /// To the app itself.
     Plain(TcpStream),
     /// To a sidecar, or to an app that speaks TLS itself.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 /// A connection that carries opaque bytes.
@@ -176,7 +176,7 @@ async fn handshake(
     app: AppHttp,
 ) -> Result<Io, Reason> {
     let name = ServerName::try_from(port_name::encode(port, app)).map_err(|_| Reason::UnknownPort)?;
-    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+    let stream = TlsConnector::from(config).connect(name, ReadAhead::new(stream)).await.map_err(|error| {
         let reason = refusal(&error);
         tracing::warn!(endpoint = %to.address, workload = to.workload, reason, %error, "TLS handshake with the endpoint failed");
         // A dead peer is no news of its certificate.
