@@ -3,6 +3,7 @@
 mod answer;
 mod edges;
 mod lines;
+mod requests;
 mod status;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_rustls::TlsConnector;
 pub(crate) use answer::read;
 pub use answer::{Change, Changed, Problem, Wait, problem_text};
 pub use edges::{Edge, Edges, account};
+pub use requests::SeenRequest;
 pub use status::{ControlPlane, Expiring, Federated, Sidecar, Status};
 
 use crate::context::Context;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::args::Global;
-use crate::client::{account, segment};
+use crate::client::{SeenRequest, account, segment};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format, printable};
 
@@ -53,36 +53,9 @@ nothing is paid when nobody looks. Needs the role operator.";
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Line {
-    request: Option<Request>,
+    request: Option<SeenRequest>,
     sidecar: String,
     missed: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Request {
-    id: String,
-    sidecar: String,
-    direction: String,
-    ended: String,
-    method: String,
-    host: String,
-    path: String,
-    caller: String,
-    service: String,
-    status: u16,
-    reason: String,
-    took_ms: f64,
-    tapped: Tapped,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Tapped {
-    endpoint: String,
-    attempts: u32,
-    bytes: u64,
-    trace_id: String,
 }
 
 /// Runs the command.
@@ -138,7 +111,7 @@ fn asked(args: &Args, global: &Global) -> Result<String, Failure> {
 }
 
 /// One line of text.
-fn text(request: &Request) -> String {
+fn text(request: &SeenRequest) -> String {
     let (arrow, who) = match request.direction.as_str() {
         "inbound" => ("<-", printable(&account(&request.caller))),
         _ => ("->", printable(&request.sidecar)),
@@ -194,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_a_peer_said_draws_nothing_on_the_terminal() {
-        let request = Request { path: "/\u{1b}[2J".to_owned(), ..Request::default() };
+        let request = SeenRequest { path: "/\u{1b}[2J".to_owned(), ..SeenRequest::default() };
         assert!(!text(&request).contains('\u{1b}'));
     }
 }

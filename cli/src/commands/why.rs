@@ -9,7 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::args::Global;
-use crate::client::{Client, read};
+use crate::client::{Client, SeenRequest, read};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format, printable};
 use crate::spans::relative;
@@ -43,38 +43,7 @@ Each sidecar remembers its last 256 failures and its last 64 slow requests; the 
 struct Requests {
     asked: usize,
     answered: usize,
-    requests: Vec<Remembered>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Remembered {
-    id: String,
-    sidecar: String,
-    direction: String,
-    ended: String,
-    method: String,
-    host: String,
-    path: String,
-    caller: String,
-    service: String,
-    rule: String,
-    status: u16,
-    reason: String,
-    took_ms: f64,
-    tries: Vec<Tried>,
-    retry_denied: bool,
-    revision: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Tried {
-    workload: String,
-    address: String,
-    status: u16,
-    reason: String,
-    after_ms: f64,
+    requests: Vec<SeenRequest>,
 }
 
 /// Runs the command.
@@ -200,7 +169,7 @@ fn text(requests: &Requests, now: OffsetDateTime) -> String {
     text
 }
 
-fn headline(hop: &Remembered) -> String {
+fn headline(hop: &SeenRequest) -> String {
     let sidecar = printable(&hop.sidecar);
     match hop.direction.as_str() {
         "inbound" => format!("the app's sidecar, {sidecar}"),
@@ -208,7 +177,7 @@ fn headline(hop: &Remembered) -> String {
     }
 }
 
-fn result(hop: &Remembered) -> String {
+fn result(hop: &SeenRequest) -> String {
     match hop.reason.as_str() {
         "" => hop.status.to_string(),
         reason => format!("{} {}", hop.status, printable(reason)),

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use crate::settings::ObserveSettings;
 use crate::telemetry::Memory;
 use crate::telemetry::access_log::{AccessLog, LogFile, LogForm};
-use crate::telemetry::observer::{Choices, Observer};
-use crate::telemetry::otlp::{self, Collector, OtlpProtocol};
+use crate::telemetry::observer::Observer;
+use crate::telemetry::otlp;
 use crate::telemetry::taps::Taps;
 use crate::xds::identity::Credentials;
 use crate::xds::questions::Asked;
@@ -55,21 +55,10 @@ impl Observing {
         let (spans, exporter) = settings
             .collector
             .as_ref()
-            .map(|to| {
-                let protocol = if to.http { OtlpProtocol::Http } else { OtlpProtocol::Grpc };
-                let collector = Collector { protocol, authority: to.authority.clone(), prefix: to.prefix.clone() };
-                otlp::channel(collector, &resource(credentials, workload), registry)
-            })
+            .map(|to| otlp::channel(to.clone(), &resource(credentials, workload), registry))
             .unzip();
-        let choices = Choices {
-            log: settings.log,
-            log_share: settings.log_share,
-            traces: settings.traces,
-            most_traces: settings.most_traces,
-            headers: settings.headers.clone(),
-        };
         let taps = Taps::default();
-        let observer = Observer::new(choices, log, spans, taps.clone(), memory.clone(), registry.clone());
+        let observer = Observer::new(settings.clone(), log, spans, taps.clone(), memory.clone(), registry.clone());
         Self { observer, memory, taps, exporter: exporter.map(|exporter| tokio::spawn(exporter.run())) }
     }
 

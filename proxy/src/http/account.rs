@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::authorizer::Caller;
+use super::body::GIVEN_UP;
 use super::watched::{Watched, Written};
 use super::{ResponseBody, respond};
 use crate::error::Reason;
@@ -18,9 +19,6 @@ use crate::telemetry::memory::ID_HEADER;
 use crate::telemetry::record::{Record, Stages};
 use crate::telemetry::{Direction, Ending, Observer, ServiceMetrics, Story, TryOutcome};
 use crate::upstream::{LocalCluster, LocalEndpoint};
-
-/// The code under which a request is written down whose caller did not wait for the answer.
-const GIVEN_UP: u16 = 499;
 
 /// Who called, and what is counted for what he called.
 type Called<'a> = (&'a Caller, Option<&'a ServiceMetrics>);
@@ -134,7 +132,8 @@ impl<'a> Account<'a> {
             if !worth {
                 self.tell_where();
             }
-            let written = self.written(watched, ending);
+            let story = if worth { self.story.clone() } else { self.story.take() };
+            let written = self.written(watched, story, ending);
             response.body_mut().written(written);
         }
         if worth {
@@ -162,7 +161,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn written(&self, watched: Box<Watched>, ending: Ending) -> Written {
+    fn written(&self, watched: Box<Watched>, story: Story, ending: Ending) -> Written {
         let endpoint = self.answered_by.as_ref().map(|answered_by| {
             let of = &answered_by.endpoint;
             let identity = match &of.peer {
@@ -173,7 +172,7 @@ impl<'a> Account<'a> {
         });
         watched.answered(self.start, |watched| Record {
             direction: self.direction,
-            story: self.story.clone(),
+            story,
             caller: self.called.as_ref().map(|(caller, _)| caller.id().to_owned()).unwrap_or_default(),
             endpoint,
             status: ending.status,
@@ -203,7 +202,7 @@ impl Drop for Account<'_> {
         let reason = Some(Reason::DownstreamReset);
         let ending = Ending { status: GIVEN_UP, reason, took: self.start.elapsed() };
         if let Some(watched) = self.watched.take() {
-            self.written(watched, ending).end(reason);
+            self.written(watched, self.story.clone(), ending).end(reason);
         }
         self.remember(ending);
     }

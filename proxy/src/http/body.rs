@@ -95,7 +95,7 @@ enum Source {
 }
 
 /// The code under which a request is counted whose caller did not wait for the answer.
-const GIVEN_UP: u16 = 499;
+pub(super) const GIVEN_UP: u16 = 499;
 
 /// What ends with the body, or with a request that never got one.
 #[derive(Debug)]

@@ -6,13 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::error::Reason;
-use crate::model::{LogMode, Observe, Share};
+use crate::model::{LogMode, Observe};
 use crate::telemetry::record::Record;
 use crate::telemetry::trace::{self, Parent, Span};
 use crate::telemetry::{Direction, Observer};
-
-/// What a policy says of the access log.
-type Log = Option<(LogMode, Option<Share>)>;
 
 /// What has to be taken of a request's head before it is sent on.
 #[derive(Debug)]
@@ -22,7 +19,8 @@ pub(super) struct Watched {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) sent: Option<u64>,
     pub(super) span: Option<Span>,
-    log: Log,
+    /// What was drawn for it.
+    log: Option<LogMode>,
     parent: Option<Parent>,
     /// Whether it is known if its trace is kept.
     decided: bool,
@@ -56,7 +54,7 @@ impl Watched {
         }
         // Drawn now, so that what is of no sample costs little.
         let (mode, sampled) = self.observer.draw(observe, self.span.is_some());
-        self.log = Some((mode, None));
+        self.log = Some(mode);
         self.left_out = !sampled;
         self.span.is_some() || mode != LogMode::Off || self.observer.is_tapped()
     }
@@ -84,7 +82,7 @@ pub(super) struct Written(Option<Box<Unfinished>>);
 #[derive(Debug)]
 struct Unfinished {
     observer: Observer,
-    log: Log,
+    log: Option<LogMode>,
     start: Instant,
     record: Record,
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::Direction;
+use super::record::shown;
 use crate::error::Reason;
 
 /// The header by which a request that failed or took long is known to every sidecar on its way, and to who gets an answer of a sidecar's own
@@ -23,8 +24,6 @@ pub const MOST_FAILURES: usize = 256;
 pub const MOST_SLOW: usize = 64;
 /// Attempts of one request that are remembered, the first ones.
 const MOST_TRIES: usize = 16;
-/// Longest path and host that are remembered, in bytes.
-const MOST_TEXT: usize = 256;
 
 /// A request's number, 16 hexadecimal digits on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,9 +219,9 @@ impl Memory {
             id: story.id.unwrap_or_else(RequestId::fresh),
             direction,
             ended: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            method: clipped(story.method.as_str()),
-            host: clipped(host),
-            path: clipped(story.uri.path()),
+            method: shown(story.method.as_str()),
+            host: shown(host),
+            path: shown(story.uri.path()),
             caller: caller.to_owned(),
             service: story.service,
             rule: story.rule,
@@ -262,17 +261,9 @@ impl Memory {
     }
 }
 
-/// Without control characters, and no longer than is kept.
-fn clipped(text: &str) -> String {
-    let mut clipped: String = text.chars().take(MOST_TEXT).filter(|c| !c.is_control()).collect();
-    while clipped.len() > MOST_TEXT {
-        clipped.pop();
-    }
-    clipped
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::record::MOST_TEXT;
     use super::*;
 
     fn story(id: u64, uri: &str) -> Story {
@@ -337,6 +328,6 @@ mod tests {
         memory.note(Direction::Outbound, long, "", ending(503, Duration::ZERO));
         let told = memory.tell(&Asked::Id(RequestId(1)));
         assert_eq!((told[0].path.len(), told[0].tries.len()), (MOST_TEXT, MOST_TRIES));
-        assert_eq!(clipped("a\u{1b}[31mb\n"), "a[31mb");
+        assert_eq!(shown("a\u{1b}[31mb\n"), "a[31mb");
     }
 }

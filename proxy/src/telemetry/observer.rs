@@ -14,20 +14,7 @@ use super::taps::Taps;
 use super::trace::{Parent, Span};
 use super::{Direction, Memory};
 use crate::model::{LogMode, Observe, Share};
-
-/// What holds where no policy says otherwise.
-#[derive(Debug, Clone)]
-pub struct Choices {
-    pub log: LogMode,
-    /// Of the requests that went well, when the log is of a sample.
-    pub log_share: Share,
-    /// Of requests that come without a trace.
-    pub traces: Share,
-    /// Traces a second, of whatever origin.
-    pub most_traces: u32,
-    /// Header fields of requests that may be written down.
-    pub headers: Vec<HeaderName>,
-}
+use crate::settings::ObserveSettings;
 
 /// Clones share it.
 #[derive(Debug, Clone)]
@@ -35,7 +22,8 @@ pub struct Observer(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    choices: Choices,
+    /// What holds where no policy says otherwise.
+    settings: ObserveSettings,
     log: AccessLog,
     spans: Option<Spans>,
     taps: Taps,
@@ -47,21 +35,21 @@ struct Inner {
 impl Observer {
     /// Without `spans` there are no traces of our own; those that come are passed on.
     pub fn new(
-        choices: Choices,
+        settings: ObserveSettings,
         log: AccessLog,
         spans: Option<Spans>,
         taps: Taps,
         memory: Memory,
         registry: Registry,
     ) -> Self {
-        let pace = Pace { begun: Instant::now(), second: AtomicU64::new(0), most: choices.most_traces };
-        Self(Arc::new(Inner { choices, log, spans, taps, memory, registry, pace }))
+        let pace = Pace { begun: Instant::now(), second: AtomicU64::new(0), most: settings.most_traces };
+        Self(Arc::new(Inner { settings, log, spans, taps, memory, registry, pace }))
     }
 
     /// Whether any request is written down that no policy speaks of.
     pub fn is_on(&self) -> bool {
         let inner = &*self.0;
-        inner.spans.is_some() || inner.choices.log != LogMode::Off || inner.taps.are_open()
+        inner.spans.is_some() || inner.settings.log != LogMode::Off || inner.taps.are_open()
     }
 
     /// Whether a policy wants something of this request.
@@ -76,11 +64,11 @@ impl Observer {
 
     /// What the access log wants of a request, and whether it does so if the request goes well. One that is traced is of every sample.
     pub fn draw(&self, observe: &Observe, traced: bool) -> (LogMode, bool) {
-        let (mode, share) = observe.log.unwrap_or((self.0.choices.log, None));
+        let (mode, share) = observe.log.unwrap_or((self.0.settings.log, None));
         if mode != LogMode::Sampled {
             return (mode, true);
         }
-        match traced || share.unwrap_or(self.0.choices.log_share).draw() {
+        match traced || share.unwrap_or(self.0.settings.log_share).draw() {
             true => (LogMode::All, true),
             false => (LogMode::Errors, false),
         }
@@ -98,7 +86,7 @@ impl Observer {
 
     /// The header fields that may be written down, of this request.
     pub fn headers(&self, of: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        let named = self.0.choices.headers.iter();
+        let named = self.0.settings.headers.iter();
         named.filter_map(|name| Some((name.clone(), of.get(name)?.clone()))).collect()
     }
 
@@ -116,22 +104,18 @@ impl Observer {
         let kept = match (parent.and_then(|parent| parent.sampled), direction) {
             (Some(said), _) => said,
             (None, Direction::Inbound) => false,
-            (None, Direction::Outbound) => share.unwrap_or(inner.choices.traces).draw(),
+            (None, Direction::Outbound) => share.unwrap_or(inner.settings.traces).draw(),
         };
         (kept && inner.pace.take()).then(|| Span::begin(parent, headers))
     }
 
-    /// A request has ended.
-    pub fn note(&self, record: Record, log: Option<(LogMode, Option<Share>)>) {
+    /// A request has ended. `log`: what was drawn for it, if it came as far.
+    pub fn note(&self, record: Record, log: Option<LogMode>) {
         let inner = &*self.0;
-        let (mode, share) = log.unwrap_or((inner.choices.log, None));
-        let logged = match mode {
+        let logged = match log.unwrap_or_else(|| self.draw(&Observe::default(), record.span.is_some()).0) {
             LogMode::Off => false,
             LogMode::All => true,
-            LogMode::Errors => record.is_failure(),
-            LogMode::Sampled => {
-                record.is_failure() || record.span.is_some() || share.unwrap_or(inner.choices.log_share).draw()
-            }
+            LogMode::Errors | LogMode::Sampled => record.is_failure(),
         };
         let spans = inner.spans.as_ref().filter(|_| record.span.is_some());
         let tapped = inner.taps.are_open();
@@ -190,23 +174,27 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::super::access_log::{LogFile, LogForm};
-    use super::super::otlp::{self, Collector, OtlpProtocol};
+    use super::super::otlp;
     use super::*;
+    use crate::settings::CollectorSettings;
 
     fn observer(log: LogMode, traces: u32, most_traces: u32, collected: bool) -> Observer {
         let registry = Registry::new();
-        let choices = Choices {
+        let collector = collected.then(|| CollectorSettings {
+            http: false,
+            authority: "127.0.0.1:1".to_owned(),
+            prefix: String::new(),
+        });
+        let spans = collector.clone().map(|collector| otlp::channel(collector, &[], &registry).0);
+        let settings = ObserveSettings {
             log,
-            log_share: Share::default(),
             traces: Share::millionths(traces),
             most_traces,
             headers: vec![http::header::USER_AGENT],
+            ..ObserveSettings::default()
         };
-        let collector =
-            Collector { protocol: OtlpProtocol::Grpc, authority: "127.0.0.1:1".to_owned(), prefix: String::new() };
-        let spans = collected.then(|| otlp::channel(collector, &[], &registry).0);
         let log = AccessLog::new(LogForm::Json, LogFile::default(), &registry);
-        Observer::new(choices, log, spans, Taps::default(), Memory::default(), registry)
+        Observer::new(settings, log, spans, Taps::default(), Memory::default(), registry)
     }
 
     #[test]

@@ -21,9 +21,10 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::Direction;
 use super::record::{Record, Value};
+use crate::settings::CollectorSettings;
 
 /// Spans that wait to be sent.
-pub const MOST_WAITING: usize = 2_048;
+const MOST_WAITING: usize = 2_048;
 /// Spans of one batch.
 const MOST_AT_ONCE: usize = 512;
 /// A batch gathers this long.
@@ -33,24 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 3;
 /// As the specification of OTLP over HTTP has it.
 const PATH: &str = "/v1/traces";
-
-/// How spans travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    Grpc,
-    /// Protobuf over HTTP/1.1.
-    Http,
-}
-
-/// Where spans go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Collector {
-    pub protocol: OtlpProtocol,
-    /// `HOST:PORT`; the way there is plaintext, to a collector of this machine, or to a local port that leads through the mesh.
-    pub authority: String,
-    /// Of HTTP: what stands before `/v1/traces`.
-    pub prefix: String,
-}
 
 /// Takes spans; clones share it.
 #[derive(Debug, Clone)]
@@ -71,14 +54,14 @@ impl Spans {
 /// What sends them, once it runs.
 pub struct Exporter {
     queue: mpsc::Receiver<Arc<Record>>,
-    collector: Collector,
+    collector: CollectorSettings,
     resource: Resource,
     sent: Counter,
     in_vain: Counter,
 }
 
 /// The queue's two ends. `resource` says who this sidecar is, as OpenTelemetry names it.
-pub fn channel(collector: Collector, resource: &[(&str, String)], registry: &Registry) -> (Spans, Exporter) {
+pub fn channel(collector: CollectorSettings, resource: &[(&str, String)], registry: &Registry) -> (Spans, Exporter) {
     let (sender, queue) = mpsc::channel(MOST_WAITING);
     let counter = |result| {
         let help = "Spans of traces, by what became of them.";
@@ -153,16 +136,16 @@ impl Exporter {
 }
 
 /// One batch, on a connection of its own: there is one in half a second at most, and a collector that moved is found again.
-async fn send(to: &Collector, request: ExportTraceServiceRequest) -> Result<(), String> {
-    match to.protocol {
-        OtlpProtocol::Grpc => {
+async fn send(to: &CollectorSettings, request: ExportTraceServiceRequest) -> Result<(), String> {
+    match to.http {
+        false => {
             let endpoint = Endpoint::from_shared(format!("http://{}", to.authority)).map_err(|why| why.to_string())?;
             let channel: Channel =
                 endpoint.connect().await.map_err(|why| format!("cannot connect: {}", cause(&why)))?;
             let sent = TraceServiceClient::new(channel).export(request).await;
             sent.map(|_| ()).map_err(|status| format!("{}: {}", status.code(), status.message()))
         }
-        OtlpProtocol::Http => {
+        true => {
             let stream = TcpStream::connect(&to.authority).await.map_err(|why| format!("cannot connect: {why}"))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
             let (mut sender, connection) = handshake.map_err(|why| why.to_string())?;

@@ -10,7 +10,7 @@ use super::{Direction, Story, TryOutcome};
 use crate::error::Reason;
 
 /// Longest text that is taken of a peer, in bytes.
-const MOST_TEXT: usize = 256;
+pub(super) const MOST_TEXT: usize = 256;
 /// Methods that may stand by their own names (OpenTelemetry, `http.request.method`).
 const METHODS: [&str; 10] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"];
 /// What stands for every other one.
