@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 pub(crate) use answer::read;
 pub use answer::{Change, Changed, Problem, Wait, problem_text};
-pub use edges::{Edge, Edges, account};
+pub use edges::{Edge, Edges, Traffic, account};
 pub use requests::SeenRequest;
 pub use status::{ControlPlane, Expiring, Federated, Sidecar, Status};
 

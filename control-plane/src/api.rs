@@ -97,6 +97,7 @@ fn router(parts: Parts) -> Router {
         .routes(routes!(objects::get, objects::delete))
         .routes(routes!(status::status))
         .routes(routes!(edges::edges))
+        .routes(routes!(edges::traffic))
         .routes(routes!(requests::remembered))
         .routes(routes!(tap::tap))
         .routes(routes!(history::history))

@@ -4,6 +4,7 @@
 mod alarms;
 mod failure;
 mod keys;
+pub mod names;
 mod observe;
 mod record;
 mod rotation;
@@ -24,6 +25,7 @@ use leno_runtime::{admin, listen};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use self::names::METRICS;
 use crate::api;
 use crate::ca::{self, AdminToken, CertificateAuthority, Context, JoinSecrets, Passphrase, Refusals, ServerIdentity};
 use crate::discovery::{self, Globals};
@@ -91,7 +93,7 @@ pub async fn build(settings: &Settings) -> Result<Bound, Failure> {
     loopback(&settings.admin_addr)?;
     let passphrase = passphrase(settings)?;
     let secrets = join_secrets(settings)?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::of(METRICS);
     let (keyring, accounts) = keys::of(settings, &metrics)?;
     let store = Store::open(&settings.state_dir).map_err(|why| failure::of_store(&why))?;
     let opened_at = store.committed().revision;

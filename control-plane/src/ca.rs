@@ -115,7 +115,7 @@ impl PeerCertificate {
 impl CertificateAuthority {
     /// Signs with the authority that was opened by [`open`]; leaves live `leaf_ttl`.
     pub fn new(store: Store, opened: Opened, leaf_ttl: Duration, metrics: &Metrics) -> Self {
-        let signings = |kind| metrics.counter("leno_ca_signings_total", "Leaf certificates signed.", &[("kind", kind)]);
+        let signings = |kind| metrics.counter("leno_ca_signings_total", &[("kind", kind)]);
         let (joins, secret_joins, renewals) = (signings("join"), signings("join_secret"), signings("renew"));
         let account_joins = signings("service_account");
         let metrics = RotationMetrics::new(metrics);

@@ -176,11 +176,7 @@ impl Federation {
         let name = name.as_str();
         let counter = |result| {
             let labels = &[("trust_domain", name), ("result", result)];
-            self.0.metrics.counter(
-                "leno_federation_fetches_total",
-                "Bundles of federated trust domains fetched.",
-                labels,
-            )
+            self.0.metrics.counter("leno_federation_fetches_total", labels)
         };
         let (fetched, failed) = (counter("ok"), counter("failed"));
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);

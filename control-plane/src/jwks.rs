@@ -86,7 +86,7 @@ struct Entry {
 impl Keyring {
     /// Nothing is fetched before [`Self::run`] does. `always` is one that is wanted whatever the configuration says.
     pub fn new(trust: Trust, always: Option<HttpsUrl>, metrics: &Metrics) -> Self {
-        let counter = |result| metrics.counter("leno_jwks_fetches_total", "Key sets fetched.", &[("result", result)]);
+        let counter = |result| metrics.counter("leno_jwks_fetches_total", &[("result", result)]);
         Self(Arc::new(Inner {
             trust,
             always,

@@ -2,6 +2,7 @@
 //! alone and bounded: a control plane that starts anew begins anew.
 
 mod reading;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -11,6 +12,8 @@ use leno_proto::v1;
 use time::{Duration, OffsetDateTime};
 
 use crate::model::Workload;
+
+pub use traffic::{Asked, Traffic};
 
 /// Edges that are kept. Those of whom nothing was heard for the longest time make room.
 pub const MOST_EDGES: usize = 4_096;
@@ -61,6 +64,8 @@ pub struct EdgeKey {
 pub struct Counts {
     pub requests: u64,
     pub failures: u64,
+    /// Attempts after the first, as far as those tell who made them.
+    pub retries: u64,
     times: [u64; CLASSES],
 }
 
@@ -68,6 +73,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.failures = self.failures.saturating_add(other.failures);
+        self.retries = self.retries.saturating_add(other.retries);
         for (sum, more) in self.times.iter_mut().zip(other.times) {
             *sum = sum.saturating_add(more);
         }
@@ -102,8 +108,7 @@ pub fn quantile_ms(times: &[u64], share: f64) -> Option<f64> {
 struct Edge {
     first: OffsetDateTime,
     last: OffsetDateTime,
-    /// By the minute since 1970, the latest at the end.
-    minutes: VecDeque<(i64, Counts)>,
+    minutes: Minutes,
     paths: BTreeSet<(String, String)>,
     more_paths: bool,
 }
@@ -124,18 +129,28 @@ pub struct Seen {
 
 /// A handle; clones share what it holds.
 #[derive(Clone, Default)]
-pub struct Observed(Arc<Mutex<BTreeMap<EdgeKey, Edge>>>);
+pub struct Observed {
+    edges: Arc<Mutex<BTreeMap<EdgeKey, Edge>>>,
+    traffic: Traffic,
+}
 
 impl Observed {
+    /// What apps have asked for, by rule and by service.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// Takes up what the sidecar of a workload tells.
     ///
     /// # Errors
     /// What has no meaning. Nothing of such a report is taken up.
-    pub fn take(&self, workload: &Workload, report: v1::EdgeReport, now: OffsetDateTime) -> Result<(), String> {
+    pub fn take(&self, workload: &Workload, mut report: v1::EdgeReport, now: OffsetDateTime) -> Result<(), String> {
         let identity = workload.identity.clone().ok_or("the workload has no identity")?;
         let namespace = workload.name.namespace.clone();
         let destination = Destination { namespace, identity, labels: workload.labels.clone() };
+        let asked = reading::asked(&mut report)?;
         let told = reading::edges(report)?;
+        self.traffic.take(asked, now);
         let mut edges = self.edges();
         for told in told {
             let key =
@@ -143,8 +158,13 @@ impl Observed {
             if !edges.contains_key(&key) && edges.len() >= MOST_EDGES {
                 make_room(&mut edges, now);
             }
-            let new =
-                || Edge { first: now, last: now, minutes: VecDeque::new(), paths: BTreeSet::new(), more_paths: false };
+            let new = || Edge {
+                first: now,
+                last: now,
+                minutes: Minutes::default(),
+                paths: BTreeSet::new(),
+                more_paths: false,
+            };
             let edge = edges.entry(key).or_insert_with(new);
             edge.heard(now, &told.counts);
             edge.more_paths |= told.more_paths;
@@ -160,10 +180,8 @@ impl Observed {
 
     /// All edges, with what was counted in the last so many minutes.
     pub fn seen(&self, minutes: usize, now: OffsetDateTime) -> Vec<Seen> {
-        let since = minute(now) - minutes as i64;
         let shown = |(key, edge): (&EdgeKey, &Edge)| {
-            let mut counts = Counts::default();
-            edge.minutes.iter().filter(|(at, _)| *at > since).for_each(|(_, of)| counts.add(of));
+            let counts = edge.minutes.last(minutes, now);
             let Edge { first, last, paths, more_paths, .. } = edge.clone();
             Seen { key: key.clone(), first, last, counts, paths, more_paths }
         };
@@ -171,7 +189,7 @@ impl Observed {
     }
 
     fn edges(&self) -> MutexGuard<'_, BTreeMap<EdgeKey, Edge>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,16 +198,32 @@ impl Edge {
         if counts.requests > 0 {
             self.last = self.last.max(now);
         }
-        match self.minutes.back_mut() {
+        self.minutes.add(now, counts);
+    }
+}
+
+/// What was counted in the last hour: by the minute since 1970, the latest at the end.
+#[derive(Debug, Clone, Default)]
+struct Minutes(VecDeque<(i64, Counts)>);
+
+impl Minutes {
+    fn add(&mut self, now: OffsetDateTime, counts: &Counts) {
+        match self.0.back_mut() {
             // A clock that goes back does not open a minute anew.
             Some((at, sum)) if *at >= minute(now) => sum.add(counts),
-            _ => self.minutes.push_back((minute(now), counts.clone())),
+            _ => self.0.push_back((minute(now), counts.clone())),
         }
-        while self.minutes.len() > MINUTES
-            || self.minutes.front().is_some_and(|(at, _)| *at + MINUTES as i64 <= minute(now))
-        {
-            self.minutes.pop_front();
+        while self.0.len() > MINUTES || self.0.front().is_some_and(|(at, _)| *at + MINUTES as i64 <= minute(now)) {
+            self.0.pop_front();
         }
+    }
+
+    /// In the last so many minutes.
+    fn last(&self, minutes: usize, now: OffsetDateTime) -> Counts {
+        let since = minute(now) - minutes as i64;
+        let mut counts = Counts::default();
+        self.0.iter().filter(|(at, _)| *at > since).for_each(|(_, of)| counts.add(of));
+        counts
     }
 }
 

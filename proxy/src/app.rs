@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 use crate::settings::{Settings, StateDir};
 use crate::telemetry::access_log::LogFile;
+use crate::telemetry::edges::Called;
+use crate::telemetry::names::METRICS;
 use crate::telemetry::{Edges, Memory};
 use crate::tls::MeshTls;
 use crate::xds::client::{Client, Handle, Parts, Registrant};
@@ -79,7 +81,7 @@ impl Bound {
         let readiness = Readiness::new();
         let serving = readiness.token("listeners");
         let stream = readiness.token("control plane");
-        let registry = Registry::new();
+        let registry = Registry::of(METRICS);
         let tls = MeshTls::new(&identity.identity, &identity.bundle).map_err(|why| {
             Failure::new(
                 exit::CONFIG,
@@ -117,8 +119,9 @@ impl Bound {
             let tell = move |healthy| handle.healthy(healthy);
             tokio::spawn(probes::watch(reader.clone(), probes::App::of(&settings), registry.clone(), tell))
         };
-        let edges = Edges::default();
-        let reporting = xds::reports::run(edges.clone(), workload.clone(), control.handle.channel());
+        let edges = known_as(&settings, &credentials, &workload, &registry);
+        let channel = control.handle.channel();
+        let reporting = xds::reports::run(edges.clone(), registry.clone(), workload.clone(), channel);
         let reporting = tokio::spawn(reporting);
         let observing = Observing::start(&settings.observe, access_log, memory, &credentials, &workload, &registry);
         let answering = xds::questions::run(observing.asked(), workload.clone(), control.handle.channel());
@@ -226,6 +229,20 @@ impl Control {
 }
 
 /// What kubelet is answered from. The app is asked where the workload is reached, as kubelet itself would ask it.
+/// Says in the metrics whose sidecar this is, and counts who calls the app.
+fn known_as(settings: &Settings, credentials: &Credentials, workload: &str, registry: &Registry) -> Edges {
+    let (id, version) = (credentials.id(), settings.labels.get("version").cloned().unwrap_or_default());
+    let labels = [
+        ("service_name", id.service_account()),
+        ("service_namespace", &settings.namespace),
+        ("service_version", &version),
+        ("service_instance_id", workload.rsplit('/').next().unwrap_or_default()),
+    ];
+    registry.gauge("target_info", &labels).set(1.0);
+    let service = format!("{}/{}", settings.namespace, settings.service);
+    Edges::of_app(Called { registry: registry.clone(), service, version })
+}
+
 fn health_of(settings: &Settings, readiness: &Readiness, registry: &Registry) -> probes::Health {
     let own = settings.advertise_addr.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let checks = probes::Checks::new(settings.probes.clone().unwrap_or_default(), own, registry);

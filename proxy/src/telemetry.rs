@@ -2,7 +2,9 @@
 
 pub mod access_log;
 pub mod edges;
+pub mod levels;
 pub mod memory;
+pub mod names;
 pub mod observer;
 pub mod otlp;
 pub mod record;
@@ -10,11 +12,12 @@ pub mod taps;
 mod told;
 pub mod trace;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::time::Duration;
 
 use leno_runtime::metrics::{Counter, Gauge, Histogram, Registry};
 
+use self::levels::{Levels, Open};
 use self::told::Pace;
 use crate::error::Reason;
 
@@ -55,7 +58,9 @@ pub struct ServiceMetrics {
     by_code: RefCell<Vec<(u16, Counter)>>,
     overflows: [OnceCell<Counter>; 4],
     hedges: OnceCell<Counter>,
-    duration: Histogram,
+    durations: [OnceCell<Histogram>; CLASSES.len()],
+    active: Cell<u32>,
+    levels: Levels,
     /// Bytes of request bodies.
     pub request_bytes: Counter,
     /// Bytes of response bodies.
@@ -76,13 +81,22 @@ pub struct ServiceMetrics {
     pub tcp_received: Counter,
 }
 
-/// How long requests of a service take; the same handle for the same service.
-fn request_duration(registry: &Registry, direction: Direction, service: &str) -> Histogram {
-    registry.histogram(
-        "leno_request_duration_seconds",
-        "Time from a request's head to the last byte of its answer.",
-        &[("direction", direction.label()), ("service", service)],
-    )
+/// Of statuses, as they are counted.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The place of a status among [`CLASSES`].
+pub fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, CLASSES.len()) - 1
+}
+
+/// How long requests of a service take that are answered so; the same handle for the same service and class. The names are those of
+/// OpenTelemetry's semantic conventions for HTTP.
+fn request_duration(registry: &Registry, direction: Direction, service: &str, class: usize) -> Histogram {
+    let name = match direction {
+        Direction::Outbound => "http_client_request_duration_seconds",
+        Direction::Inbound => "http_server_request_duration_seconds",
+    };
+    registry.histogram(name, &[("service", service), ("class", CLASSES[class])])
 }
 
 /// What was full when a request was refused by a circuit breaker.
@@ -107,25 +121,23 @@ impl ServiceMetrics {
     /// The handles for a service, NAMESPACE/NAME.
     pub fn new(registry: &Registry, direction: Direction, service: &str) -> Self {
         let labels = &[("direction", direction.label()), ("service", service)];
-        let counter = |name, help| registry.counter(name, help, labels);
+        let counter = |name| registry.counter(name, labels);
         Self {
             by_code: RefCell::default(),
             overflows: Default::default(),
             hedges: OnceCell::new(),
-            duration: request_duration(registry, direction, service),
-            request_bytes: counter("leno_request_bytes_total", "Bytes of request bodies."),
-            response_bytes: counter("leno_response_bytes_total", "Bytes of response bodies."),
-            retries: counter("leno_retries_total", "Attempts after the first."),
-            retries_denied: counter("leno_retries_denied_total", "Retries that the budget did not grant."),
-            ejections: counter("leno_endpoint_ejections_total", "Ejections of an endpoint that kept failing."),
-            ejected: registry.gauge(
-                "leno_endpoints_ejected",
-                "Endpoints that are ejected now, summed over workers.",
-                labels,
-            ),
-            tcp_connections: counter("leno_tcp_connections_total", "Opaque connections."),
-            tcp_sent: counter("leno_tcp_sent_bytes_total", "Bytes of opaque connections from the caller."),
-            tcp_received: counter("leno_tcp_received_bytes_total", "Bytes of opaque connections to the caller."),
+            durations: Default::default(),
+            active: Cell::default(),
+            levels: Levels::default(),
+            request_bytes: counter("leno_request_bytes_total"),
+            response_bytes: counter("leno_response_bytes_total"),
+            retries: counter("leno_retries_total"),
+            retries_denied: counter("leno_retries_denied_total"),
+            ejections: counter("leno_endpoint_ejections_total"),
+            ejected: registry.gauge("leno_endpoints_ejected", labels),
+            tcp_connections: counter("leno_tcp_connections_total"),
+            tcp_sent: counter("leno_tcp_sent_bytes_total"),
+            tcp_received: counter("leno_tcp_received_bytes_total"),
             registry: registry.clone(),
             direction,
             service: service.to_owned(),
@@ -145,8 +157,7 @@ impl ServiceMetrics {
                 ("service", self.service.as_str()),
                 ("limit", Overflow::WORDS[what as usize]),
             ];
-            let help = "What a circuit breaker refused, by the limit that was reached.";
-            self.registry.counter("leno_circuit_breaker_overflows_total", help, labels)
+            self.registry.counter("leno_circuit_breaker_overflows_total", labels)
         });
         counter.inc();
     }
@@ -154,13 +165,30 @@ impl ServiceMetrics {
     /// A second attempt was made beside a slow first one.
     pub fn hedges(&self) {
         let labels = &[("direction", self.direction.label()), ("service", self.service.as_str())];
-        let help = "Attempts beside a slow first one.";
-        self.hedges.get_or_init(|| self.registry.counter("leno_hedges_total", help, labels)).inc();
+        self.hedges.get_or_init(|| self.registry.counter("leno_hedges_total", labels)).inc();
+    }
+
+    /// A request has come.
+    pub fn begun(&self) {
+        self.active.set(self.active.get() + 1);
+    }
+
+    /// One that has come is over.
+    pub fn over(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+
+    /// Shows what is open at the service now.
+    pub fn show(&self, open: Option<&Open>) {
+        self.levels.active(&self.registry, self.direction, &self.service, self.active.get());
+        open.into_iter().for_each(|open| self.levels.open(&self.registry, &self.service, open));
     }
 
     /// A request was answered.
     pub fn answered(&self, code: u16, took: Duration) {
-        self.duration.observe(took);
+        let class = class(code);
+        let made = || request_duration(&self.registry, self.direction, &self.service, class);
+        self.durations[class].get_or_init(made).observe(took);
         let mut by_code = self.by_code.borrow_mut();
         if let Some((_, counter)) = by_code.iter().find(|(known, _)| *known == code) {
             return counter.inc();
@@ -175,7 +203,7 @@ impl ServiceMetrics {
     fn code_counter(&self, code: String) -> Counter {
         let labels =
             &[("direction", self.direction.label()), ("service", self.service.as_str()), ("code", code.as_str())];
-        self.registry.counter("leno_requests_total", "Requests by the status they were answered with.", labels)
+        self.registry.counter("leno_requests_total", labels)
     }
 }
 
@@ -195,7 +223,7 @@ impl MirrorMetrics {
     pub fn new(registry: &Registry, service: &str) -> Self {
         let counter = |result| {
             let labels = &[("service", service), ("result", result)];
-            registry.counter("leno_mirrored_requests_total", "Copies of requests (RequestMirror).", labels)
+            registry.counter("leno_mirrored_requests_total", labels)
         };
         Self { answered: counter("answered"), failed: counter("failed"), dropped: counter("dropped") }
     }
@@ -214,10 +242,10 @@ impl ListenerMetrics {
     /// The handles for a listener; the Gateway is NAMESPACE/NAME.
     pub fn new(registry: &Registry, gateway: &str, listener: &str) -> Self {
         let labels = &[("gateway", gateway), ("listener", listener)];
-        let counter = |name, help| registry.counter(name, help, labels);
+        let counter = |name| registry.counter(name, labels);
         Self {
-            connections: counter("leno_gateway_connections_total", "Connections over TLS or TCP by listener."),
-            requests: counter("leno_gateway_requests_total", "Requests by the listener that has their host."),
+            connections: counter("leno_gateway_connections_total"),
+            requests: counter("leno_gateway_requests_total"),
         }
     }
 }
@@ -266,42 +294,16 @@ impl Metrics {
                 ("fault", reason.fault().label()),
                 ("retry", safe),
             ];
-            registry.counter(
-                "leno_failures_total",
-                "Requests and connections that a sidecar itself failed, by reason.",
-                labels,
-            )
+            registry.counter("leno_failures_total", labels)
         };
-        let handshakes = |result: &str| {
-            registry.counter("leno_tls_handshakes_total", "TLS handshakes on the mesh port.", &[("result", result)])
-        };
-        let egress = |verdict: &str| {
-            registry.counter(
-                "leno_egress_connections_total",
-                "Captured connections to what is not in the mesh.",
-                &[("verdict", verdict)],
-            )
-        };
-        let detected = |word: &&str| {
-            registry.counter(
-                "leno_detected_connections_total",
-                "Connections by what they turned out to speak, where nobody had said it.",
-                &[("protocol", word)],
-            )
-        };
+        let handshakes = |result: &str| registry.counter("leno_tls_handshakes_total", &[("result", result)]);
+        let egress = |verdict: &str| registry.counter("leno_egress_connections_total", &[("verdict", verdict)]);
+        let detected = |word: &&str| registry.counter("leno_detected_connections_total", &[("protocol", word)]);
         Self {
             detected: Found::WORDS.iter().map(detected).collect(),
             egress: [egress("denied"), egress("allowed")],
-            plaintext: registry.counter(
-                "leno_plaintext_connections_total",
-                "Captured connections from outside the mesh that were let in (PERMISSIVE).",
-                &[],
-            ),
-            untaken: registry.counter(
-                "leno_gateway_answers_given_up_total",
-                "Answers that were given up because their clients took nothing of them.",
-                &[],
-            ),
+            plaintext: registry.counter("leno_plaintext_connections_total", &[]),
+            untaken: registry.counter("leno_gateway_answers_given_up_total", &[]),
             registry: registry.clone(),
             failures: Reason::ALL
                 .iter()
@@ -346,8 +348,7 @@ impl Metrics {
 
     /// A client of a Gateway did not come through its handshake.
     pub fn edge_handshake(&self, reason: &'static str) {
-        let help = "Refused TLS handshakes on the ports of a Gateway.";
-        self.registry.counter("leno_gateway_handshake_failures_total", help, &[("reason", reason)]).inc();
+        self.registry.counter("leno_gateway_handshake_failures_total", &[("reason", reason)]).inc();
     }
 
     /// A TLS handshake on the mesh port ended.
@@ -355,8 +356,6 @@ impl Metrics {
         let Some(reason) = refused else { return self.handshakes.inc() };
         self.handshake_failures.inc();
         let labels = &[("reason", reason)];
-        self.registry
-            .counter("leno_tls_handshake_failures_total", "Refused TLS handshakes on the mesh port.", labels)
-            .inc();
+        self.registry.counter("leno_tls_handshake_failures_total", labels).inc();
     }
 }

@@ -4,8 +4,11 @@
 //! A registry is bounded: past [`MOST_SERIES`] series a name's further ones are folded into one with the label
 //! `overflow="true"`, so that no traffic can make it grow.
 
+mod named;
 mod process;
 mod render;
+
+pub use named::{Kind, Named, counter, gauge, histogram, markdown};
 
 use render::Form;
 
@@ -119,7 +122,11 @@ impl Histogram {
 
     /// How many were observed.
     pub fn count(&self) -> u64 {
-        self.0.buckets.iter().map(|b| b.load(Relaxed)).sum()
+        self.counts().iter().sum()
+    }
+
+    fn counts(&self) -> [u64; BUCKETS.len() + 1] {
+        std::array::from_fn(|bucket| self.0.buckets[bucket].load(Relaxed))
     }
 }
 
@@ -128,6 +135,17 @@ enum Series {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
+}
+
+/// What a series says now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// A counter.
+    Count(u64),
+    /// A gauge.
+    Level(f64),
+    /// A histogram: how many fell between each bound of [`BUCKETS`] and the one before; the last: above all.
+    Times([u64; BUCKETS.len() + 1]),
 }
 
 #[derive(Debug)]
@@ -154,6 +172,14 @@ impl Series {
         handles > 1
     }
 
+    fn reading(&self) -> Reading {
+        match self {
+            Self::Counter(counter) => Reading::Count(counter.get()),
+            Self::Gauge(gauge) => Reading::Level(gauge.get()),
+            Self::Histogram(histogram) => Reading::Times(histogram.counts()),
+        }
+    }
+
     fn says(&self) -> u64 {
         match self {
             Self::Counter(counter) => counter.get(),
@@ -165,11 +191,25 @@ impl Series {
 
 #[derive(Debug, Default)]
 struct Families {
+    /// What the program may count; empty: anything.
+    known: &'static [Named],
     by_name: BTreeMap<&'static str, Family>,
     series: usize,
 }
 
 impl Families {
+    /// What the table says of a metric. That everything stands there, with just these labels, is for tests to find out.
+    fn help(&self, name: &str, labels: &[(&str, &str)]) -> &'static str {
+        let known = self.known.iter().find(|known| known.name == name);
+        let labels = || labels.iter().map(|(label, _)| *label);
+        debug_assert!(
+            self.known.is_empty() || known.is_some_and(|known| known.labels.iter().copied().eq(labels())),
+            "{name} {:?} is not in the table of metrics",
+            labels().collect::<Vec<_>>()
+        );
+        known.map_or("", |known| known.help)
+    }
+
     /// Forgets series that nobody holds a handle on and that have said the same for long: services and rules that are no more.
     fn sweep(&mut self, now: Instant) {
         for family in self.by_name.values_mut() {
@@ -194,48 +234,55 @@ impl Families {
 pub struct Registry(Arc<Mutex<Families>>);
 
 impl Registry {
-    /// An empty registry.
+    /// An empty registry, for tests: anything can be counted in it, and nothing is said of it.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// An empty registry for what stands in this table.
+    pub fn of(known: &'static [Named]) -> Self {
+        Self(Arc::new(Mutex::new(Families { known, ..Families::default() })))
+    }
+
     /// The counter of this name and these labels; the same handle for the same labels.
-    pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Counter {
-        match self.series(name, help, labels, || Series::Counter(Counter::default())) {
+    pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
+        match self.series(name, labels, || Series::Counter(Counter::default())) {
             Series::Counter(counter) => counter,
             _ => Counter::default(),
         }
     }
 
     /// The gauge of this name and these labels.
-    pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
-        match self.series(name, help, labels, || Series::Gauge(Gauge::default())) {
+    pub fn gauge(&self, name: &'static str, labels: &[(&str, &str)]) -> Gauge {
+        match self.series(name, labels, || Series::Gauge(Gauge::default())) {
             Series::Gauge(gauge) => gauge,
             _ => Gauge::default(),
         }
     }
 
     /// The histogram of this name and these labels, in seconds.
-    pub fn histogram(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Histogram {
-        match self.series(name, help, labels, || Series::Histogram(Histogram::default())) {
+    pub fn histogram(&self, name: &'static str, labels: &[(&str, &str)]) -> Histogram {
+        match self.series(name, labels, || Series::Histogram(Histogram::default())) {
             Series::Histogram(histogram) => histogram,
             _ => Histogram::default(),
         }
     }
 
-    fn series(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        labels: &[(&str, &str)],
-        make: impl FnOnce() -> Series,
-    ) -> Series {
+    /// All series of a metric with their labels, for who adds them up elsewhere. Locks.
+    pub fn read(&self, name: &str) -> Vec<(Vec<(String, String)>, Reading)> {
+        let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = families.by_name.get(name).into_iter().flat_map(|family| &family.series);
+        series.map(|(labels, kept)| (labels.clone(), kept.series.reading())).collect()
+    }
+
+    fn series(&self, name: &'static str, labels: &[(&str, &str)], make: impl FnOnce() -> Series) -> Series {
         let mut key: Vec<_> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if families.series >= MOST_SERIES {
             families.sweep(Instant::now());
         }
         let full = families.series >= MOST_SERIES;
+        let help = families.help(name, labels);
         let family = families.by_name.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         if full && !family.series.contains_key(&key) {
             key = vec![("overflow".to_owned(), "true".to_owned())];
@@ -273,9 +320,9 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered_as_prometheus_reads_it() {
         let registry = Registry::new();
-        registry.counter("leno_requests_total", "Requests.", &[("code", "200")]).add(3);
-        registry.gauge("leno_up", "Up.", &[]).set(1.5);
-        let seconds = registry.histogram("leno_request_duration_seconds", "Time.", &[("route", "a\"\n\\b")]);
+        registry.counter("leno_requests_total", &[("code", "200")]).add(3);
+        registry.gauge("leno_up", &[]).set(1.5);
+        let seconds = registry.histogram("leno_request_duration_seconds", &[("route", "a\"\n\\b")]);
         seconds.observe(Duration::from_micros(700));
         seconds.observe(Duration::from_secs(100));
         let text = registry.render();
@@ -296,8 +343,8 @@ mod tests {
     #[test]
     fn open_metrics_has_the_same_and_the_newest_traced_one_of_each_bucket() {
         let registry = Registry::new();
-        registry.counter("leno_requests_total", "Requests.", &[("code", "200")]).add(3);
-        let seconds = registry.histogram("leno_request_duration_seconds", "Time.", &[]);
+        registry.counter("leno_requests_total", &[("code", "200")]).add(3);
+        let seconds = registry.histogram("leno_request_duration_seconds", &[]);
         seconds.observe(Duration::from_micros(700));
         let at = UNIX_EPOCH + Duration::from_millis(1_500);
         for trace in [1, 0xabc] {
@@ -319,16 +366,16 @@ mod tests {
     #[test]
     fn the_same_labels_give_the_same_series() {
         let registry = Registry::new();
-        registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
-        registry.counter("leno_x_total", "X.", &[("a", "1")]).inc();
-        assert_eq!(registry.counter("leno_x_total", "X.", &[("a", "1")]).get(), 2);
+        registry.counter("leno_x_total", &[("a", "1")]).inc();
+        registry.counter("leno_x_total", &[("a", "1")]).inc();
+        assert_eq!(registry.counter("leno_x_total", &[("a", "1")]).get(), 2);
     }
 
     #[test]
     fn a_series_that_nobody_counts_in_is_forgotten_and_makes_room() {
         let registry = Registry::new();
-        let held = registry.counter("leno_x_total", "X.", &[("n", "held")]);
-        let loose = |n: &str| registry.counter("leno_x_total", "X.", &[("n", n)]).inc();
+        let held = registry.counter("leno_x_total", &[("n", "held")]);
+        let loose = |n: &str| registry.counter("leno_x_total", &[("n", n)]).inc();
         loose("idle");
         loose("used");
         let sweep = |after: Duration| registry.0.lock().unwrap().sweep(Instant::now() + after);
@@ -350,7 +397,7 @@ mod tests {
     fn past_the_bound_series_are_folded_into_one() {
         let registry = Registry::new();
         for n in 0..MOST_SERIES + 500 {
-            registry.counter("leno_x_total", "X.", &[("n", &n.to_string())]).inc();
+            registry.counter("leno_x_total", &[("n", &n.to_string())]).inc();
         }
         let text = registry.render();
         assert_eq!(text.lines().filter(|l| l.starts_with("leno_x_total")).count(), MOST_SERIES + 1);

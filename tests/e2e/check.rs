@@ -57,3 +57,25 @@ async fn a_good_mesh_has_no_findings_and_each_fault_is_named_with_what_mends_it(
     web.start_again().await;
     until(&mesh, &["--strict"], 0, &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_looked_at_without_a_control_plane_and_a_taken_port_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let look = |args: &[&str]| {
+        let mut command = std::process::Command::new(leno_tests::binaries::leno());
+        command.env("HOME", home.path()).env_remove("LENO_CONTEXT").args(["check", "--machine"]).args(args);
+        command.output().unwrap()
+    };
+    let output = look(&["-o", "json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let findings = found["findings"].as_array().unwrap();
+    // Other tests hold no default port; who has no capability is told so.
+    let codes: Vec<_> = findings.iter().map(|finding| finding["code"].as_str().unwrap()).collect();
+    assert!(codes.iter().all(|code| ["no_capability", "few_files", "port_taken"].contains(code)), "{found}");
+    assert_eq!(output.status.code(), Some(0), "{found}");
+    // 15053 is a port that no other test takes on this machine's own loopback.
+    let _stranger = std::net::TcpListener::bind("127.0.0.1:15053").unwrap();
+    let text = String::from_utf8(look(&["--strict"]).stdout).unwrap();
+    assert!(text.contains("port 15053") && text.contains("--dns-port"), "{text}");
+    assert_eq!(look(&["--strict"]).status.code(), Some(1));
+}

@@ -101,7 +101,7 @@ async fn a_report_of_somebody_elses_workload_is_not_taken() {
         let token = api.token("default", account, 60).await.unwrap();
         let light = light::join(xds, "cluster.local", account, &token).await.unwrap();
         for workload in ["web", "nobody"] {
-            let report = EdgeReport { workload: workload.to_owned(), edges: vec![] };
+            let report = EdgeReport { workload: workload.to_owned(), ..EdgeReport::default() };
             let answer = ReportsClient::new(light.channel().await.unwrap()).report(report).await;
             assert_eq!(answer.is_ok(), taken && workload == "web", "{account} for {workload}: {answer:?}");
         }
@@ -157,4 +157,39 @@ async fn top_shows_what_each_version_of_a_service_does_live_and_once() {
     let status = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert_eq!(status.status.code(), Some(0), "{}", String::from_utf8_lossy(&status.stderr));
     drop(load.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_each_rule_of_a_route_and_how_often_callers_try_again() {
+    let mesh = Mesh::start().await;
+    let app = HttpApp::start("v1").await;
+    mesh.apply(&service("web", "app: web", 80, "http")).await;
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop, namespace: default}\nspec:\n  \
+                 parentRefs: [{kind: Service, group: \"\", name: web, port: 80}]\n  rules:\n  - name: checkout\n    \
+                 matches: [{path: {type: PathPrefix, value: /checkout}}]\n    retry: {attempts: 2, codes: [503]}\n    \
+                 backendRefs: [{name: web, port: 80}]\n  - name: rest\n    backendRefs: [{name: web, port: 80}]\n";
+    mesh.apply(route).await;
+    let _web = mesh.sidecar("web", "web").await.port("http", app.addr()).start().await;
+    let caller = mesh.sidecar("caller", "caller").await.start().await;
+    mesh.reachable(&caller, "http://web/").await;
+    app.set(leno_tests::Behaviour::Status(503));
+    let load = leno_tests::Load::new(caller.http_proxy(), "http://web/checkout/1").clients(1).start();
+    let answer = wait::eventually("the rule and its retries are shown", SOON, async || {
+        let out = mesh.leno(&["top", "--routes", "-o", "json"]).await;
+        let answer: Value = serde_json::from_slice(&out.stdout).ok()?;
+        let rule = answer["routes"].as_array()?.iter().find(|row| row["rule"] == "checkout")?;
+        (rule["failures"].as_u64()? > 5 && rule["retries"].as_u64()? > 5).then_some(answer)
+    })
+    .await;
+    let rule = answer["routes"].as_array().unwrap().iter().find(|row| row["rule"] == "checkout").unwrap();
+    assert_eq!(
+        (&rule["namespace"], &rule["route"], &rule["success"]),
+        (&"default".into(), &"HTTPRoute/shop".into(), &0.0.into())
+    );
+    assert!(rule["p99Ms"].as_f64().unwrap() > 0.0, "{rule}");
+    let web = answer["services"].as_array().unwrap().iter().find(|row| row["service"] == "web").unwrap();
+    assert!(web["retries"].as_u64().unwrap() > 5, "{web}");
+    let table = String::from_utf8(mesh.leno(&["top", "--routes", "--once"]).await.stdout).unwrap();
+    assert!(table.contains("RETRIES") && table.contains("checkout"), "{table}");
+    let _ = load.stop().await;
 }

@@ -35,8 +35,9 @@ fn assert_well_formed(metrics: &Metrics) {
             let base =
                 ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
             assert!(types.contains_key(name) || types.contains_key(base), "{name} has no type");
-            // Or what every client of Prometheus says of its process.
-            assert!(name.starts_with("leno_") || name.starts_with("process_"), "{name}");
+            // Or what OpenTelemetry has a name for, and what every client of Prometheus says of its process.
+            let known = ["leno_", "http_server_", "http_client_", "process_", "target_info"];
+            assert!(known.iter().any(|prefix| name.starts_with(prefix)), "{name}");
         }
     }
     assert!(types.len() > 5, "{}", metrics.text());
@@ -74,9 +75,17 @@ async fn requests_bytes_and_statuses_are_counted_exactly_on_both_sides() {
     assert_eq!(count(&parts.frontend, "leno_requests_total", &ok).await - before[0], 300.0);
     let bytes = count(&parts.frontend, "leno_request_bytes_total", &ok[..1]).await;
     assert_eq!(bytes - before[2], 300_000.0);
-    let durations = parts.frontend.metrics().await.sum("leno_request_duration_seconds_count", &ok[..1]);
+    let durations =
+        parts.frontend.metrics().await.sum("http_client_request_duration_seconds_count", &[("service", "default/web")]);
     assert_eq!(durations, before[0] + 350.0);
     assert_eq!(count(&parts.web, "leno_requests_total", &[("code", "200")]).await - before[1], 300.0);
+    // The called sidecar knows who called, by certificate, and how long it took; and each says whose it is.
+    let web = parts.web.metrics().await;
+    let by_class = [("service", "default/web"), ("class", "4xx")];
+    assert_eq!(web.sum("http_server_request_duration_seconds_count", &by_class), 50.0);
+    let edge = [("source_namespace", "default"), ("source_workload", "frontend"), ("mtls", "true"), ("class", "4xx")];
+    assert_eq!(web.sum("leno_edge_requests_total", &edge), 50.0);
+    assert_eq!(web.sum("target_info", &[("service_name", "web"), ("service_namespace", "default")]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

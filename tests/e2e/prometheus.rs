@@ -126,10 +126,11 @@ async fn a_real_prometheus_sees_rates_errors_and_times_of_a_mesh_by_the_shipped_
 }
 
 /// Panels that show something of this test's mesh.
-const MUST_SHOW: [&str; 10] = [
+const MUST_SHOW: [&str; 11] = [
     "Requests a second",
     "Failed share",
-    "Time, p50 and p99",
+    "Time, p50 and p99, as callers see it",
+    "Calls a second, by caller",
     "Bytes of answers a second",
     "Connected to the control plane",
     "Leaf certificates: time left of the next to expire",

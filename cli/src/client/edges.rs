@@ -1,4 +1,4 @@
-//! The answer of `GET /v1/edges`.
+//! The answers of `GET /v1/edges` and `GET /v1/traffic`.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,39 @@ pub struct Edges {
     pub minutes: u64,
     /// Sorted by whom, then by who.
     pub edges: Vec<Edge>,
+}
+
+/// What apps ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    pub rules: Vec<RuleTraffic>,
+    pub services: Vec<Retried>,
+}
+
+/// Requests that were sent by one rule of a route.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RuleTraffic {
+    /// KIND/NAMESPACE/NAME.
+    pub route: String,
+    pub rule: String,
+    pub requests: u64,
+    /// Of them.
+    pub failures: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Until the answer began, in the classes of an edge.
+    pub times: Vec<u64>,
+}
+
+/// How often callers tried again at a service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Retried {
+    /// NAMESPACE/NAME.
+    pub service: String,
+    pub retries: u64,
 }
 
 /// One caller at one port of alike workloads.

@@ -1,6 +1,7 @@
 //! `leno check`: what is wrong with the mesh, or soon will be, and the command that mends it.
 
 mod findings;
+mod machine;
 mod objects;
 
 use http::Method;
@@ -20,11 +21,15 @@ pub struct Args {
     /// End with 1 for warnings, too
     #[arg(long)]
     pub strict: bool,
+    /// Look at this machine and not at the mesh: whether ports are taken, and what a sidecar or control plane may not do here
+    #[arg(long)]
+    pub machine: bool,
 }
 
 const EXAMPLES: &str = "Examples:
   leno check                                 0 without errors, 1 with one
   leno check --strict                        In a pipeline that lets no warning pass
+  leno check --machine                       Before the first start: needs no control plane
   leno check -o json | jq '.findings[] | select(.code == \"plaintext\")'   Who still sends plaintext";
 
 /// Kinds of which the status is looked at.
@@ -44,6 +49,25 @@ const JUDGED: [&str; 8] = [
 /// # Errors
 /// The control plane could not be asked, or something is wrong.
 pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
+    let (mut findings, well) = if args.machine { (machine::findings(), on_machine()) } else { mesh(global).await? };
+    findings.sort_by(|a, b| (a.severity, a.code, &a.what).cmp(&(b.severity, b.code, &b.what)));
+    print(&findings, &well, global.output)?;
+    let worst = findings.iter().map(|finding| finding.severity).min();
+    let fails = worst.is_some_and(|worst| worst == Severity::Error || args.strict && worst == Severity::Warning);
+    if fails { Err(Failure::reported(Exit::Failed)) } else { Ok(()) }
+}
+
+/// Of what was looked at: what is said when nothing is wrong, and the end of what is said else.
+struct Looked {
+    well: String,
+    with: String,
+}
+
+fn on_machine() -> Looked {
+    Looked { well: "a control plane and sidecars can start here".to_owned(), with: "on this machine".to_owned() }
+}
+
+async fn mesh(global: &Global) -> Result<(Vec<Finding>, Looked), Failure> {
     let client = super::client(global)?;
     let ask = async |path: &str| client.expect(Method::GET, path, None).await;
     let status: Status = read(&ask("/v1/status").await?)?;
@@ -59,14 +83,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), Failure> {
         findings.extend(items(kind).await?.iter().flat_map(objects::judged));
     }
     findings.extend(objects::services(&items("services").await?, &items("workloads").await?));
-    findings.sort_by(|a, b| (a.severity, a.code, &a.what).cmp(&(b.severity, b.code, &b.what)));
-    print(&findings, &status, global.output)?;
-    let worst = findings.iter().map(|finding| finding.severity).min();
-    let fails = worst.is_some_and(|worst| worst == Severity::Error || args.strict && worst == Severity::Warning);
-    if fails { Err(Failure::reported(Exit::Failed)) } else { Ok(()) }
+    let sidecars = count(status.sidecars.len() as u64, "sidecar");
+    let well = format!("{sidecars} at revision {}", status.control_plane.revision);
+    Ok((findings, Looked { well, with: format!("with {sidecars}") }))
 }
 
-fn print(findings: &[Finding], status: &Status, format: Format) -> Result<(), Failure> {
+fn print(findings: &[Finding], looked: &Looked, format: Format) -> Result<(), Failure> {
     if format != Format::Table {
         return output::value(
             &json!({ "findings": findings.iter().map(Finding::value).collect::<Vec<Value>>() }),
@@ -87,9 +109,8 @@ fn print(findings: &[Finding], status: &Status, format: Format) -> Result<(), Fa
     }
     let of = |severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
     let (errors, warnings) = (count(of(Severity::Error), "error"), count(of(Severity::Warning), "warning"));
-    let sidecars = count(status.sidecars.len() as u64, "sidecar");
     output::line(match findings.is_empty() {
-        true => paint.good(&format!("Nothing is wrong: {sidecars} at revision {}.", status.control_plane.revision)),
-        false => format!("{errors} and {warnings}, with {sidecars}."),
+        true => paint.good(&format!("Nothing is wrong: {}.", looked.well)),
+        false => format!("{errors} and {warnings}, {}.", looked.with),
     })
 }

@@ -13,7 +13,7 @@ use super::Shared;
 use super::error::ErrorBody;
 use super::extract::Params;
 use crate::model::Mesh;
-use crate::observed::{self, MINUTES, Seen, Source};
+use crate::observed::{self, Asked, MINUTES, Seen, Source};
 
 /// Over which time.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -140,4 +140,70 @@ impl Destination {
         let services = services.map(|service| service.name.to_string()).collect();
         Self { services, namespace: to.namespace, identity: to.identity, labels: to.labels }
     }
+}
+
+/// What apps ask for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Traffic {
+    /// Over which it is counted.
+    minutes: usize,
+    rules: Vec<RuleTraffic>,
+    services: Vec<Retried>,
+}
+
+/// Requests that were sent by one rule of a route.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RuleTraffic {
+    /// KIND/NAMESPACE/NAME.
+    route: String,
+    /// Empty: it has no name.
+    rule: String,
+    requests: u64,
+    /// Of them: answered 5xx.
+    failures: u64,
+    /// Attempts after the first.
+    retries: u64,
+    /// Half of the answers began no later, in milliseconds, to a factor of two; null when none was timed.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// Requests by the time until their answers began, in the classes of an edge.
+    times: Vec<u64>,
+}
+
+/// How often callers tried again at a service.
+#[derive(Debug, Serialize, ToSchema)]
+struct Retried {
+    /// NAMESPACE/NAME.
+    service: String,
+    retries: u64,
+}
+
+/// What apps ask for by rule, and how often they try again, as the callers' sidecars tell it.
+#[utoipa::path(
+    get, path = "/v1/traffic", tag = "status", params(Window),
+    responses(
+        (status = 200, description = "Sorted by name", body = Traffic),
+        (status = 401, description = "No bearer token, or a wrong one", body = ErrorBody),
+    )
+)]
+pub(super) async fn traffic(State(shared): State<Shared>, Params(window): Params<Window>) -> Json<Traffic> {
+    let minutes = window.minutes.clamp(1, MINUTES);
+    let (mut rules, mut services) = (Vec::new(), Vec::new());
+    for (asked, counts) in shared.parts.observed.traffic().last(minutes, OffsetDateTime::now_utc()) {
+        match asked {
+            Asked::Service(service) => services.push(Retried { service, retries: counts.retries }),
+            Asked::Rule { route, rule } => rules.push(RuleTraffic {
+                route,
+                rule,
+                requests: counts.requests,
+                failures: counts.failures,
+                retries: counts.retries,
+                p50_ms: counts.quantile_ms(0.5),
+                p99_ms: counts.quantile_ms(0.99),
+                times: counts.times().to_vec(),
+            }),
+        }
+    }
+    Json(Traffic { minutes, rules, services })
 }

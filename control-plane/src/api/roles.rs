@@ -8,6 +8,7 @@ use crate::model::Role::{self, Admin, Operator, Viewer};
 pub(super) const LEAST: &[(&str, &str, Role)] = &[
     ("GET", "/v1/status", Viewer),
     ("GET", "/v1/edges", Viewer),
+    ("GET", "/v1/traffic", Viewer),
     ("GET", "/v1/requests", Viewer),
     // Whose paths and identities are shown live, and what it costs, is an operator's to decide.
     ("GET", "/v1/tap", Operator),

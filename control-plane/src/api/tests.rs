@@ -172,6 +172,7 @@ async fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_rout
             "GET /v1/status",
             "GET /v1/tap",
             "GET /v1/tokens",
+            "GET /v1/traffic",
             "GET /v1/users",
             "POST /v1/apply",
             "POST /v1/ca/rotation",

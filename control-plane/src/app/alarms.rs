@@ -71,9 +71,7 @@ struct Alarms {
 
 impl Alarms {
     fn new(metrics: &Metrics) -> Self {
-        let help = "What ends within so many days: the authority, certificates in Secrets and ConfigMaps, roots of federated domains.";
-        let gauge =
-            |days: i64| (days, metrics.gauge("leno_certificates_expiring", help, &[("days", &days.to_string())]));
+        let gauge = |days: i64| (days, metrics.gauge("leno_certificates_expiring", &[("days", &days.to_string())]));
         Self { said: BTreeMap::new(), expiring: ALARMS.into_iter().map(gauge).collect() }
     }
 

@@ -21,9 +21,9 @@ pub(super) async fn run(
     problems: Option<watch::Receiver<Arc<Vec<Problem>>>>,
     drain: DrainWatch,
 ) {
-    let revision = metrics.gauge("leno_revision", "The newest revision.", &[]);
-    let commits = metrics.counter("leno_store_commits_total", "Revisions committed since the start.", &[]);
-    let refused = metrics.gauge("leno_config_problems", "Errors in the configuration folder as it is now.", &[]);
+    let revision = metrics.gauge("leno_revision", &[]);
+    let commits = metrics.counter("leno_store_commits_total", &[]);
+    let refused = metrics.gauge("leno_config_problems", &[]);
     // Without a folder there is a channel on which nothing comes.
     let (silent, nothing) = watch::channel(Arc::new(Vec::new()));
     let mut problems = problems.unwrap_or(nothing);

@@ -216,8 +216,6 @@ impl Refusals {
             trail.refused(Event { actor, action, result, detail: refusal.to_string(), ..Event::default() });
         }
         tracing::warn!(reason, %peer, "identity refused: {refusal}");
-        self.metrics
-            .counter("leno_identity_refusals_total", "Identities that were refused.", &[("reason", reason)])
-            .inc();
+        self.metrics.counter("leno_identity_refusals_total", &[("reason", reason)]).inc();
     }
 }

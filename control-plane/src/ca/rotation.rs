@@ -372,14 +372,11 @@ pub(super) struct RotationMetrics {
 
 impl RotationMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let gauge = |name| metrics.gauge(name, &[]);
         Self {
-            not_after: gauge(
-                "leno_root_not_after_seconds",
-                "When the first certificate of the authority expires, seconds since 1970.",
-            ),
-            phase: gauge("leno_ca_rotation_phase", "0: no rotation is under way; 1: distributing; 2: reissuing."),
-            missing: gauge("leno_ca_rotation_missing_sidecars", "Sidecars that the rotation waits for."),
+            not_after: gauge("leno_root_not_after_seconds"),
+            phase: gauge("leno_ca_rotation_phase"),
+            missing: gauge("leno_ca_rotation_missing_sidecars"),
         }
     }
 

@@ -3,7 +3,7 @@
 use leno_certs::SpiffeId;
 use leno_proto::v1;
 
-use super::{CLASSES, Counts, Source};
+use super::{Asked, CLASSES, Counts, Source};
 
 /// Most edges of one report.
 const MOST_EDGES: usize = 1_024;
@@ -11,6 +11,10 @@ const MOST_EDGES: usize = 1_024;
 const MOST_PATHS: usize = 2_000;
 /// Longest path, in bytes.
 const MOST_PATH: usize = 512;
+/// Most rules, and most services, of one report.
+const MOST_ASKED: usize = 1_000;
+/// Longest name of a route, a rule or a service, in bytes.
+const MOST_NAME: usize = 512;
 /// Longest method.
 const MOST_METHOD: usize = 32;
 
@@ -31,6 +35,41 @@ pub(super) fn edges(report: v1::EdgeReport) -> Result<Vec<Told>, String> {
     report.edges.into_iter().map(edge).collect()
 }
 
+/// What the report says of the app's own requests. It is taken out of the report.
+pub(super) fn asked(report: &mut v1::EdgeReport) -> Result<Vec<(Asked, Counts)>, String> {
+    let (rules, retried) = (std::mem::take(&mut report.rules), std::mem::take(&mut report.retried));
+    if rules.len() > MOST_ASKED || retried.len() > MOST_ASKED {
+        return Err(format!("a report has at most {MOST_ASKED} rules and services"));
+    }
+    let rules = rules.into_iter().map(|told| {
+        let (route, rule) = (name(told.route)?, name(told.rule)?);
+        let v1::RuleTraffic { requests, failures, retries, .. } = told;
+        let counts = Counts { requests, failures: failures.min(requests), retries, times: classes(&told.times)? };
+        Ok((Asked::Rule { route, rule }, counts))
+    });
+    let retried = retried.into_iter().map(|told| {
+        let counts = Counts { retries: told.retries, ..Counts::default() };
+        Ok((Asked::Service(name(told.service)?), counts))
+    });
+    rules.chain(retried).collect()
+}
+
+fn name(text: String) -> Result<String, String> {
+    match text.len() <= MOST_NAME && !text.chars().any(char::is_control) {
+        true => Ok(text),
+        false => Err("a name is none".to_owned()),
+    }
+}
+
+fn classes(told: &[u64]) -> Result<[u64; CLASSES], String> {
+    if told.len() > CLASSES {
+        return Err(format!("there are {CLASSES} classes of times"));
+    }
+    let mut times = [0; CLASSES];
+    times.iter_mut().zip(told).for_each(|(class, n)| *class = *n);
+    Ok(times)
+}
+
 fn edge(edge: v1::Edge) -> Result<Told, String> {
     let source = match edge.peer {
         Some(v1::edge::Peer::Identity(id)) => {
@@ -42,16 +81,12 @@ fn edge(edge: v1::Edge) -> Result<Told, String> {
         Some(v1::edge::Peer::Others(_)) => Source::Others,
         None => return Err("an edge says nothing of who calls".to_owned()),
     };
-    if edge.times.len() > CLASSES {
-        return Err(format!("there are {CLASSES} classes of times"));
-    }
-    let mut times = [0; CLASSES];
-    times.iter_mut().zip(edge.times).for_each(|(class, n)| *class = n);
+    let times = classes(&edge.times)?;
     Ok(Told {
         source,
         port: u16::try_from(edge.port).map_err(|_| format!("{} is no port", edge.port))?,
         http: edge.http,
-        counts: Counts { requests: edge.requests, failures: edge.failures.min(edge.requests), times },
+        counts: Counts { requests: edge.requests, failures: edge.failures.min(edge.requests), retries: 0, times },
         paths: edge.paths.into_iter().map(path).collect::<Result<_, _>>()?,
         more_paths: edge.more_paths,
     })

@@ -23,7 +23,7 @@ fn edge(peer: v1::edge::Peer, requests: u64, times: Vec<u64>) -> v1::Edge {
 }
 
 fn report(edges: Vec<v1::Edge>) -> v1::EdgeReport {
-    v1::EdgeReport { workload: "web-1".to_owned(), edges }
+    v1::EdgeReport { workload: "web-1".to_owned(), edges, ..v1::EdgeReport::default() }
 }
 
 fn identity(id: &str) -> v1::edge::Peer {
@@ -99,4 +99,41 @@ fn a_report_that_has_no_meaning_is_refused_as_a_whole() {
     }
     assert!(observed.take(&workload, report(vec![good(); 1_025]), at(0)).is_err());
     assert!(observed.seen(60, at(0)).is_empty());
+}
+
+fn asked(route: &str, requests: u64, retries: u64) -> v1::EdgeReport {
+    let rule = v1::RuleTraffic { route: route.to_owned(), requests, retries, ..v1::RuleTraffic::default() };
+    let retried = v1::Retried { service: "default/web".to_owned(), retries };
+    v1::EdgeReport { rules: vec![rule], retried: vec![retried], ..report(vec![]) }
+}
+
+#[test]
+fn what_several_callers_ask_for_is_added_up_by_rule_and_by_service() {
+    let (observed, caller) = (Observed::default(), workload("web-1", &[]));
+    for second in [0, 1, 600] {
+        observed.take(&caller, asked("default/split", 10, 2), at(second)).unwrap();
+    }
+    let told = |minutes, now| {
+        let all = observed.traffic().last(minutes, at(now)).into_iter();
+        all.map(|(asked, counts)| (asked, counts.requests, counts.retries)).collect::<Vec<_>>()
+    };
+    let rule = Asked::Rule { route: "default/split".to_owned(), rule: String::new() };
+    let service = Asked::Service("default/web".to_owned());
+    assert_eq!(told(60, 601), [(rule.clone(), 30, 6), (service.clone(), 0, 6)]);
+    assert_eq!(told(5, 601), [(rule, 10, 2), (service, 0, 2)]);
+    assert!(told(60, 600 + 3_700).is_empty());
+}
+
+#[test]
+fn rules_have_their_bound_and_a_name_that_is_none_is_refused() {
+    let (observed, caller) = (Observed::default(), workload("web-1", &[]));
+    for n in 0..traffic::MOST_ASKED + 10 {
+        observed.take(&caller, asked(&format!("default/{n}"), 1, 1), at(n as i64 / 100)).unwrap();
+    }
+    assert_eq!(observed.traffic().last(60, at(60)).len(), traffic::MOST_ASKED);
+    for bad in ["a\nb".to_owned(), "a".repeat(600)] {
+        assert!(observed.take(&caller, asked(&bad, 1, 1), at(0)).is_err(), "{bad}");
+    }
+    let many = v1::EdgeReport { rules: vec![v1::RuleTraffic::default(); 1_001], ..report(vec![]) };
+    assert!(observed.take(&caller, many, at(0)).is_err());
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::convert;
-use super::metrics::StreamMetrics;
+use super::metrics::{StreamMetrics, Unanswered};
 use super::service::Discovery;
 use super::sessions::{Session as Entry, State};
 use super::subscriptions::Subscriptions;
@@ -95,6 +95,7 @@ impl Opening {
             lease,
             entry,
             metrics: self.shared.metrics.clone(),
+            unanswered: self.shared.metrics.unanswered(),
             worlds,
             requests: self.requests,
             responses: self.responses,
@@ -116,6 +117,7 @@ struct Session {
     lease: Lease,
     entry: Entry,
     metrics: StreamMetrics,
+    unanswered: Unanswered,
     subscriptions: Subscriptions,
     worlds: watch::Receiver<Arc<World>>,
     requests: Streaming<DeltaDiscoveryRequest>,
@@ -238,7 +240,8 @@ impl Session {
     }
 
     /// Shows the present state to whoever waits for it.
-    fn report(&self) {
+    fn report(&mut self) {
+        self.unanswered.set(self.subscriptions.in_flight());
         let subscriptions = &self.subscriptions;
         let nack = subscriptions.refused();
         self.entry.update(|state| {

@@ -225,6 +225,11 @@ impl Subscriptions {
         outgoing
     }
 
+    /// Messages that are sent and not answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// The newest revision of which everything that had to be sent was answered.
     pub(super) fn acked(&self) -> u64 {
         self.acked

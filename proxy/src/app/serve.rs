@@ -78,6 +78,7 @@ impl Worker {
                     let capture = capture.clone();
                     spawn_listener(socket, &stopping, move |stream, from| capture.clone().serve(stream, from));
                 }
+                let app = app.clone();
                 let inbound = InboundListener { own, gate: inbound, metrics, app };
                 spawn_listener(captured.inbound, &stopping, move |stream, from| inbound.clone().serve(stream, from));
             }
@@ -103,6 +104,7 @@ impl Worker {
                 router.sweep();
                 clusters.sweep();
                 ports.sweep();
+                app.show(None);
             }
         };
         let until_drained = async {

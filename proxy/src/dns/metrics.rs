@@ -32,13 +32,7 @@ pub struct Metrics {
 impl Metrics {
     /// The handles in `registry`.
     pub fn new(registry: &Registry) -> Self {
-        let queries = |answer: &str| {
-            registry.counter(
-                "leno_dns_queries_total",
-                "DNS queries by who answered, or why nobody did.",
-                &[("answer", answer)],
-            )
-        };
+        let queries = |answer: &str| registry.counter("leno_dns_queries_total", &[("answer", answer)]);
         Self {
             mesh: queries("mesh"),
             no_such_name: queries("no_such_name"),
@@ -49,16 +43,8 @@ impl Metrics {
             overloaded: queries("overloaded"),
             malformed: queries("malformed"),
             looped: queries("loop"),
-            connections_refused: registry.counter(
-                "leno_dns_connections_refused_total",
-                "DNS connections that were closed at once, since there were too many.",
-                &[],
-            ),
-            forward_duration: registry.histogram(
-                "leno_dns_forward_duration_seconds",
-                "Time until an original resolver answered a query over UDP.",
-                &[],
-            ),
+            connections_refused: registry.counter("leno_dns_connections_refused_total", &[]),
+            forward_duration: registry.histogram("leno_dns_forward_duration_seconds", &[]),
         }
     }
 }

@@ -67,7 +67,7 @@ async fn bench() -> Bench {
 
 impl Bench {
     fn counted(&self, answer: &str) -> u64 {
-        self.registry.counter("leno_dns_queries_total", "", &[("answer", answer)]).get()
+        self.registry.counter("leno_dns_queries_total", &[("answer", answer)]).get()
     }
 }
 
@@ -212,7 +212,7 @@ async fn a_query_of_ours_that_comes_back_ends_there() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"nameserver 127.0.0.1\n").unwrap();
     let registry = Registry::new();
-    let looped = registry.counter("leno_dns_queries_total", "", &[("answer", "loop")]);
+    let looped = registry.counter("leno_dns_queries_total", &[("answer", "loop")]);
     let parts = Parts { namespace: "default".into(), reader, demands, registry };
     let (_stop, stopped) = drain::channel();
     tokio::spawn(serve_with(bound, parts, file.path().to_owned(), addr.port(), stopped));

@@ -113,7 +113,8 @@ impl<'a> Account<'a> {
         let ending = Ending { status: response.status().as_u16(), reason, took: self.start.elapsed() };
         let worth = ending.is_worth_it();
         if let Some(split) = &self.split {
-            split.answered(self.observer.registry(), ending.status);
+            let retries = self.attempts.saturating_sub(1);
+            split.answered(self.observer.registry(), ending.status, ending.took, retries);
         }
         if worth {
             let id = self.story.number(response.headers());

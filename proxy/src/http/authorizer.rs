@@ -282,8 +282,7 @@ impl Authorizer {
             if counters.len() < MOST_COUNTERS || counters.contains_key(&key) { (policy, name) } else { ("other", "") };
         let counter = counters.entry((policy.to_owned(), name.to_owned(), decision)).or_insert_with(|| {
             let labels = &[("policy", policy), ("rule", name), ("decision", decision)];
-            let help = "What AuthorizationPolicies denied or would have denied, by the rule; policy=\"none\": no ALLOW matched.";
-            self.registry.counter("leno_authorization_decisions_total", help, labels)
+            self.registry.counter("leno_authorization_decisions_total", labels)
         });
         counter.inc();
     }

@@ -118,6 +118,7 @@ pub(super) struct Booking {
 impl Booking {
     /// Until there is an answer it says that the caller gave up, as nginx and others write it.
     pub(super) fn new(metrics: Rc<ServiceMetrics>, start: Instant) -> Self {
+        metrics.begun();
         Self {
             metrics,
             code: GIVEN_UP,
@@ -141,6 +142,7 @@ impl Drop for Booking {
     fn drop(&mut self) {
         let took = self.start.elapsed();
         self.metrics.answered(self.code, took);
+        self.metrics.over();
         self.under_way.iter().for_each(|request| request.answered(self.code, took));
         // A body that was given up leaves a connection that is closing; the pool looks.
         if let Some((sender, pool)) = self.connection.take() {

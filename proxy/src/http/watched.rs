@@ -22,6 +22,8 @@ pub(super) struct Watched {
     /// What was drawn for it.
     log: Option<LogMode>,
     parent: Option<Parent>,
+    /// Its `tracestate`.
+    state: String,
     /// Whether it is known if its trace is kept.
     decided: bool,
     /// It is of no sample, so that it is of use only if it fails.
@@ -32,6 +34,7 @@ impl Watched {
     /// Of a request that has just come.
     pub(super) fn new(observer: &Observer, of: &HeaderMap) -> Box<Self> {
         let length = of.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let parent = trace::parent(of);
         Box::new(Self {
             observer: observer.clone(),
             began: SystemTime::now(),
@@ -39,7 +42,8 @@ impl Watched {
             sent: length,
             span: None,
             log: None,
-            parent: trace::parent(of),
+            state: parent.map_or_else(String::new, |_| trace::state(of)),
+            parent,
             decided: false,
             left_out: false,
         })
@@ -48,7 +52,7 @@ impl Watched {
     /// Decides what becomes of it, by what a policy says, and tells the next hop of its trace. Whether anybody wants it at all.
     pub(super) fn decide(&mut self, direction: Direction, observe: &Observe, headers: &mut HeaderMap) -> bool {
         self.decided = true;
-        self.span = self.observer.span(direction, self.parent, headers, observe.traces);
+        self.span = self.observer.span(direction, self.parent, std::mem::take(&mut self.state), observe.traces);
         if let Some(span) = &self.span {
             span.tell(headers);
         }
@@ -68,7 +72,7 @@ impl Watched {
     pub(super) fn answered(mut self: Box<Self>, start: Instant, record: impl FnOnce(&mut Self) -> Record) -> Written {
         let mut record = record(&mut self);
         if !self.decided {
-            self.span = self.observer.span(record.direction, self.parent, &HeaderMap::new(), None);
+            self.span = self.observer.span(record.direction, self.parent, std::mem::take(&mut self.state), None);
         }
         record.span = self.span.take();
         Written(Some(Box::new(Unfinished { observer: self.observer, log: self.log, start, record })))

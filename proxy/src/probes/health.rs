@@ -88,8 +88,7 @@ fn by_command_line(url: &HealthUrl) -> (HealthCheck, Target) {
 
 /// Makes the checks that are asked for, for as long as it runs, and tells whether the app is healthy whenever that changes.
 pub async fn watch(reader: Reader, app: App, registry: Registry, tell: impl Fn(bool)) {
-    let gauge =
-        registry.gauge("leno_app_healthy", "1 while the app passes the mesh's health checks, or has none.", &[]);
+    let gauge = registry.gauge("leno_app_healthy", &[]);
     gauge.set(1.0);
     let mut checks = Vec::new();
     let mut running = JoinSet::new();
@@ -180,7 +179,7 @@ impl Counted {
     fn new(registry: &Registry, service: &str) -> Self {
         let counter = |result: &str| {
             let labels = &[("service", service), ("result", result)];
-            registry.counter("leno_health_checks_total", "Checks of the app that its services ask for.", labels)
+            registry.counter("leno_health_checks_total", labels)
         };
         Self { passed: counter("passed"), failed: counter("failed") }
     }

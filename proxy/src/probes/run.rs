@@ -43,7 +43,7 @@ impl Checks {
     pub fn new(probes: Probes, own: IpAddr, registry: &Registry) -> Self {
         let counter = |name: &str, result: &str| {
             let labels = &[("probe", name), ("result", result)];
-            registry.counter("leno_probes_total", "Checks of the app that were made for kubelet.", labels)
+            registry.counter("leno_probes_total", labels)
         };
         let check = |(name, probe): (String, Probe)| {
             let (passed, failed) = (counter(&name, "passed"), counter(&name, "failed"));

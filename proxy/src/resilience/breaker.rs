@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::error::Reason;
 use crate::model::CircuitBreaker;
+use crate::telemetry::levels::Open;
 use crate::telemetry::{Overflow, ServiceMetrics};
 
 /// What is open at a service.
@@ -75,9 +76,24 @@ impl Breaker {
         self.take(&self.retries, limits.retries, Overflow::Retries)
     }
 
+    /// How much is open of each, and whether that is all that may be.
+    pub fn open(&self, limits: &CircuitBreaker) -> Open {
+        let of = |open: &Rc<Cell<u32>>, most: u32| (open.get(), open.get() >= self.share(most));
+        [
+            of(&self.connections, limits.connections),
+            of(&self.pending, limits.pending),
+            of(&self.requests, limits.requests),
+            of(&self.retries, limits.retries),
+        ]
+    }
+
+    /// A worker's share, rounded up: a limit of one lets one through everywhere.
+    fn share(&self, most: u32) -> u32 {
+        most.div_ceil(self.workers)
+    }
+
     fn take(&self, open: &Rc<Cell<u32>>, most: u32, what: Overflow) -> Result<Permit, Reason> {
-        // A worker's share, rounded up: a limit of one lets one through everywhere.
-        if open.get() >= most.div_ceil(self.workers) {
+        if open.get() >= self.share(most) {
             self.metrics.overflow(what);
             return Err(Reason::Overloaded);
         }
@@ -103,6 +119,10 @@ mod tests {
         open.pop();
         open.push(breaker.request(&limits).unwrap());
         assert!(breaker.request(&limits).is_err());
+        assert_eq!(
+            breaker.open(&limits).map(|(open, reached)| (open, reached)),
+            [(0, false), (0, false), (3, true), (0, false)]
+        );
         // Each is counted for itself.
         let retry = breaker.retry(&limits).unwrap();
         assert!(breaker.retry(&limits).is_err());

@@ -33,13 +33,15 @@ struct State {
     /// Granted by the passing time.
     granted: f64,
     at: Instant,
+    /// Whether there was any need of it.
+    asked: bool,
 }
 
 impl RetryBudget {
     /// `percent` of the requests plus `per_second` retries in each second.
     pub fn new(percent: u32, per_second: f64, now: Instant) -> Self {
         let lent = if percent == 0 { 0.0 } else { LENT_SECONDS * per_second };
-        let state = State { earned: lent, lent, granted: BURST_SECONDS * per_second, at: now };
+        let state = State { earned: lent, lent, granted: BURST_SECONDS * per_second, at: now, asked: false };
         Self { share: f64::from(percent) / 100.0, per_second, state: RefCell::new(state) }
     }
 
@@ -60,11 +62,9 @@ impl RetryBudget {
     /// Asks for one retry.
     pub fn withdraw(&self, now: Instant) -> bool {
         let mut state = self.state.borrow_mut();
-        let passed = now.saturating_duration_since(state.at).as_secs_f64();
+        state.asked = true;
+        state.granted = self.granted(&state, now);
         state.at = now;
-        // At least one whole retry can be granted, however few there are in a second.
-        let most = (BURST_SECONDS * self.per_second).max(1.0);
-        state.granted = (state.granted + PACE * self.per_second * passed).min(most);
         if state.granted >= 1.0 {
             state.granted -= 1.0;
         } else if state.earned >= 1.0 {
@@ -73,6 +73,19 @@ impl RetryBudget {
             return false;
         }
         true
+    }
+
+    /// How many retries would be granted now. None: nobody has asked for one yet.
+    pub fn left(&self, now: Instant) -> Option<f64> {
+        let state = self.state.borrow();
+        state.asked.then(|| (self.granted(&state, now) + state.earned).floor())
+    }
+
+    fn granted(&self, state: &State, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(state.at).as_secs_f64();
+        // At least one whole retry can be granted, however few there are in a second.
+        let most = (BURST_SECONDS * self.per_second).max(1.0);
+        (state.granted + PACE * self.per_second * passed).min(most)
     }
 }
 

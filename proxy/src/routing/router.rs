@@ -26,6 +26,7 @@ use crate::model::{
 use crate::resilience::budget::RetryBudget;
 use crate::state::Reader;
 use crate::state::demand::{Demands, LastUsed};
+use crate::telemetry::levels::{self, Level};
 use crate::telemetry::{MirrorMetrics, ServiceMetrics};
 use crate::upstream::{Clusters, LocalCluster};
 
@@ -69,6 +70,7 @@ pub struct Router {
 #[derive(Debug, Clone)]
 struct Kept {
     budget: Rc<RetryBudget>,
+    left: Rc<Level>,
     learned: Rc<Learned>,
 }
 
@@ -156,6 +158,9 @@ impl Router {
             // Asked for even when it is known, so that it is kept as long as it is used.
             let used = self.demands.want(&address.demand);
             if let Some(found) = self.look_up(address, used.clone()) {
+                if let Some(used) = used {
+                    used.answered(found.is_ok());
+                }
                 let found = found?;
                 remember(&self.by_address, address.clone(), found.clone());
                 return Ok(found);
@@ -247,7 +252,7 @@ impl Router {
         }
         // What a TCPRoute says holds for requests, too.
         let own = port.tcp.as_ref().map_or_else(|| self.own(&port.own), |to| Rc::new(self.split(None, to, &sticky)));
-        let Kept { budget, learned } = self.kept(&address.demand, port.number, &port.own.policy);
+        let Kept { budget, learned, .. } = self.kept(&address.demand, port.number, &port.own.policy);
         Some(Rc::new(LocalPort {
             number: port.number,
             protocol: port.protocol,
@@ -267,7 +272,7 @@ impl Router {
 
     fn single(&self, cluster: &Arc<Cluster>, address: &ServiceAddress, used: Option<Arc<LastUsed>>) -> Rc<LocalPort> {
         let own = self.own(cluster);
-        let Kept { budget, learned } = self.kept(&address.demand, cluster.port, &cluster.policy);
+        let Kept { budget, learned, .. } = self.kept(&address.demand, cluster.port, &cluster.policy);
         Rc::new(LocalPort {
             number: cluster.port,
             protocol: cluster.protocol,
@@ -337,7 +342,11 @@ impl Router {
         // A worker has its share of what is granted by the second.
         let per_second = f64::from(policy.retries_per_second) / f64::from(self.workers);
         let made = || Rc::new(RetryBudget::new(policy.retry_percent, per_second, Instant::now()));
-        let kept = all.entry((demand.clone(), port)).or_insert_with(|| Kept { budget: made(), learned: Rc::default() });
+        let kept = all.entry((demand.clone(), port)).or_insert_with(|| Kept {
+            budget: made(),
+            left: Rc::default(),
+            learned: Rc::default(),
+        });
         if !kept.budget.is(policy.retry_percent, per_second) {
             kept.budget = made();
         }
@@ -348,6 +357,7 @@ impl Router {
     /// without end, of those that nobody uses now too.
     pub fn sweep(&self) {
         self.refresh();
+        let (registry, now) = (self.clusters.registry(), Instant::now());
         let snapshot = self.snapshot.borrow();
         let mut all = self.kept.borrow_mut();
         let many = all.len() > MOST_KEPT;
@@ -357,6 +367,9 @@ impl Router {
                 Demand::Service(name) => snapshot.services.contains_key(name),
                 Demand::Address(address) => snapshot.addresses.contains_key(address),
             };
+            if let (Demand::Service(service), Some(left)) = (demand, kept.budget.left(now)) {
+                levels::budget_left(&kept.left, registry, service, left);
+            }
             known && (!many || Rc::strong_count(&kept.budget) > 1)
         });
     }

@@ -57,10 +57,7 @@ struct Inner {
 impl AccessLog {
     /// A log of this form.
     pub fn new(form: LogForm, file: LogFile, registry: &Registry) -> Self {
-        let counter = |result| {
-            let help = "Lines of the access log, by what became of them.";
-            registry.counter("leno_access_log_lines_total", help, &[("result", result)])
-        };
+        let counter = |result| registry.counter("leno_access_log_lines_total", &[("result", result)]);
         let (written, dropped) = (counter("written"), counter("dropped"));
         Self(Arc::new(Inner { form, file, queue: OnceLock::new(), written, dropped }))
     }

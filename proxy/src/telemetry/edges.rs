@@ -3,6 +3,11 @@
 //! An edge is one caller at one port of the app. A connection asks for its edge once; a request adds to atomics. Everything is bounded:
 //! callers beyond [`MOST_EDGES`] are counted together, and so are paths beyond [`MOST_PATHS`] of an edge.
 
+mod series;
+
+pub use series::Called;
+use series::Series;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,6 +61,7 @@ pub struct EdgeKey {
 /// What is counted of an edge since the process began.
 #[derive(Debug)]
 pub struct Edge {
+    series: Series,
     requests: AtomicU64,
     failures: AtomicU64,
     times: [AtomicU64; CLASSES],
@@ -78,6 +84,7 @@ pub struct Counts {
 impl Default for Edge {
     fn default() -> Self {
         Self {
+            series: Series::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             times: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -91,12 +98,18 @@ impl Default for Edge {
 impl Edge {
     /// A request was answered.
     pub fn answered(&self, code: u16, took: Duration) {
-        self.opened(code < 500 && code != 403);
+        self.add(code < 500 && code != 403);
+        self.series.answered(code);
         self.times[class(took)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection of bytes was let in, or not.
     pub fn opened(&self, well: bool) {
+        self.add(well);
+        self.series.opened(well);
+    }
+
+    fn add(&self, well: bool) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if !well {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -149,7 +162,8 @@ impl Edge {
     }
 }
 
-fn class(took: Duration) -> usize {
+/// The class of a time.
+pub fn class(took: Duration) -> usize {
     let times = took.as_micros() / FIRST_CLASS.as_micros();
     ((u128::BITS - times.leading_zeros()) as usize).min(CLASSES - 1)
 }
@@ -162,23 +176,32 @@ pub fn hash(method: &str, path: &str) -> u64 {
 
 /// All edges of a sidecar; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Edges(Arc<Mutex<HashMap<EdgeKey, Arc<Edge>>>>);
+pub struct Edges {
+    called: Arc<Called>,
+    known: Arc<Mutex<HashMap<EdgeKey, Arc<Edge>>>>,
+}
 
 impl Edges {
+    /// Of the app that is called, with series of their own.
+    pub fn of_app(called: Called) -> Self {
+        Self { called: Arc::new(called), known: Arc::default() }
+    }
+
     /// The edge of a caller. Locks, so it is asked for once a connection.
     pub fn of(&self, key: EdgeKey) -> Arc<Edge> {
-        let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut edges = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let room = edges.len() < MOST_EDGES;
-        match edges.get(&key) {
-            Some(edge) => edge.clone(),
-            None if room => edges.entry(key).or_default().clone(),
-            None => edges.entry(EdgeKey { peer: Peer::Others, port: 0, ..key }).or_default().clone(),
-        }
+        let key = match room || edges.contains_key(&key) {
+            true => key,
+            false => EdgeKey { peer: Peer::Others, port: 0, ..key },
+        };
+        let made = |key: &EdgeKey| Arc::new(Edge { series: self.called.series(&key.peer), ..Edge::default() });
+        edges.entry(key).or_insert_with_key(made).clone()
     }
 
     /// All of them now.
     pub fn all(&self) -> Vec<(EdgeKey, Arc<Edge>)> {
-        let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let edges = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         edges.iter().map(|(key, edge)| (key.clone(), edge.clone())).collect()
     }
 }

@@ -19,8 +19,10 @@ use crate::error::Reason;
 pub const ID_HEADER: HeaderName = HeaderName::from_static("leno-request-id");
 /// From here on a request took long.
 pub const SLOW: Duration = Duration::from_secs(1);
-/// Failures that are remembered, and slow requests.
+/// Failures that are remembered, requests that their callers gave up, and slow ones. Each has room of its own: callers that go in their
+/// thousands push nothing else out.
 pub const MOST_FAILURES: usize = 256;
+pub const MOST_GIVEN_UP: usize = 64;
 pub const MOST_SLOW: usize = 64;
 /// Attempts of one request that are remembered, the first ones.
 const MOST_TRIES: usize = 16;
@@ -191,10 +193,14 @@ pub enum Asked {
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Inner>);
 
+/// The newest at the end.
+type Ring = Mutex<VecDeque<Remembered>>;
+
 #[derive(Debug, Default)]
 struct Inner {
-    failures: Mutex<VecDeque<Remembered>>,
-    slow: Mutex<VecDeque<Remembered>>,
+    failures: Ring,
+    given_up: Ring,
+    slow: Ring,
     revision: AtomicU64,
 }
 
@@ -230,9 +236,10 @@ impl Memory {
             retry_denied: story.retry_denied,
             revision: self.revision(),
         };
-        let (ring, most) = match ending.is_slow_only() {
-            true => (&self.0.slow, MOST_SLOW),
-            false => (&self.0.failures, MOST_FAILURES),
+        let (ring, most) = match ending.reason {
+            _ if ending.is_slow_only() => (&self.0.slow, MOST_SLOW),
+            Some(Reason::DownstreamReset) => (&self.0.given_up, MOST_GIVEN_UP),
+            _ => (&self.0.failures, MOST_FAILURES),
         };
         let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() >= most {
@@ -243,20 +250,21 @@ impl Memory {
 
     /// What is remembered, the newest first.
     pub fn tell(&self, asked: &Asked) -> Vec<Remembered> {
-        let of = |ring: &Mutex<VecDeque<Remembered>>, is: &dyn Fn(&Remembered) -> bool| -> Vec<Remembered> {
-            let ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
-            ring.iter().rev().filter(|one| is(one)).take(MOST_TOLD).cloned().collect()
+        let Inner { failures, given_up, slow, .. } = &*self.0;
+        let of = |rings: &[&Ring], is: &dyn Fn(&Remembered) -> bool| {
+            let mut found = Vec::new();
+            for ring in rings {
+                let ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+                found.extend(ring.iter().rev().filter(|one| is(one)).take(MOST_TOLD).cloned());
+            }
+            found.sort_by_key(|one: &Remembered| std::cmp::Reverse(one.ended));
+            found.truncate(MOST_TOLD);
+            found
         };
         match asked {
-            Asked::Id(id) => {
-                let is = |one: &Remembered| one.id == *id;
-                let mut found = of(&self.0.failures, &is);
-                found.extend(of(&self.0.slow, &is));
-                found.truncate(MOST_TOLD);
-                found
-            }
-            Asked::FailuresOf(service) => of(&self.0.failures, &|one| one.service == *service),
-            Asked::SlowOf(service) => of(&self.0.slow, &|one| one.service == *service),
+            Asked::Id(id) => of(&[failures, given_up, slow], &|one| one.id == *id),
+            Asked::FailuresOf(service) => of(&[failures, given_up], &|one| one.service == *service),
+            Asked::SlowOf(service) => of(&[slow], &|one| one.service == *service),
         }
     }
 }
@@ -316,6 +324,23 @@ mod tests {
         assert_eq!((told[0].host.as_str(), told[0].path.as_str()), ("web", "/a"), "a query may hold a secret");
         assert!(memory.tell(&Asked::Id(RequestId(0))).is_empty(), "the oldest are forgotten");
         assert_eq!(memory.tell(&Asked::Id(RequestId(10_000 + MOST_SLOW as u64))).len(), 1);
+    }
+
+    #[test]
+    fn callers_that_go_in_their_thousands_push_no_failure_out() {
+        let memory = Memory::default();
+        let note = |n: u64, reason| {
+            let story = Story { service: "default/web".to_owned(), ..story(n, "http://web/") };
+            let ending = Ending { status: 503, reason, took: Duration::ZERO };
+            memory.note(Direction::Outbound, story, "", ending);
+        };
+        note(1, Some(Reason::NoEndpoints));
+        (2..10_000).for_each(|n| note(n, Some(Reason::DownstreamReset)));
+        assert_eq!(memory.0.given_up.lock().unwrap().len(), MOST_GIVEN_UP);
+        assert_eq!(memory.tell(&Asked::Id(RequestId(1))).len(), 1);
+        note(10_000, Some(Reason::NoEndpoints));
+        let told = memory.tell(&Asked::FailuresOf("default/web".to_owned()));
+        assert_eq!((told.len(), told[0].id, told[1].id), (MOST_TOLD, RequestId(10_000), RequestId(9_999)));
     }
 
     #[test]

@@ -90,13 +90,13 @@ impl Observer {
         named.filter_map(|name| Some((name.clone(), of.get(name)?.clone()))).collect()
     }
 
-    /// The request's span, if its trace is kept: by its parent's word, else by chance, and never more than so many a second. Only where a
+    /// The request's span, with the `tracestate` that came with its parent, if its trace is kept: by its parent's word, else by chance, and never more than so many a second. Only where a
     /// request comes from is it begun anew: the sidecar of the called app goes by what that of the caller decided.
     pub fn span(
         &self,
         direction: Direction,
         parent: Option<Parent>,
-        headers: &HeaderMap,
+        state: String,
         share: Option<Share>,
     ) -> Option<Span> {
         let inner = &*self.0;
@@ -106,7 +106,7 @@ impl Observer {
             (None, Direction::Inbound) => false,
             (None, Direction::Outbound) => share.unwrap_or(inner.settings.traces).draw(),
         };
-        (kept && inner.pace.take()).then(|| Span::begin(parent, headers))
+        (kept && inner.pace.take()).then(|| Span::begin(parent, state))
     }
 
     /// A request has ended. `log`: what was drawn for it, if it came as far.
@@ -141,7 +141,8 @@ impl Inner {
     fn exemplify(&self, record: &Record) {
         let (Some(span), service) = (&record.span, &record.story.service) else { return };
         if !service.is_empty() {
-            let seconds = super::request_duration(&self.registry, record.direction, service);
+            let class = super::class(record.status);
+            let seconds = super::request_duration(&self.registry, record.direction, service, class);
             seconds.exemplar(record.total, span.trace, record.began + record.total);
         }
     }
@@ -199,7 +200,6 @@ mod tests {
 
     #[test]
     fn a_trace_is_kept_by_its_parents_word_else_by_chance_and_begun_at_the_caller_alone() {
-        let headers = HeaderMap::new();
         let parent = |sampled| Some(Parent { trace: 1, span: 2, sampled });
         for (traces, parent, direction, kept) in [
             (Share::ALL, None, Direction::Outbound, true),
@@ -211,12 +211,12 @@ mod tests {
             (0, parent(Some(true)), Direction::Inbound, true),
             (0, parent(None), Direction::Outbound, false),
         ] {
-            let span = observer(LogMode::Off, traces, 10, true).span(direction, parent, &headers, None);
+            let span = observer(LogMode::Off, traces, 10, true).span(direction, parent, String::new(), None);
             assert_eq!(span.is_some(), kept, "{traces} {parent:?} {direction:?}");
-            assert!(observer(LogMode::Off, traces, 10, false).span(direction, parent, &headers, None).is_none());
+            assert!(observer(LogMode::Off, traces, 10, false).span(direction, parent, String::new(), None).is_none());
         }
         let policy = Some(Share::millionths(Share::ALL));
-        assert!(observer(LogMode::Off, 0, 10, true).span(Direction::Outbound, None, &headers, policy).is_some());
+        assert!(observer(LogMode::Off, 0, 10, true).span(Direction::Outbound, None, String::new(), policy).is_some());
     }
 
     #[test]

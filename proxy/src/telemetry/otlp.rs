@@ -63,10 +63,7 @@ pub struct Exporter {
 /// The queue's two ends. `resource` says who this sidecar is, as OpenTelemetry names it.
 pub fn channel(collector: CollectorSettings, resource: &[(&str, String)], registry: &Registry) -> (Spans, Exporter) {
     let (sender, queue) = mpsc::channel(MOST_WAITING);
-    let counter = |result| {
-        let help = "Spans of traces, by what became of them.";
-        registry.counter("leno_spans_total", help, &[("result", result)])
-    };
+    let counter = |result| registry.counter("leno_spans_total", &[("result", result)]);
     let attributes = resource.iter().map(|(name, text)| key_value((*name).to_owned(), Value::Text(text.clone())));
     let resource = Resource { attributes: attributes.collect(), ..Resource::default() };
     let (sent, in_vain) = (counter("sent"), counter("not_taken"));

@@ -37,10 +37,10 @@ pub struct Span {
 
 impl Span {
     /// The first one of a trace, or the child of another one.
-    pub fn begin(parent: Option<Parent>, headers: &HeaderMap) -> Self {
+    pub fn begin(parent: Option<Parent>, state: String) -> Self {
         let id = fastrand::u64(1..);
         match parent {
-            Some(parent) => Self { trace: parent.trace, id, parent: Some(parent.span), state: state(headers) },
+            Some(parent) => Self { trace: parent.trace, id, parent: Some(parent.span), state },
             None => Self { trace: fastrand::u128(1..), id, parent: None, state: String::new() },
         }
     }
@@ -133,7 +133,8 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
     hex_or_zero(text, digits).filter(|number| *number != 0)
 }
 
-fn state(headers: &HeaderMap) -> String {
+/// The request's `tracestate`, if it is no longer than may be passed on.
+pub fn state(headers: &HeaderMap) -> String {
     let values: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
     let state = values.join(",");
     if state.len() > MOST_STATE { String::new() } else { state }
@@ -205,7 +206,7 @@ mod tests {
     fn the_next_hop_is_told_in_each_way_that_was_used() {
         let mut given = headers(&[("traceparent", W3C), ("tracestate", "a=1"), ("b3", "0")]);
         given.insert("x-b3-traceid", "1".parse().unwrap());
-        let span = Span::begin(parent(&given), &given);
+        let span = Span::begin(parent(&given), state(&given));
         assert_eq!((span.trace, span.parent, span.state.as_str()), (TRACE, Some(SPAN), "a=1"));
         span.tell(&mut given);
         let ours = Some(Parent { trace: TRACE, span: span.id, sampled: Some(true) });
@@ -221,11 +222,11 @@ mod tests {
     #[test]
     fn a_state_without_a_parent_or_too_long_is_not_passed_on() {
         let mut orphan = headers(&[("tracestate", "a=1")]);
-        let span = Span::begin(None, &orphan);
+        let span = Span::begin(None, String::new());
         span.tell(&mut orphan);
         assert!(span.parent.is_none() && !orphan.contains_key("tracestate"));
         assert!(!orphan.contains_key("b3") && orphan["traceparent"].is_sensitive());
         let long = headers(&[("traceparent", W3C), ("tracestate", &"a=1,".repeat(200))]);
-        assert_eq!(Span::begin(parent(&long), &long).state, "");
+        assert_eq!(Span::begin(parent(&long), state(&long)).state, "");
     }
 }

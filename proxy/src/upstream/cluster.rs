@@ -20,6 +20,7 @@ use crate::balance;
 use crate::model::{Cluster, Endpoint, Locality, Peer, Policy, hash_all};
 use crate::resilience::breaker::Breaker;
 use crate::resilience::budget::RetryBudget;
+use crate::telemetry::levels::{self, Level};
 use crate::telemetry::{Direction, ServiceMetrics};
 
 /// What ties a request to an endpoint.
@@ -57,6 +58,7 @@ pub struct LocalCluster {
     pub breaker: Breaker,
     /// Of requests that come to it by no Service's port; made for the first of them.
     budget: RefCell<Option<Rc<RetryBudget>>>,
+    budget_left: Level,
     workers: u32,
     /// What is counted for the service.
     pub metrics: Rc<ServiceMetrics>,
@@ -86,6 +88,7 @@ impl LocalCluster {
             judged: Cell::new(Instant::now()),
             breaker: Breaker::new(workers, metrics.clone()),
             budget: RefCell::default(),
+            budget_left: Level::default(),
             workers,
             metrics,
         };
@@ -310,6 +313,10 @@ impl Clusters {
             }
             let policy = cluster.policy();
             endpoints.iter().for_each(|e| e.sweep(now, &policy));
+            cluster.metrics.show(Some(&cluster.breaker.open(&policy.circuit_breaker)));
+            if let Some(left) = cluster.budget.borrow().as_ref().and_then(|budget| budget.left(now)) {
+                levels::budget_left(&cluster.budget_left, &self.registry, &cluster.shared().service, left);
+            }
             Rc::strong_count(cluster) > 1
         });
     }

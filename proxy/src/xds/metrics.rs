@@ -30,40 +30,20 @@ pub(super) fn short(type_url: &str) -> &str {
 impl XdsMetrics {
     /// Registers every series, so that each is there from the start.
     pub fn new(registry: &Registry) -> Self {
-        let received = |url: &&'static str| {
-            let help = "Resources received over the stream.";
-            (*url, registry.counter("leno_xds_resources_received_total", help, &[("type", short(url))]))
-        };
-        let renewals = |result: &str| {
-            registry.counter(
-                "leno_certificate_renewals_total",
-                "Attempts to renew the leaf certificate.",
-                &[("result", result)],
-            )
-        };
-        let gauge = |name: &'static str, help: &'static str| registry.gauge(name, help, &[]);
+        let received =
+            |url: &&'static str| (*url, registry.counter("leno_xds_resources_received_total", &[("type", short(url))]));
+        let renewals = |result: &str| registry.counter("leno_certificate_renewals_total", &[("result", result)]);
+        let gauge = |name: &'static str| registry.gauge(name, &[]);
         Self {
-            connected: gauge("leno_xds_connected", "1 while the stream to the control plane is open."),
-            last_ack: gauge(
-                "leno_xds_last_ack_timestamp_seconds",
-                "When a response was last acknowledged, seconds since 1970.",
-            ),
-            nacks: registry.counter("leno_xds_nacks_total", "Responses of which a resource was refused.", &[]),
-            destinations: gauge("leno_xds_destinations", "Destinations that the local app uses."),
-            revision: gauge("leno_xds_revision", "The newest revision of which something was received."),
-            unsaved: gauge(
-                "leno_snapshot_unsaved_changes",
-                "Changes in force that the snapshot on disk does not hold yet.",
-            ),
+            connected: gauge("leno_xds_connected"),
+            last_ack: gauge("leno_xds_last_ack_timestamp_seconds"),
+            nacks: registry.counter("leno_xds_nacks_total", &[]),
+            destinations: gauge("leno_xds_destinations"),
+            revision: gauge("leno_xds_revision"),
+            unsaved: gauge("leno_snapshot_unsaved_changes"),
             received: TYPE_URLS.iter().map(received).collect(),
-            leaf_expiry: gauge(
-                "leno_certificate_expiry_timestamp_seconds",
-                "When the leaf certificate expires, seconds since 1970.",
-            ),
-            root_expiry: gauge(
-                "leno_trust_root_expiry_timestamp_seconds",
-                "When the first root of the trust bundle expires, seconds since 1970.",
-            ),
+            leaf_expiry: gauge("leno_certificate_expiry_timestamp_seconds"),
+            root_expiry: gauge("leno_trust_root_expiry_timestamp_seconds"),
             renewed: renewals("ok"),
             not_renewed: renewals("error"),
         }

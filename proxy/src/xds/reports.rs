@@ -1,9 +1,14 @@
-//! Tells the control plane who calls the local app: what has come up since the last report, and nothing when nothing has.
+//! Tells the control plane who calls the local app, and what the app asks for: what has come up since the last report, and nothing when nothing has.
+
+mod asked;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use asked::Asked;
+
 use leno_proto::v1::{self, reports_client::ReportsClient};
+use leno_runtime::metrics::Registry;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -18,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_PATHS: usize = 1_000;
 
 /// Reports until the process ends. `channels` has the connection of the stream while there is one.
-pub async fn run(edges: Edges, workload: String, mut channels: watch::Receiver<Option<Channel>>) {
-    let mut told = Told::default();
+pub async fn run(edges: Edges, registry: Registry, workload: String, mut channels: watch::Receiver<Option<Channel>>) {
+    let (mut told, mut told_asked) = (Told::default(), Asked::default());
     loop {
         tokio::time::sleep(EVERY).await;
         if channels.has_changed().unwrap_or(false) {
@@ -27,12 +32,14 @@ pub async fn run(edges: Edges, workload: String, mut channels: watch::Receiver<O
             told.forget_paths();
         }
         let Some(channel) = channels.borrow_and_update().clone() else { continue };
-        let (report, then) = told.report(&workload, &edges);
-        if report.edges.is_empty() {
+        let (mut report, then) = told.report(&workload, &edges);
+        let asked = Asked::read(&registry);
+        (report.rules, report.retried) = asked.since(&told_asked);
+        if report.edges.is_empty() && report.rules.is_empty() && report.retried.is_empty() {
             continue;
         }
         match tokio::time::timeout(PATIENCE, ReportsClient::new(channel).report(report)).await {
-            Ok(Ok(_)) => told = then,
+            Ok(Ok(_)) => (told, told_asked) = (then, asked),
             Ok(Err(status)) => tracing::debug!(code = ?status.code(), "a report was not taken: {}", status.message()),
             Err(_) => tracing::debug!("a report was not taken in time"),
         }
@@ -68,7 +75,7 @@ impl Told {
         });
         let edges = new.collect();
         let workload = workload.rsplit_once('/').map_or(workload, |(_, name)| name).to_owned();
-        (v1::EdgeReport { workload, edges }, then)
+        (v1::EdgeReport { workload, edges, ..v1::EdgeReport::default() }, then)
     }
 }
 

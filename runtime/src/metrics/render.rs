@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{BUCKETS, Exemplar, Families, Histogram, Kept, Series};
+use super::{BUCKETS, Exemplar, Families, Histogram, Kept, Kind, Series};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,17 +17,17 @@ pub(super) fn text(families: &Families, form: Form) -> String {
     let mut out = String::new();
     for (name, family) in &families.by_name {
         let kind = match family.series.values().next().map(|kept| &kept.series) {
-            Some(Series::Counter(_)) => "counter",
-            Some(Series::Gauge(_)) => "gauge",
-            Some(Series::Histogram(_)) => "histogram",
+            Some(Series::Counter(_)) => Kind::Counter,
+            Some(Series::Gauge(_)) => Kind::Gauge,
+            Some(Series::Histogram(_)) => Kind::Histogram,
             None => continue,
         };
         // There a counter's family goes without the end that its samples have.
         let of = match (form, kind) {
-            (Form::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
+            (Form::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
             _ => name,
         };
-        let _ = writeln!(out, "# HELP {of} {}\n# TYPE {of} {kind}", family.help);
+        let _ = writeln!(out, "# HELP {of} {}\n# TYPE {of} {}", family.help, kind.word());
         for (labels, Kept { series, .. }) in &family.series {
             let labels = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect::<Vec<_>>().join(",");
             let _ = match series {

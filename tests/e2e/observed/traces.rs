@@ -60,6 +60,13 @@ async fn one_request_is_one_trace_under_the_callers_parent_with_the_same_ids_in_
         assert!(page.contains(&format!("# {{trace_id=\"{TRACE}\"}}")) && page.ends_with("# EOF\n"), "{page}");
     }
 
+    // One that goes nowhere is of its caller's trace, as the caller's vendor knows it.
+    let headers = [("traceparent", w3c("01").replace("4bf9", "6bf9")), ("tracestate", "vendor=1".to_owned())];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(ask(&pair, "http://nobody/", &headers).await, 404);
+    let spans = collector.trace(&TRACE.replace("4bf9", "6bf9"), 1).await;
+    assert_eq!(spans[0].span.trace_state, "vendor=1");
+
     // One that fails: the same number in the answer, the spans, the log, and what `leno why` finds.
     pair.app.set(Behaviour::ResetBefore);
     let headers = [("traceparent", w3c("01").replace("4bf9", "5bf9"))];

@@ -84,6 +84,9 @@ impl Router {
             let used = self.demands.want(demand);
             let known = self.snapshot.borrow().addresses.get(text).cloned();
             if let Some(place) = known {
+                if let Some(used) = &used {
+                    used.answered(place.is_some());
+                }
                 return Ok((place, used));
             }
             if self.reader.away() {

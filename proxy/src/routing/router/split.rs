@@ -3,13 +3,14 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use leno_runtime::metrics::{Counter, Registry};
+use leno_runtime::metrics::{Counter, Histogram, Registry};
 
 use crate::balance::arms;
 use crate::error::Reason;
 use crate::model::{Cluster, HttpRule, Policy, mix};
-use crate::telemetry::{MirrorMetrics, ServiceMetrics};
+use crate::telemetry::{CLASSES, MirrorMetrics, ServiceMetrics, class};
 use crate::upstream::LocalCluster;
 
 /// A rule with its weighted backends.
@@ -24,11 +25,16 @@ pub struct Split {
     /// What its filters mirror to.
     pub(super) mirrors: Vec<MirrorTarget>,
     /// Requests that it answered, by the class of their status; made with the first of each.
-    pub(super) answered: [OnceCell<Counter>; CLASSES.len()],
+    pub(super) answered: OnceCell<Answered>,
 }
 
-/// Of statuses, as they are counted.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// What is counted of a rule.
+#[derive(Debug)]
+pub(super) struct Answered {
+    by_class: [OnceCell<Counter>; CLASSES.len()],
+    first_byte: Histogram,
+    retries: Counter,
+}
 
 /// A service that requests are mirrored to.
 #[derive(Debug)]
@@ -47,15 +53,25 @@ pub(super) enum LocalTarget {
 }
 
 impl Split {
-    /// Counts a request for its rule. Without one there is nothing to be counted that the service does not count.
-    pub fn answered(&self, registry: &Registry, status: u16) {
+    /// Counts a request for its rule, as its answer begins. Without one there is nothing to be counted that the service does not count.
+    pub fn answered(&self, registry: &Registry, status: u16, took: Duration, retries: u32) {
         let Some(rule) = &self.rule else { return };
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        let counter = self.answered[class].get_or_init(|| {
-            let labels = &[("route", rule.route.as_str()), ("rule", rule.name.as_str()), ("class", CLASSES[class])];
-            registry.counter("leno_route_requests_total", "Requests by the rule that they were sent by.", labels)
+        let labels = [("route", rule.route.as_str()), ("rule", rule.name.as_str())];
+        let answered = self.answered.get_or_init(|| Answered {
+            by_class: Default::default(),
+            first_byte: registry.histogram("leno_route_first_byte_seconds", &labels),
+            retries: registry.counter("leno_route_retries_total", &labels),
+        });
+        let class = class(status);
+        let counter = answered.by_class[class].get_or_init(|| {
+            let [route, rule] = labels;
+            registry.counter("leno_route_requests_total", &[route, rule, ("class", CLASSES[class])])
         });
         counter.inc();
+        answered.first_byte.observe(took);
+        if retries > 0 {
+            answered.retries.add(retries.into());
+        }
     }
 
     /// What is counted for the first service that it mirrors to.

@@ -1,0 +1,151 @@
+//! All metrics of the sidecar, as docs/metrics.md lists them.
+
+use leno_runtime::metrics::{Named, counter, gauge, histogram};
+
+/// In the order of the page.
+pub static METRICS: &[Named] = &[
+    counter(
+        "leno_requests_total",
+        &["direction", "service", "code"],
+        "requests by the status that they were answered with; 499: the caller gave up",
+    ),
+    histogram(
+        "http_server_request_duration_seconds",
+        &["service", "class"],
+        "from the head of a request to the local app to the last byte of its answer, by the class of its status",
+    ),
+    histogram(
+        "http_client_request_duration_seconds",
+        &["service", "class"],
+        "the same of requests of the local app, retries and all",
+    ),
+    gauge("http_server_active_requests", &["service"], "requests to the local app that are not over, every 5 s"),
+    gauge("http_client_active_requests", &["service"], "likewise requests of the local app"),
+    gauge(
+        "target_info",
+        &["service_name", "service_namespace", "service_version", "service_instance_id"],
+        "who this sidecar is of: its service account, namespace, label `version` and workload; always 1",
+    ),
+    counter(
+        "leno_edge_requests_total",
+        &["source_namespace", "source_workload", "service", "version", "mtls", "class"],
+        "requests to the local app by the account of their caller (`unknown`: in plaintext, or of so many callers that they are not told apart), the app's label `version`, and the class of the status",
+    ),
+    counter(
+        "leno_edge_connections_total",
+        &["source_namespace", "source_workload", "service", "version", "mtls", "result"],
+        "opaque connections likewise: accepted, refused",
+    ),
+    counter(
+        "leno_route_requests_total",
+        &["route", "rule", "class"],
+        "requests by the rule that the caller's sidecar sent them by, and the class of their status; without a route there is none",
+    ),
+    histogram("leno_route_first_byte_seconds", &["route", "rule"], "of the same, until the answer begins"),
+    counter("leno_route_retries_total", &["route", "rule"], "attempts after the first of the same"),
+    counter("leno_request_bytes_total", &["direction", "service"], "bytes of request bodies"),
+    counter("leno_response_bytes_total", &["direction", "service"], "bytes of answers' bodies"),
+    counter(
+        "leno_failures_total",
+        &["direction", "reason", "fault", "retry"],
+        "what the sidecar failed itself, by [reason](reasons.md)",
+    ),
+    counter("leno_retries_total", &["direction", "service"], "attempts after the first"),
+    counter("leno_retries_denied_total", &["direction", "service"], "retries that the budget did not grant"),
+    gauge(
+        "leno_retry_budget_left",
+        &["service"],
+        "retries that the budget would grant now, from the first one on that was asked of it, every 5 s",
+    ),
+    counter("leno_hedges_total", &["direction", "service"], "attempts beside a slow first one"),
+    counter(
+        "leno_mirrored_requests_total",
+        &["service", "result"],
+        "copies of requests (RequestMirror): answered, failed, dropped because too many were on their way",
+    ),
+    counter(
+        "leno_circuit_breaker_overflows_total",
+        &["direction", "service", "limit"],
+        "what a circuit breaker refused",
+    ),
+    gauge(
+        "leno_circuit_breaker_open",
+        &["service", "limit"],
+        "workers that have as much open as the limit allows (connections, pending, requests, retries), every 5 s",
+    ),
+    gauge("leno_pending_requests", &["service"], "requests that wait for a connection, every 5 s"),
+    gauge(
+        "leno_open_connections",
+        &["service"],
+        "connections to the service that carry one request or opaque bytes, every 5 s",
+    ),
+    counter("leno_endpoint_ejections_total", &["direction", "service"], "ejections of an endpoint that did badly"),
+    gauge("leno_endpoints_ejected", &["direction", "service"], "endpoints that are ejected now, summed over workers"),
+    counter("leno_tcp_connections_total", &["direction", "service"], "opaque connections"),
+    counter("leno_tcp_sent_bytes_total", &["direction", "service"], "bytes of opaque connections from the caller"),
+    counter("leno_tcp_received_bytes_total", &["direction", "service"], "bytes of opaque connections to the caller"),
+    counter(
+        "leno_authorization_decisions_total",
+        &["policy", "rule", "decision"],
+        "what AuthorizationPolicies denied, or would have denied (AUDIT); `policy=\"none\"`: no ALLOW matched",
+    ),
+    counter("leno_tls_handshakes_total", &["result"], "on the mesh port"),
+    counter(
+        "leno_tls_handshake_failures_total",
+        &["reason"],
+        "refused on the mesh port: `certificate_expired`, `certificate_untrusted`, `wrong_trust_domain`, `several_identities`, `wrong_key_usage`, `incompatible`, `handshake_timeout` …",
+    ),
+    counter(
+        "leno_plaintext_connections_total",
+        &[],
+        "captured connections from outside the mesh that were let in (PERMISSIVE)",
+    ),
+    counter("leno_egress_connections_total", &["verdict"], "captured connections to what is not in the mesh"),
+    counter(
+        "leno_detected_connections_total",
+        &["protocol"],
+        "connections by what they turned out to speak, where nobody had said it",
+    ),
+    counter("leno_dns_queries_total", &["answer"], "DNS queries by who answered, or why nobody did"),
+    counter(
+        "leno_dns_connections_refused_total",
+        &[],
+        "DNS connections that were closed at once, since there were too many",
+    ),
+    histogram("leno_dns_forward_duration_seconds", &[], "until an original resolver answered a query over UDP"),
+    counter("leno_gateway_connections_total", &["gateway", "listener"], "connections over TLS or TCP"),
+    counter("leno_gateway_requests_total", &["gateway", "listener"], "requests by the listener that has their host"),
+    counter("leno_gateway_handshake_failures_total", &["reason"], "handshakes of clients that were refused"),
+    counter(
+        "leno_gateway_answers_given_up_total",
+        &[],
+        "answers that were given up because their clients took nothing of them",
+    ),
+    counter("leno_health_checks_total", &["service", "result"], "checks of the own app that its services ask for"),
+    gauge("leno_app_healthy", &[], "1 while the own app passes them, or has none"),
+    counter("leno_probes_total", &["probe", "result"], "checks of the app that were made for kubelet"),
+    gauge("leno_certificate_expiry_timestamp_seconds", &[], "when the leaf expires, since 1970"),
+    gauge(
+        "leno_trust_root_expiry_timestamp_seconds",
+        &[],
+        "when the first root of the trust bundle expires, since 1970",
+    ),
+    counter("leno_certificate_renewals_total", &["result"], "attempts to renew the leaf"),
+    gauge("leno_xds_connected", &[], "1 while the stream to the control plane is open"),
+    gauge("leno_xds_revision", &[], "the newest revision of which something was received"),
+    gauge("leno_xds_last_ack_timestamp_seconds", &[], "when a response was last acknowledged, since 1970"),
+    counter("leno_xds_nacks_total", &[], "responses of which a resource was refused"),
+    counter("leno_xds_resources_received_total", &["type"], "resources received over the stream"),
+    gauge("leno_xds_destinations", &[], "destinations that the local app uses"),
+    counter("leno_spans_total", &["result"], "spans of traces: sent, not_taken by the collector, queue_full"),
+    counter(
+        "leno_access_log_lines_total",
+        &["result"],
+        "lines of the access log: written, dropped because the queue or the disk was full",
+    ),
+    gauge(
+        "leno_snapshot_unsaved_changes",
+        &[],
+        "changes in force that the snapshot on disk does not hold yet; a sidecar that is killed now comes back without them while the control plane is away",
+    ),
+];
