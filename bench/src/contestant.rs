@@ -4,6 +4,7 @@ mod envoy;
 mod floor;
 mod haproxy;
 mod leno;
+mod nginx;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,8 +17,9 @@ use crate::process::Running;
 
 pub use envoy::{Carries, envoy};
 pub use floor::floor;
-pub use haproxy::{haproxy, haproxy_tcp};
-pub use leno::{HOST, Mesh, leno, leno_tcp, leno_with};
+pub use haproxy::{haproxy, haproxy_http2, haproxy_tcp};
+pub use leno::{HOST, Mesh, leno, leno_http2, leno_tcp, leno_with};
+pub use nginx::nginx;
 
 /// How long one may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);

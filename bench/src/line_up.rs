@@ -58,7 +58,7 @@ impl Run {
     /// Everybody who is there; who is missing is said. With `direct` also the server itself.
     pub fn line_up(&self, carries: Carries, direct: bool) -> Result<LineUp> {
         let dir = TempDir::with_prefix("leno-bench-")?;
-        let (backend, at) = http1::start_backend(self.load_core, dir.path())?;
+        let (backend, at) = http1::start_backend(self.load_core, dir.path(), &[])?;
         Ok(LineUp { _backend: Some(backend), ..self.line_up_before(at, carries, direct)? })
     }
 
@@ -71,10 +71,14 @@ impl Run {
         let mut contestants = vec![match carries {
             Carries::Tcp => contestant::leno_tcp(&place, &bin, "leno")?,
             Carries::Http => contestant::leno(&place, &bin, "leno", "")?,
+            Carries::Http2 => contestant::leno_http2(&place, &bin, "leno")?,
         }];
         match process::find("haproxy") {
             Some(haproxy) if carries == Carries::Tcp => {
                 contestants.push(contestant::haproxy_tcp(&place, &haproxy, "haproxy")?);
+            }
+            Some(haproxy) if carries == Carries::Http2 => {
+                contestants.push(contestant::haproxy_http2(&place, &haproxy, "haproxy")?);
             }
             Some(haproxy) => contestants.push(contestant::haproxy(&place, &haproxy, "haproxy", "http/1.1")?),
             None => eprintln!("haproxy was not found"),

@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::comparison::Comparison;
 use crate::contestant::{self, Carries, Contestant};
-use crate::cpu;
 use crate::line_up::Run;
+use crate::{cpu, process};
 
 /// How the kind `memory` is run.
 #[derive(Debug, Args)]
@@ -25,10 +25,7 @@ pub struct Settings {
 
 /// Measures. Every round has pairs of its own: what a pair once needed it may keep.
 pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
-    rustix::process::setrlimit(
-        rustix::process::Resource::Nofile,
-        rustix::process::getrlimit(rustix::process::Resource::Nofile).raised(),
-    )?;
+    process::raise_open_files()?;
     let compare = |connections: &usize| {
         let names = settings.run.line_up(Carries::Http, false)?.names();
         let title = match connections {
@@ -62,15 +59,4 @@ fn open(target: SocketAddr) -> Result<TcpStream> {
 /// Of all processes of the pair, in MiB.
 fn pss(contestant: &Contestant) -> Result<f64> {
     contestant.pids().into_iter().map(cpu::pss).sum()
-}
-
-/// As many descriptors as are allowed.
-trait Raised {
-    fn raised(self) -> Self;
-}
-
-impl Raised for rustix::process::Rlimit {
-    fn raised(self) -> Self {
-        Self { current: self.maximum, ..self }
-    }
 }

@@ -60,6 +60,13 @@ impl Running {
         self.child.id()
     }
 
+    /// Kills it, as dropping does.
+    pub fn kill(&mut self) {
+        // It may have ended already; there is nothing to do about that here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -67,10 +74,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already; there is nothing to do about that here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+/// Lets this process, and those that it starts, have as many files open as is allowed.
+pub fn raise_open_files() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 /// A command that runs on one core only.

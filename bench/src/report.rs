@@ -10,7 +10,7 @@ use crate::load::Measured;
 use crate::summary::{Summary, summarise};
 
 /// Whom Leno is set against, in the report's order.
-const OTHERS: [&str; 3] = ["haproxy", "haproxy-h2", "floor"];
+const OTHERS: [&str; 5] = ["haproxy", "haproxy-h2", "nginx", "envoy", "floor"];
 /// The share of the floor's requests per CPU second that the pair must reach. Medians of a run are between 0.68 and 0.79 by the hour of a
 /// shared machine; what is below this is a change of ours.
 const OF_THE_FLOOR: f64 = 0.65;
@@ -36,6 +36,7 @@ pub struct Report {
     rounds: u32,
     seconds: u64,
     connections: u32,
+    bytes: u32,
     peers: BTreeMap<&'static str, String>,
     /// In the order in which the contestants were first measured.
     order: Vec<&'static str>,
@@ -43,10 +44,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty report of a run with these settings, loaded by `load`.
-    pub fn new(rounds: u32, seconds: u64, connections: u32, load: String) -> Self {
+    /// An empty report of a run with these settings (connections, and bytes of an answer), loaded by `load`.
+    pub fn new(rounds: u32, seconds: u64, (connections, bytes): (u32, u32), load: String) -> Self {
         let peers = BTreeMap::from([("load", load)]);
-        Self { rounds, seconds, connections, peers, order: Vec::new(), samples: BTreeMap::new() }
+        Self { rounds, seconds, connections, bytes, peers, order: Vec::new(), samples: BTreeMap::new() }
     }
 
     /// Says which `name` took part, or why none did.
@@ -105,8 +106,8 @@ impl Report {
             let _ = writeln!(out, "{text}"); // Writing to a string does not fail.
         };
         line(format!(
-            "http1: {} connections, 128 B answers, {} rounds of {} s, median (least … greatest)",
-            self.connections, self.rounds, self.seconds
+            "http1: {} connections, {} B answers, {} rounds of {} s, median (least … greatest)",
+            self.connections, self.bytes, self.rounds, self.seconds
         ));
         for (name, which) in &self.peers {
             line(format!("  {name}: {which}"));
@@ -144,7 +145,7 @@ impl Report {
             .filter_map(|other| Some((format!("leno/{other}"), summary_json(self.ratio(other)?))))
             .collect();
         json!({
-            "kind": "http1", "connections": self.connections, "answerBytes": 128, "rounds": self.rounds,
+            "kind": "http1", "connections": self.connections, "answerBytes": self.bytes, "rounds": self.rounds,
             "secondsPerTurn": self.seconds, "peers": self.peers, "contestants": contestants, "ratios": ratios,
         })
     }
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     fn report(leno_ms: u64, haproxy_ms: u64, floor_ms: u64) -> Report {
-        let mut report = Report::new(2, 3, 64, "wrk".to_owned());
+        let mut report = Report::new(2, 3, (64, 128), "wrk".to_owned());
         for round in 0..2 {
             for (name, cpu) in [("leno", leno_ms), ("haproxy", haproxy_ms), ("floor", floor_ms)] {
                 let measured = Measured { requests: 1000, seconds: 3.0, p50_us: 1.0, p99_us: 2.0 };
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_missing_haproxy_fails_the_check() {
-        assert_eq!(Report::new(1, 1, 64, String::new()).check(), ["HAProxy was not found"]);
+        assert_eq!(Report::new(1, 1, (64, 128), String::new()).check(), ["HAProxy was not found"]);
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! The kind `config`: a mesh of so many services, of which the app uses three. What its sidecar holds of memory, how soon it is ready, and
-//! how many resources it was sent.
+//! how much it was sent.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::contestant::Mesh;
+use crate::figures::{Figure, Figures};
 use crate::line_up::Run;
-use crate::report::number;
-use crate::summary::{Summary, summarise};
-use crate::{cpu, http1};
+use crate::{cpu, http1, metrics};
 
 /// Services that the app uses.
 const USED: usize = 3;
@@ -31,51 +31,106 @@ pub struct Settings {
     services: Vec<usize>,
 }
 
-/// What came of one size.
-pub struct Row {
-    services: usize,
-    figures: [(&'static str, usize, Option<Summary>); 4],
-}
-
 /// Measures.
-pub fn run(settings: &Settings) -> Result<Vec<Row>> {
+pub fn run(settings: &Settings) -> Result<Vec<Figures>> {
     let bin = settings.run.bin()?;
-    settings.services.iter().map(|services| row(settings, &bin, *services)).collect()
+    settings.services.iter().map(|services| of_size(settings, &bin, *services)).collect()
 }
 
-fn row(settings: &Settings, bin: &Path, services: usize) -> Result<Row> {
+fn of_size(settings: &Settings, bin: &Path, services: usize) -> Result<Figures> {
     let dir = tempfile::TempDir::with_prefix("leno-bench-")?;
-    let (_backend, backend) = http1::start_backend(settings.run.load_core, dir.path())?;
+    let core = settings.run.proxy_core;
+    let (_backend, backend) = http1::start_backend(settings.run.load_core, dir.path(), &[])?;
     let mesh = Mesh::start(dir.path(), settings.run.load_core, bin, &objects(services, backend))?;
+    let relay = Relay::before(mesh.xds())?;
+    let mesh = mesh.reached_at(relay.addr);
     let mut turns = Vec::new();
     for n in 0..settings.run.rounds {
         let token = mesh.token("frontend")?;
-        let begun = Instant::now();
-        let mut sidecar = mesh.sidecar(settings.run.proxy_core, "frontend", &format!("frontend-{n}"), &token, &[])?;
+        let (begun, before) = (Instant::now(), relay.passed());
+        let mut sidecar = mesh.sidecar(core, "frontend", &format!("frontend-{n}"), &token, &[])?;
         let first = begun.elapsed();
         let (proxy, admin) = (sidecar.address("http_proxy")?, sidecar.address("admin")?);
         for used in 0..USED {
             until_it_answers(proxy, &format!("service-{used}"))?;
         }
+        let answered = begun.elapsed();
+        let bytes = relay.passed() - before;
         let memory = cpu::pss(sidecar.running.pid())?;
-        let received = received(admin)?;
+        let received = metrics::sum(admin, "leno_xds_resources_received_total")?;
         // Once more, with the identity that it has now.
         drop(sidecar.running);
         let begun = Instant::now();
-        sidecar = mesh.sidecar(settings.run.proxy_core, "frontend", &format!("frontend-{n}"), &token, &[])?;
-        turns.push([memory, first.as_secs_f64() * 1e3, begun.elapsed().as_secs_f64() * 1e3, received]);
+        sidecar = mesh.sidecar(core, "frontend", &format!("frontend-{n}"), &token, &[])?;
+        let again = begun.elapsed();
+        turns.push([memory, ms(first), ms(again), ms(answered), bytes as f64 / 1_024.0, received]);
         drop(sidecar);
     }
-    let of = |at: usize| summarise(turns.iter().map(|turn| turn[at]));
-    Ok(Row {
-        services,
-        figures: [
-            ("sidecar, MiB", 2, of(0)),
-            ("first start to ready, ms", 1, of(1)),
-            ("start again to ready, ms", 1, of(2)),
-            ("resources received", 0, of(3)),
-        ],
-    })
+    let mut figures = Figures::new(format!("config, {USED} services are used of {services}"));
+    let names = [
+        ("sidecar", "MiB", 2),
+        ("first start to ready", "ms", 1),
+        ("start again to ready", "ms", 1),
+        ("first start to the first answers of all that are used", "ms", 1),
+        ("received from the control plane, TLS and all", "KiB", 1),
+        ("resources received", "", 0),
+    ];
+    for (at, (name, unit, digits)) in names.into_iter().enumerate() {
+        figures.push(Figure::of(name, unit, digits, turns.iter().map(|turn| turn[at]).collect()));
+    }
+    Ok(figures)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Passes connections on, and counts the bytes of the answers.
+struct Relay {
+    addr: SocketAddr,
+    passed: Arc<AtomicU64>,
+}
+
+impl Relay {
+    fn before(to: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let (addr, passed) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
+        let counted = passed.clone();
+        std::thread::spawn(move || {
+            for from in listener.incoming().flatten() {
+                // Who is not reached is told so by the end of his connection.
+                let _ = relay(&from, to, &counted);
+            }
+        });
+        Ok(Self { addr, passed })
+    }
+
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+}
+
+fn relay(from: &TcpStream, to: SocketAddr, counted: &Arc<AtomicU64>) -> Result<()> {
+    let to = TcpStream::connect(to)?;
+    let (asks, answers) = ((from.try_clone()?, to.try_clone()?), (to, from.try_clone()?));
+    let (counted, nobody) = (counted.clone(), Arc::new(AtomicU64::new(0)));
+    std::thread::spawn(move || pass(asks.0, asks.1, &nobody));
+    std::thread::spawn(move || pass(answers.0, answers.1, &counted));
+    Ok(())
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, counted: &AtomicU64) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(n) = from.read(&mut buffer)
+        && n > 0
+    {
+        counted.fetch_add(n as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    // One that is gone already is shut.
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// Services, each with an instance that has no sidecar.
@@ -95,55 +150,14 @@ fn objects(services: usize, backend: SocketAddr) -> String {
     text
 }
 
-fn get(at: SocketAddr, host: &str, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(at)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-    let mut text = Vec::new();
-    stream.read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 fn until_it_answers(proxy: SocketAddr, host: &str) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let answer = get(proxy, host, "/")?;
+        let answer = metrics::get(proxy, host, "/")?;
         if answer.starts_with("HTTP/1.1 200") {
             return Ok(());
         }
         ensure!(begun.elapsed() < PATIENCE, "{host} is not reached: {answer}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Over the stream, of every kind.
-fn received(admin: SocketAddr) -> Result<f64> {
-    let page = get(admin, "localhost", "/metrics")?;
-    let lines = page.lines().filter(|line| line.starts_with("leno_xds_resources_received_total"));
-    let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    counts.reduce(|a, b| a + b).context("no count of resources")
-}
-
-/// For people.
-pub fn table(rows: &[Row]) -> String {
-    let mut table = format!("config: {USED} services are used of so many, median (least … greatest)\n");
-    for row in rows {
-        let _ = writeln!(table, "  {} services", row.services);
-        for (name, digits, summary) in &row.figures {
-            let shown = summary.map_or_else(String::new, |s| {
-                let [median, min, max] = [s.median, s.min, s.max].map(|n| number(Some(n), *digits));
-                format!("{median} ({min} … {max})")
-            });
-            let _ = writeln!(table, "    {name:<28} {shown:>26}");
-        }
-    }
-    table
-}
-
-/// For machines.
-pub fn json(rows: &[Row]) -> Value {
-    let figure = |(name, _, summary): &(&'static str, usize, Option<Summary>)| json!({"name": name, "median": summary.map(|s| s.median), "min": summary.map(|s| s.min), "max": summary.map(|s| s.max)});
-    let row =
-        |row: &Row| json!({"services": row.services, "figures": row.figures.iter().map(figure).collect::<Vec<_>>()});
-    rows.iter().map(row).collect()
 }

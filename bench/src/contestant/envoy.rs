@@ -17,6 +17,8 @@ const TYPES: &str = "type.googleapis.com/envoy.extensions";
 pub enum Carries {
     /// Requests, multiplexed between the ends.
     Http,
+    /// Requests over HTTP/2 from the client to the server.
+    Http2,
     /// Connections, each in one of its own.
     Tcp,
 }
@@ -31,7 +33,7 @@ pub fn envoy(place: &Place<'_>, binary: &Path, name: &'static str, carries: Carr
              common_tls_context: {{alpn_protocols: [{}], tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}, \
              tls_certificates: [{{certificate_chain: {{filename: {dir}/{own}.crt}}, private_key: {{filename: {dir}/{own}.key}}}}], \
              validation_context: {{trusted_ca: {{filename: {dir}/ca.crt}}}}}}}}}}",
-            if carries == Carries::Http { "h2" } else { "" }
+            if carries == Carries::Tcp { "" } else { "h2" }
         )
     };
     let to_mesh = tls("UpstreamTlsContext", "a", &format!("sni: {SERVER_NAME}"));
@@ -57,14 +59,15 @@ fn config(carries: Carries, listen: SocketAddr, tls_in: &str, to: SocketAddr, tl
         Carries::Tcp => format!(
             "{{name: tcp, typed_config: {{\"@type\": {TYPES}.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: a, cluster: to}}}}"
         ),
-        Carries::Http => format!(
+        Carries::Http | Carries::Http2 => format!(
             "{{name: http, typed_config: {{\"@type\": {TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager, \
              stat_prefix: a, generate_request_id: false, http_filters: [{{name: router, typed_config: \
              {{\"@type\": {TYPES}.filters.http.router.v3.Router}}}}], route_config: {{virtual_hosts: [{{name: all, domains: [\"*\"], \
              routes: [{{match: {{prefix: /}}, route: {{cluster: to}}}}]}}]}}}}}}"
         ),
     };
-    let protocol = match carries == Carries::Http && !tls_out.is_empty() {
+    // To the other end, and to a server that speaks it.
+    let protocol = match carries == Carries::Http2 || carries == Carries::Http && !tls_out.is_empty() {
         true => format!(
             "\n    typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: \
              {{\"@type\": {TYPES}.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}"

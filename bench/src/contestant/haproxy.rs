@@ -9,11 +9,12 @@ use super::{Contestant, Place, file, text};
 use crate::certificates::SERVER_NAME;
 use crate::process::{Running, free_port};
 
-/// What both ends have in common.
+/// What both ends have in common. Where it may not have files for so many connections it takes what it may have.
 const COMMON: &str = "\
 global
   nbthread 1
-  maxconn 4096
+  maxconn 24000
+  no strict-limits
   ssl-default-bind-options ssl-min-ver TLSv1.3
   ssl-default-server-options ssl-min-ver TLSv1.3
 defaults
@@ -40,6 +41,25 @@ pub fn haproxy(place: &Place<'_>, binary: &Path, name: &'static str, protocol: &
         "{COMMON}frontend app\n  bind {target}\n  default_backend mesh\nbackend mesh\n  server b {mesh} ssl \
          crt {dir}/a.pem ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
          alpn {protocol} pool-max-conn -1\n"
+    );
+    let inbound = start(place, binary, &format!("{name}-in"), &inbound, mesh)?;
+    let outbound = start(place, binary, &format!("{name}-out"), &outbound, target)?;
+    Ok(Contestant { name, target, pair: vec![outbound, inbound], _others: Vec::new() })
+}
+
+/// A pair that speaks HTTP/2 at every place: with the client, between its ends, and with the server.
+pub fn haproxy_http2(place: &Place<'_>, binary: &Path, name: &'static str) -> Result<Contestant> {
+    let dir = place.dir.display();
+    let (mesh, target) = (free_port()?, free_port()?);
+    let inbound = format!(
+        "{COMMON}frontend mesh\n  bind {mesh} ssl crt {dir}/b.pem ca-file {dir}/ca.crt verify required alpn h2\n  \
+         default_backend app\nbackend app\n  server app {} proto h2 pool-max-conn -1\n",
+        place.backend
+    );
+    let outbound = format!(
+        "{COMMON}frontend app\n  bind {target} proto h2\n  default_backend mesh\nbackend mesh\n  server b {mesh} ssl \
+         crt {dir}/a.pem ca-file {dir}/ca.crt verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
+         alpn h2 pool-max-conn -1\n"
     );
     let inbound = start(place, binary, &format!("{name}-in"), &inbound, mesh)?;
     let outbound = start(place, binary, &format!("{name}-out"), &outbound, target)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Contestant, Place, text};
+use crate::metrics;
 use crate::process::Running;
 
 /// The service that the load asks for.
@@ -45,6 +46,13 @@ pub fn leno_with(place: &Place<'_>, bin: &Path, name: &'static str, args: &[&str
     Ok(contestant)
 }
 
+/// The same pair, before an app that speaks HTTP/2.
+pub fn leno_http2(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
+    let config = CONFIG.replace("appProtocol: http}", "appProtocol: kubernetes.io/h2c}");
+    let (contestant, _) = pair_of(place, bin, name, &config, &[])?;
+    Ok(contestant)
+}
+
 /// The same pair, loaded where connections are carried as bytes, each in one of its own between the ends.
 pub fn leno_tcp(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
     let (contestant, target) = pair(place, bin, name, "", &[])?;
@@ -59,7 +67,18 @@ fn pair(
     more: &str,
     both: &[&str],
 ) -> Result<(Contestant, SocketAddr)> {
-    let mesh = Mesh::start(place.dir, place.load_core, bin, &format!("{CONFIG}---\n{more}"))?;
+    pair_of(place, bin, name, &format!("{CONFIG}---\n{more}"), both)
+}
+
+/// The pair of a mesh with these objects.
+fn pair_of(
+    place: &Place<'_>,
+    bin: &Path,
+    name: &'static str,
+    objects: &str,
+    both: &[&str],
+) -> Result<(Contestant, SocketAddr)> {
+    let mesh = Mesh::start(place.dir, place.load_core, bin, objects)?;
     let backend = format!("http={}", place.backend);
     let at = place.proxy_core;
     let inbound = mesh.sidecar(at, HOST, HOST, &mesh.token(HOST)?, &[&["--port", &backend], both].concat())?;
@@ -74,6 +93,8 @@ fn pair(
 /// A control plane, for sidecars.
 pub struct Mesh {
     plane: Running,
+    /// What it said when it was ready.
+    ready: String,
     xds: SocketAddr,
     context: PathBuf,
     bin: PathBuf,
@@ -97,13 +118,44 @@ impl Mesh {
         for (n, some) in objects.chunks(OBJECTS_A_FILE).enumerate() {
             std::fs::write(config.join(format!("{n:03}.yaml")), some.join("---\n"))?;
         }
-        let mut args = arguments(&["--config-dir", &text(&config), "--state-dir", &text(&state), "--output", "json"]);
-        args.extend(
-            ["xds", "api", "admin"].iter().flat_map(|port| [format!("--{port}-addr"), "127.0.0.1:0".to_owned()]),
-        );
-        let mut plane = Running::start("leno-control-plane", core, &bin.join("leno-control-plane"), &args, dir)?;
-        let xds = address(&plane.first_line()?, "xds")?;
-        Ok(Self { plane, xds, context: state.join("admin.yaml"), bin: bin.to_owned(), dir: dir.to_owned() })
+        let ports = ["xds", "api", "admin"].map(|port| (port, "127.0.0.1:0".to_owned()));
+        let (plane, ready) = plane(dir, core, bin, &ports)?;
+        let xds = address(&ready, "xds")?;
+        Ok(Self { plane, ready, xds, context: state.join("admin.yaml"), bin: bin.to_owned(), dir: dir.to_owned() })
+    }
+
+    /// The same, of which sidecars are told that its control plane is elsewhere.
+    pub fn reached_at(self, xds: SocketAddr) -> Self {
+        Self { xds, ..self }
+    }
+
+    /// Kills the control plane, and starts it again where it was.
+    pub fn restarted(mut self, core: usize) -> Result<Self> {
+        let ports = ["xds", "api", "admin"].map(|port| (port, address(&self.ready, port).map(|at| at.to_string())));
+        let ports = ports.map(|(port, at)| (port, at.unwrap_or_default()));
+        self.plane.kill();
+        (self.plane, self.ready) = plane(&self.dir, core, &self.bin, &ports)?;
+        Ok(self)
+    }
+
+    /// The administrator's context.
+    pub fn context(&self) -> &Path {
+        &self.context
+    }
+
+    /// Where sidecars reach it.
+    pub fn xds(&self) -> SocketAddr {
+        self.xds
+    }
+
+    /// The sum of a metric's series.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        metrics::sum(address(&self.ready, "admin")?, name)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.plane.pid()
     }
 
     /// A join token.
@@ -131,6 +183,16 @@ impl Mesh {
         let ready = running.first_line()?;
         Ok(Sidecar { running, ready })
     }
+}
+
+/// A control plane on these ports, of the folders that are there, and what it says when it is ready.
+fn plane(dir: &Path, core: usize, bin: &Path, ports: &[(&str, String)]) -> Result<(Running, String)> {
+    let (config, state) = (text(&dir.join("config")), text(&dir.join("control-plane")));
+    let mut args = arguments(&["--config-dir", &config, "--state-dir", &state, "--output", "json"]);
+    args.extend(ports.iter().flat_map(|(port, at)| [format!("--{port}-addr"), at.clone()]));
+    let mut plane = Running::start("leno-control-plane", core, &bin.join("leno-control-plane"), &args, dir)?;
+    let ready = plane.first_line()?;
+    Ok((plane, ready))
 }
 
 impl Sidecar {
