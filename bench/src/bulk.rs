@@ -11,7 +11,8 @@ use clap::Args;
 use crate::comparison::Comparison;
 use crate::contestant::{self, Carries};
 use crate::cpu;
-use crate::line_up::{LineUp, Run};
+use crate::findings::Findings;
+use crate::line_up::{Besides, LineUp, Run};
 
 /// Where the server has an answer without an end.
 const PATH: &str = "/without-end";
@@ -27,39 +28,37 @@ pub struct Settings {
 }
 
 /// Measures.
-pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
-    let server = serve(settings.run.load_core)?;
-    let line_up = settings.run.line_up_before(server, Carries::Tcp, false)?;
-    for contestant in &line_up.contestants {
-        contestant.wait_until_it_answers()?;
+pub fn run(settings: &Settings) -> Result<Findings> {
+    let cast = settings.run.cast(Carries::Tcp, Besides::default())?;
+    let mut findings = Findings::of("bulk", cast.peers.clone());
+    let line_up = settings.run.line_up_before(serve(settings.run.load_core)?, &cast, &cast.entrants)?;
+    line_up.answers()?;
+    for streams in &settings.streams {
+        compare(settings, &line_up, *streams)?.found(&mut findings);
     }
-    settings.streams.iter().map(|streams| compare(settings, &line_up, *streams)).collect()
+    Ok(findings)
 }
 
 fn compare(settings: &Settings, line_up: &LineUp, streams: usize) -> Result<Comparison> {
-    let length = Duration::from_secs(settings.run.seconds);
     let title = format!("bulk, {streams} streams");
     let unit = "MB per proxy CPU second";
     Comparison::measure(title, unit, 0, settings.run.rounds, line_up.names(), |n| {
         let contestant = &line_up.contestants[n];
         let readers: Vec<_> = (0..streams).map(|_| open(contestant.target)).collect::<Result<_>>()?;
-        let (pids, end) = (contestant.pids(), Instant::now() + length);
-        let before = cpu::used(&pids)?;
-        let reading: Vec<_> = readers
-            .into_iter()
-            .map(|stream| {
-                let core = settings.run.load_core;
-                std::thread::spawn(move || read(core, stream, end))
-            })
-            .collect();
-        let mut bytes = 0;
-        for one in reading {
-            bytes += one.join().ok().context("a reader failed")??;
-        }
-        let used = cpu::used(&pids)? - before;
-        ensure!(!used.is_zero(), "{} used no processor time", contestant.name);
+        let (bytes, used) = contestant.pays(|| read_all(&settings.run, readers))?;
         Ok(bytes as f64 / 1e6 / used.as_secs_f64())
     })
+}
+
+fn read_all(run: &Run, readers: Vec<TcpStream>) -> Result<u64> {
+    let (core, end) = (run.load_core, Instant::now() + Duration::from_secs(run.seconds));
+    let reading: Vec<_> =
+        readers.into_iter().map(|stream| std::thread::spawn(move || read(core, stream, end))).collect();
+    let mut bytes = 0;
+    for one in reading {
+        bytes += one.join().ok().context("a reader failed")??;
+    }
+    Ok(bytes)
 }
 
 fn open(target: SocketAddr) -> Result<TcpStream> {

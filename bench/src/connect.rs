@@ -2,13 +2,15 @@
 //! mutual TLS between the ends of the pair; as HTTP, the ends share theirs. The figure is connections for a second of the pair's
 //! processor time.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::Result;
 use clap::Args;
 
 use crate::comparison::Comparison;
 use crate::contestant::{self, Carries, Contestant};
-use crate::cpu;
-use crate::line_up::Run;
+use crate::findings::Findings;
+use crate::line_up::{Besides, Cast, Run};
 use crate::load::{self, Load};
 
 /// How the kind `connect` is run.
@@ -22,16 +24,22 @@ pub struct Settings {
 }
 
 /// Measures.
-pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
+pub fn run(settings: &Settings) -> Result<Findings> {
     let kinds = [(Carries::Tcp, "new TCP connections, a handshake each"), (Carries::Http, "new HTTP connections")];
-    kinds.into_iter().map(|(carries, title)| compare(settings, carries, title)).collect()
+    let mut findings = Findings::of("connect", BTreeMap::new());
+    for (carries, title) in kinds {
+        let cast = settings.run.cast(carries, Besides::default())?;
+        compare(settings, &cast, title)?.found(&mut findings);
+        findings.peers.extend(cast.peers);
+    }
+    Ok(findings)
 }
 
-fn compare(settings: &Settings, carries: Carries, title: &str) -> Result<Comparison> {
+fn compare(settings: &Settings, cast: &Cast, title: &str) -> Result<Comparison> {
     let run = &settings.run;
-    let line_up = run.line_up(carries, false)?;
+    let line_up = run.line_up(cast, 128)?;
+    line_up.answers()?;
     for contestant in &line_up.contestants {
-        contestant.wait_until_it_answers()?;
         turn(settings, contestant, 1)?;
     }
     let unit = "connections per proxy CPU second";
@@ -41,17 +49,13 @@ fn compare(settings: &Settings, carries: Carries, title: &str) -> Result<Compari
 }
 
 fn turn(settings: &Settings, contestant: &Contestant, seconds: u64) -> Result<f64> {
-    let pids = contestant.pids();
-    let before = cpu::used(&pids)?;
     let load = Load {
         target: contestant.target,
         host: contestant::HOST.to_owned(),
         connections: settings.clients as usize,
         seconds,
-        fresh: true,
+        requests_each: 1,
     };
-    let measured = load::own(settings.run.load_core, load).with_context(|| contestant.name.to_owned())?;
-    let used = cpu::used(&pids)? - before;
-    ensure!(!used.is_zero(), "{} used no processor time", contestant.name);
+    let (measured, used) = contestant.pays(|| load::own(settings.run.load_core, load))?;
     Ok(measured.requests as f64 / used.as_secs_f64())
 }

@@ -11,8 +11,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+use crate::cpu;
 use crate::process::Running;
 
 pub use envoy::{Carries, envoy};
@@ -74,6 +75,16 @@ impl Contestant {
             std::io::Result::Ok(read[..n].starts_with(b"HTTP/1.1 200"))
         };
         answered().unwrap_or(false)
+    }
+
+    /// What comes of `work`, and the processor time that the pair used for it.
+    pub fn pays<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+        let pids = self.pids();
+        let before = cpu::used(&pids)?;
+        let done = work().with_context(|| self.name.to_owned())?;
+        let used = cpu::used(&pids)?.saturating_sub(before);
+        ensure!(pids.is_empty() || !used.is_zero(), "{} used no processor time", self.name);
+        Ok((done, used))
     }
 
     /// The process ids whose time counts.

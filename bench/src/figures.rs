@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::chart::{Bar, Panel};
+use crate::findings::Findings;
 use crate::report::number;
 use crate::summary::{Summary, summarise};
 
@@ -50,12 +52,31 @@ impl Figures {
         self.figures.push(figure);
     }
 
+    /// Adds them to what came of their kind.
+    pub fn found(&self, findings: &mut Findings) {
+        findings.add(self.table(), self.json(), self.panels());
+    }
+
+    /// One for each unit.
+    fn panels(&self) -> Vec<Panel> {
+        let mut panels: Vec<Panel> = Vec::new();
+        for figure in &self.figures {
+            let Some(value) = figure.summary else { continue };
+            let bar = Bar { name: figure.name.clone(), value, digits: figure.digits, ours: true };
+            match panels.iter_mut().find(|panel| panel.unit == figure.unit) {
+                Some(panel) => panel.bars.push(bar),
+                None => panels.push(Panel { title: self.title.clone(), unit: figure.unit.to_owned(), bars: vec![bar] }),
+            }
+        }
+        panels
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let mut table = format!("{}, median (least … greatest)\n", self.title);
         for figure in &self.figures {
             // Writing to a string does not fail.
-            let _ = writeln!(table, "  {:<48} {:>30} {}", figure.name, figure.shown(), figure.unit);
+            let _ = writeln!(table, "  {:<60} {:>24} {}", figure.name, figure.shown(), figure.unit);
         }
         table
     }
@@ -81,6 +102,7 @@ mod tests {
         figures.push(Figure::of("thrice", "ms", 0, vec![3.0, 1.0, 2.0]));
         let table = figures.table();
         assert!(table.contains("2.0 KiB") && table.contains("2 (1 … 3) ms"), "{table}");
+        assert_eq!(figures.panels().iter().map(|panel| panel.bars.len()).collect::<Vec<_>>(), [1, 1]);
         assert_eq!(figures.json()["figures"][1]["figure"]["median"], 2.0);
     }
 }

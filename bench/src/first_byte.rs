@@ -17,6 +17,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::findings::Output;
 use crate::summary::{Summary, percentile, summarise};
 use crate::{http1, process};
 use place::{Place, Setup, Way};
@@ -59,8 +60,8 @@ pub struct Settings {
     #[arg(long)]
     check: bool,
     /// Form of the report
-    #[arg(short, long, value_enum, default_value_t = http1::Output::Table)]
-    output: http1::Output,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 /// Measures, prints, and says whether what was to be checked held.
@@ -85,13 +86,13 @@ pub fn run(settings: &Settings) -> Result<bool> {
         wires.push(Wire::measure(&setup, rounds, connections)?);
     }
     match settings.output {
-        http1::Output::Table => {
+        Output::Table => {
             println!(
                 "first-byte: {connections} connections a turn, {rounds} rounds, median (least … greatest) of rounds"
             );
             wires.iter().for_each(|wire| print!("{}", wire.table()));
         }
-        http1::Output::Json => {
+        Output::Json => {
             let wires: Vec<Value> = wires.iter().map(Wire::json).collect();
             println!(
                 "{:#}",

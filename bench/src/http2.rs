@@ -24,9 +24,10 @@ use tokio::task::LocalSet;
 
 use crate::comparison::Comparison;
 use crate::contestant::{self, Carries, Contestant};
-use crate::line_up::{LineUp, Run};
+use crate::findings::Findings;
+use crate::http1;
+use crate::line_up::{Besides, LineUp, Run};
 use crate::process::pinned;
-use crate::{cpu, http1};
 
 /// How long a contestant may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,30 +75,42 @@ impl Call {
 }
 
 /// Measures each of these.
-pub fn run(settings: &Settings, calls: &[(Call, &str)]) -> Result<Vec<Comparison>> {
+pub fn run(settings: &Settings, kind: &'static str, calls: &[(Call, &str)]) -> Result<Findings> {
     let run = &settings.run;
+    let cast = run.cast(Carries::Http2, Besides { direct: true, ..Besides::default() })?;
+    let mut findings = Findings::of(kind, cast.peers.clone());
     let dir = tempfile::TempDir::with_prefix("leno-bench-")?;
     let (_backend, at) = http1::start_backend(run.load_core, dir.path(), &["--http2".to_owned()])?;
-    let line_up = run.line_up_before(at, Carries::Http2, false)?;
-    calls.iter().map(|(call, title)| compare(settings, &line_up, *call, title)).collect()
+    let line_up = run.line_up_before(at, &cast, &cast.entrants)?;
+    for (call, title) in calls {
+        compare(settings, &line_up, *call, title, &mut findings)?;
+    }
+    Ok(findings)
 }
 
-fn compare(settings: &Settings, line_up: &LineUp, call: Call, title: &str) -> Result<Comparison> {
+/// The figure is of the pairs; beside it stands how many a second got through, of the server alone, too.
+fn compare(settings: &Settings, line_up: &LineUp, call: Call, title: &str, findings: &mut Findings) -> Result<()> {
     let Settings { run, connections, streams } = settings;
     for contestant in &line_up.contestants {
         warm_up(settings, contestant, call)?;
     }
     let title = format!("{title}, {connections} connections x {streams}");
-    let unit = if call == Call::Streaming { "messages per proxy CPU second" } else { "requests per proxy CPU second" };
-    Comparison::measure(title, unit, 0, run.rounds, line_up.names(), |n| {
+    let what = if call == Call::Streaming { "messages" } else { "requests" };
+    let (names, pairs) = (line_up.names(), line_up.pairs());
+    let mut costs = vec![Vec::new(); pairs];
+    let unit = if call == Call::Streaming { "messages a second" } else { "requests a second" };
+    let rates = Comparison::measure(format!("{title}, {what}"), unit, 0, run.rounds, names.clone(), |n| {
         let contestant = &line_up.contestants[n];
-        let pids = contestant.pids();
-        let before = cpu::used(&pids)?;
-        let done = load(settings, contestant, call, run.seconds).with_context(|| contestant.name.to_owned())?;
-        let used = cpu::used(&pids)? - before;
-        ensure!(!used.is_zero(), "{} used no processor time", contestant.name);
-        Ok(done as f64 / used.as_secs_f64())
-    })
+        let (done, used) = contestant.pays(|| load(settings, contestant, call, run.seconds))?;
+        if let Some(costs) = costs.get_mut(n) {
+            costs.push(done as f64 / used.as_secs_f64());
+        }
+        Ok(done as f64 / run.seconds as f64)
+    })?;
+    let unit = if call == Call::Streaming { "messages per proxy CPU second" } else { "requests per proxy CPU second" };
+    Comparison::of(title, unit, 0, names[..pairs].to_vec(), costs).found(findings);
+    rates.found(findings);
+    Ok(())
 }
 
 fn warm_up(settings: &Settings, contestant: &Contestant, call: Call) -> Result<()> {

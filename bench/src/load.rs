@@ -71,7 +71,7 @@ impl Generator {
                 ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
                 parse_wrk(&String::from_utf8_lossy(&output.stdout))
             }
-            Self::Own => own(core, Load { target, host: host.to_owned(), connections, seconds, fresh: false }),
+            Self::Own => own(core, Load { target, host: host.to_owned(), connections, seconds, requests_each: 0 }),
         }
     }
 }
@@ -88,9 +88,9 @@ pub struct Load {
     pub connections: usize,
     #[arg(long)]
     pub seconds: u64,
-    /// A connection for each request.
+    /// Requests on each connection before the next one takes its place; 0 for all.
     #[arg(long)]
-    pub fresh: bool,
+    pub requests_each: u32,
 }
 
 /// Runs it as a process of its own on `core`; every answer must be a 2xx.
@@ -98,9 +98,7 @@ pub fn own(core: usize, load: Load) -> Result<Measured> {
     let mut command = pinned(core, &std::env::current_exe()?);
     command.args(["load", "--target", &load.target.to_string(), "--host", &load.host]);
     command.args(["--connections", &load.connections.to_string(), "--seconds", &load.seconds.to_string()]);
-    if load.fresh {
-        command.arg("--fresh");
-    }
+    command.args(["--requests-each", &load.requests_each.to_string()]);
     let output = command.output().context("run the load generator")?;
     ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr));
     parse_own(&String::from_utf8_lossy(&output.stdout))
@@ -163,7 +161,7 @@ pub fn generate(load: &Load) -> Result<()> {
 
 async fn client(load: Load, end: Instant) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
-    let mut kept = None;
+    let (mut kept, mut asked) = (None, 0);
     while Instant::now() < end {
         let start = Instant::now();
         let mut sender = match kept.take() {
@@ -175,7 +173,8 @@ async fn client(load: Load, end: Instant) -> Result<Vec<Duration>> {
         ensure!(response.status().is_success(), "an answer was {}", response.status());
         response.into_body().collect().await?;
         latencies.push(start.elapsed());
-        kept = Some(sender).filter(|_| !load.fresh);
+        asked += 1;
+        kept = Some(sender).filter(|_| load.requests_each == 0 || asked % load.requests_each != 0);
     }
     Ok(latencies)
 }

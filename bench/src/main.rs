@@ -6,6 +6,7 @@ mod all;
 mod backend;
 mod bulk;
 mod certificates;
+mod chart;
 mod collector;
 mod comparison;
 mod connect;
@@ -13,6 +14,7 @@ mod contestant;
 mod cpu;
 mod features;
 mod figures;
+mod findings;
 mod first_byte;
 mod http1;
 mod http2;
@@ -22,22 +24,19 @@ mod load;
 mod memory;
 mod metrics;
 mod process;
+mod progress;
 mod push;
 mod report;
 mod size;
 mod summary;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use serde_json::Value;
 
-use comparison::Comparison;
-use figures::Figures;
-use http1::Output;
+use findings::{Findings, Form};
 use http2::Call;
 
 /// Measures Leno beside its peers.
@@ -112,45 +111,61 @@ fn main() -> ExitCode {
 
 /// Does it, and says whether what was to be checked held.
 fn run(kind: Kind) -> Result<bool> {
-    match kind {
-        Kind::All(settings) => all::run(&settings),
-        Kind::Http1(settings) => http1::run(&settings),
-        Kind::Http2(settings) => compared(settings.run.output, &http2::run(&settings, &[(Call::Plain, "http2")])?),
-        Kind::Grpc(settings) => {
-            let calls = [(Call::Unary, "grpc, unary"), (Call::Streaming, "grpc, a stream of 100 messages")];
-            compared(settings.run.output, &http2::run(&settings, &calls)?)
-        }
-        Kind::Connect(settings) => compared(settings.run.output, &connect::run(&settings)?),
-        Kind::Latency(settings) => compared(settings.run.output, &latency::run(&settings)?),
-        Kind::Bulk(settings) => compared(settings.run.output, &bulk::run(&settings)?),
-        Kind::Memory(settings) => compared(settings.run.output, &memory::run(&settings)?),
-        Kind::Config(settings) => listed(settings.run.output, &size::run(&settings)?),
-        Kind::Push(settings) => listed(settings.run.output, &push::run(&settings)?),
-        Kind::Features(settings) => features::run(&settings),
-        Kind::FirstByte(settings) => first_byte::run(&settings),
-        Kind::Greet { listen } => first_byte::greet(listen).map(|()| true),
-        Kind::WaitForGreeting { target, count } => first_byte::wait(target, count).map(|()| true),
-        Kind::Backend(settings) => backend::run(&settings).map(|()| true),
-        Kind::LoadHttp2(load) => http2::generate(&load).map(|()| true),
-        Kind::Load(load) => load::generate(&load).map(|()| true),
+    // Of this program and of those that it starts: a contestant must not refuse what it could take.
+    process::raise_open_files()?;
+    if let Some(form) = kind.form() {
+        let findings = kind.measure()?.unwrap_or_default();
+        return findings.give(form);
     }
-}
-
-fn compared(output: Output, comparisons: &[Comparison]) -> Result<bool> {
-    let tables = || comparisons.iter().map(Comparison::table).collect::<Vec<_>>().join("\n");
-    printed(output, tables, || comparisons.iter().map(Comparison::json).collect())
-}
-
-fn listed(output: Output, figures: &[Figures]) -> Result<bool> {
-    let tables = || figures.iter().map(Figures::table).collect::<Vec<_>>().join("\n");
-    printed(output, tables, || figures.iter().map(Figures::json).collect())
-}
-
-fn printed(output: Output, table: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<bool> {
-    let text = match output {
-        Output::Table => table(),
-        Output::Json => format!("{:#}\n", json()),
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
+    match kind {
+        Kind::All(settings) => return all::run(&settings),
+        Kind::FirstByte(settings) => return first_byte::run(&settings),
+        Kind::Greet { listen } => first_byte::greet(listen)?,
+        Kind::WaitForGreeting { target, count } => first_byte::wait(target, count)?,
+        Kind::Backend(settings) => backend::run(&settings)?,
+        Kind::LoadHttp2(load) => http2::generate(&load)?,
+        Kind::Load(load) => load::generate(&load)?,
+        _ => {}
+    }
     Ok(true)
+}
+
+impl Kind {
+    /// How its findings are given, where it has any.
+    fn form(&self) -> Option<&Form> {
+        let run = match self {
+            Self::Http1(settings) => &settings.run,
+            Self::Http2(settings) | Self::Grpc(settings) => &settings.run,
+            Self::Connect(settings) => &settings.run,
+            Self::Latency(settings) => &settings.run,
+            Self::Bulk(settings) => &settings.run,
+            Self::Memory(settings) => &settings.run,
+            Self::Config(settings) => &settings.run,
+            Self::Push(settings) => &settings.run,
+            Self::Features(settings) => &settings.run,
+            _ => return None,
+        };
+        Some(&run.form)
+    }
+
+    /// What comes of it.
+    fn measure(&self) -> Result<Option<Findings>> {
+        let found = match self {
+            Self::Http1(settings) => http1::run(settings)?,
+            Self::Http2(settings) => http2::run(settings, "http2", &[(Call::Plain, "http2")])?,
+            Self::Grpc(settings) => {
+                let calls = [(Call::Unary, "grpc, unary"), (Call::Streaming, "grpc, streams of 100 messages")];
+                http2::run(settings, "grpc", &calls)?
+            }
+            Self::Connect(settings) => connect::run(settings)?,
+            Self::Latency(settings) => latency::run(settings)?,
+            Self::Bulk(settings) => bulk::run(settings)?,
+            Self::Memory(settings) => memory::run(settings)?,
+            Self::Config(settings) => size::run(settings)?,
+            Self::Push(settings) => push::run(settings)?,
+            Self::Features(settings) => features::run(settings)?,
+            _ => return Ok(None),
+        };
+        Ok(Some(found))
+    }
 }

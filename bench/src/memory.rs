@@ -1,5 +1,7 @@
-//! The kind `memory`: what a pair holds of memory of its own and shared with nobody or by share (PSS, `/proc/PID/smaps_rollup`), idle and
-//! with connections that have each asked once and stay.
+//! The kind `memory`: what a pair holds of memory of its own and shared with nobody or by share (PSS, `/proc/PID/smaps_rollup`), idle,
+//! with connections that have each asked once and stay, and while connections come and go.
+
+mod churn;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +12,12 @@ use clap::Args;
 
 use crate::comparison::Comparison;
 use crate::contestant::{self, Carries, Contestant};
-use crate::line_up::Run;
-use crate::{cpu, process};
+use crate::findings::Findings;
+use crate::line_up::{Besides, Cast, Run};
+use crate::{cpu, http1, process};
+
+/// Files that this program, and a proxy, have open besides connections.
+const OTHER_FILES: u64 = 500;
 
 /// How the kind `memory` is run.
 #[derive(Debug, Args)]
@@ -19,30 +25,48 @@ pub struct Settings {
     #[command(flatten)]
     pub run: Run,
     /// Connections that stay; may be given again
-    #[arg(long = "connections", default_values_t = [0, 1_000])]
+    #[arg(long = "connections", default_values_t = [0, 1_000, 10_000])]
     connections: Vec<usize>,
+    /// How long connections come and go, for all contestants at once; 60 for a full run, 0 for none
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=10_080))]
+    churn_minutes: u64,
 }
 
 /// Measures. Every round has pairs of its own: what a pair once needed it may keep.
-pub fn run(settings: &Settings) -> Result<Vec<Comparison>> {
-    process::raise_open_files()?;
-    let compare = |connections: &usize| {
-        let names = settings.run.line_up(Carries::Http, false)?.names();
-        let title = match connections {
-            0 => "memory of the pair, idle".to_owned(),
-            n => format!("memory of the pair, {n} connections"),
-        };
-        Comparison::measure(title, "MiB, less is better", 1, settings.run.rounds, names, |n| {
-            let line_up = settings.run.line_up(Carries::Http, false)?;
-            let contestant = &line_up.contestants[n];
-            contestant.wait_until_it_answers()?;
-            let held: Vec<TcpStream> = (0..*connections).map(|_| open(contestant.target)).collect::<Result<_>>()?;
-            let memory = pss(contestant)?;
-            drop(held);
-            Ok(memory)
-        })
+pub fn run(settings: &Settings) -> Result<Findings> {
+    let cast = settings.run.cast(Carries::Http, Besides::default())?;
+    let mut findings = Findings::of("memory", cast.peers.clone());
+    for connections in &settings.connections {
+        with(&settings.run, &cast, *connections)?.found(&mut findings);
+    }
+    if settings.churn_minutes > 0 {
+        let length = Duration::from_secs(60 * settings.churn_minutes);
+        churn::measure(&settings.run, &cast, length)?.found(&mut findings);
+    }
+    Ok(findings)
+}
+
+fn with(run: &Run, cast: &Cast, connections: usize) -> Result<Comparison> {
+    let files = process::most_open_files();
+    ensure!(
+        connections as u64 + OTHER_FILES <= files,
+        "{connections} connections need as many open files, {files} are allowed; raise the limit (ulimit -Hn) or choose by --connections"
+    );
+    let dir = tempfile::TempDir::with_prefix("leno-bench-")?;
+    let (_backend, at) = http1::start_backend(run.load_core, dir.path(), &[])?;
+    let title = match connections {
+        0 => "memory of the pair, idle".to_owned(),
+        n => format!("memory of the pair, {n} connections"),
     };
-    settings.connections.iter().map(compare).collect()
+    Comparison::measure(title, "MiB, less is better", 1, run.rounds, cast.names(), |n| {
+        let line_up = run.line_up_before(at, cast, &cast.entrants[n..=n])?;
+        line_up.answers()?;
+        let contestant = &line_up.contestants[0];
+        let held: Vec<TcpStream> = (0..connections).map(|_| open(contestant.target)).collect::<Result<_>>()?;
+        let memory = pss(contestant)?;
+        drop(held);
+        Ok(memory)
+    })
 }
 
 /// A connection that has asked once.

@@ -85,6 +85,11 @@ pub fn raise_open_files() -> Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
+/// How many that are.
+pub fn most_open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// A command that runs on one core only.
 pub fn pinned(core: usize, program: &Path) -> Command {
     let mut command = Command::new("taskset");
@@ -99,11 +104,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
-/// The first line that `program --version` (or whatever `flag` is) prints.
+/// The first line with anything on it that `program --version` (or whatever `flag` is) prints.
 pub fn version(program: &Path, flag: &str) -> String {
     let output = Command::new(program).arg(flag).output();
     let text = output.map(|out| String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned());
-    text.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_default()
+    text.ok().and_then(|text| text.lines().find(|line| !line.trim().is_empty()).map(str::to_owned)).unwrap_or_default()
 }
 
 /// A port that was free a moment ago, for programs that cannot choose one and tell.

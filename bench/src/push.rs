@@ -3,6 +3,7 @@
 
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +15,12 @@ use leno_proto::v1;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::contestant::Mesh;
+use crate::cpu;
 use crate::figures::{Figure, Figures};
+use crate::findings::Findings;
 use crate::line_up::Run;
+use crate::progress::Progress;
 use crate::summary::percentile;
-use crate::{cpu, process};
 use wire::{Acked, Api, Joined};
 
 /// Endpoints of the service that rolls.
@@ -37,13 +40,20 @@ pub struct Settings {
 }
 
 /// Measures: the control plane on one core, the sidecars on the other.
-pub fn run(settings: &Settings) -> Result<Vec<Figures>> {
-    process::raise_open_files()?;
+pub fn run(settings: &Settings) -> Result<Findings> {
     let bin = settings.run.bin()?;
-    // The control plane is told its own core when it is started.
-    cpu::pin_this_thread(settings.run.load_core)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    settings.sidecars.iter().map(|sidecars| runtime.block_on(measure(settings, &bin, *sidecars))).collect()
+    let mut findings = Findings::of("push", BTreeMap::new());
+    // A thread of their own, since it is kept on a core. The control plane is told its own when it is started.
+    let measured: Result<Vec<Figures>> = std::thread::scope(|scope| {
+        let crowd = scope.spawn(|| {
+            cpu::pin_this_thread(settings.run.load_core)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            settings.sidecars.iter().map(|sidecars| runtime.block_on(measure(settings, &bin, *sidecars))).collect()
+        });
+        crowd.join().ok().context("the crowd of sidecars failed")?
+    });
+    measured?.iter().for_each(|figures| figures.found(&mut findings));
+    Ok(findings)
 }
 
 async fn measure(settings: &Settings, bin: &Path, sidecars: usize) -> Result<Figures> {
@@ -70,12 +80,13 @@ async fn measure(settings: &Settings, bin: &Path, sidecars: usize) -> Result<Fig
     let mut changes = vec![Change::default(); CHANGES.len()];
     // The first objects are those of round 0.
     let mut round = 0;
+    let progress = Progress::of(&format!("push, {sidecars} sidecars"), settings.run.rounds as usize);
     for _ in 0..settings.run.rounds {
         round += 1;
         for (change, of) in changes.iter_mut().zip(CHANGES) {
             change.add(&mut crowd, &of, round, mesh.pid()).await?;
         }
-        eprintln!("push, {sidecars} sidecars: round {round} of {} is done", settings.run.rounds);
+        progress.step();
     }
     for (change, of) in changes.iter().zip(CHANGES) {
         change.show(of.name, sidecars, &mut figures);

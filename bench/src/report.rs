@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::chart::{Bar, Panel};
+use crate::findings::Findings;
 use crate::load::Measured;
-use crate::summary::{Summary, summarise};
+use crate::summary::{Summary, at_most, summarise};
 
 /// Whom Leno is set against, in the report's order.
 const OTHERS: [&str; 5] = ["haproxy", "haproxy-h2", "nginx", "envoy", "floor"];
@@ -37,7 +39,7 @@ pub struct Report {
     seconds: u64,
     connections: u32,
     bytes: u32,
-    peers: BTreeMap<&'static str, String>,
+    load: String,
     /// In the order in which the contestants were first measured.
     order: Vec<&'static str>,
     samples: BTreeMap<(&'static str, u32), Sample>,
@@ -46,13 +48,12 @@ pub struct Report {
 impl Report {
     /// An empty report of a run with these settings (connections, and bytes of an answer), loaded by `load`.
     pub fn new(rounds: u32, seconds: u64, (connections, bytes): (u32, u32), load: String) -> Self {
-        let peers = BTreeMap::from([("load", load)]);
-        Self { rounds, seconds, connections, bytes, peers, order: Vec::new(), samples: BTreeMap::new() }
+        Self { rounds, seconds, connections, bytes, load, order: Vec::new(), samples: BTreeMap::new() }
     }
 
-    /// Says which `name` took part, or why none did.
-    pub fn peer(&mut self, name: &'static str, which: &str) {
-        self.peers.insert(name, which.to_owned());
+    /// Adds it to what came of the kind.
+    pub fn found(&self, findings: &mut Findings) {
+        findings.add(self.table(), self.json(), [self.panel()]);
     }
 
     /// Adds a turn.
@@ -106,12 +107,9 @@ impl Report {
             let _ = writeln!(out, "{text}"); // Writing to a string does not fail.
         };
         line(format!(
-            "http1: {} connections, {} B answers, {} rounds of {} s, median (least … greatest)",
-            self.connections, self.bytes, self.rounds, self.seconds
+            "http1: {} connections, {} B answers, {} rounds of {} s by {}, median (least … greatest)",
+            self.connections, self.bytes, self.rounds, self.seconds, self.load
         ));
-        for (name, which) in &self.peers {
-            line(format!("  {name}: {which}"));
-        }
         line(format!(
             "{:<10} {:>30} {:>14} {:>10} {:>10} {:>10}",
             "", "requests per proxy CPU second", "CPU us/request", "req/s", "p50 us", "p99 us"
@@ -146,8 +144,20 @@ impl Report {
             .collect();
         json!({
             "kind": "http1", "connections": self.connections, "answerBytes": self.bytes, "rounds": self.rounds,
-            "secondsPerTurn": self.seconds, "peers": self.peers, "contestants": contestants, "ratios": ratios,
+            "secondsPerTurn": self.seconds, "load": self.load, "contestants": contestants, "ratios": ratios,
         })
+    }
+
+    fn panel(&self) -> Panel {
+        let bar = |name: &&'static str| {
+            let value = self.over_rounds(name, Sample::per_cpu_second)?;
+            Some(Bar { name: (*name).to_owned(), value, digits: 0, ours: *name == "leno" })
+        };
+        Panel {
+            title: format!("{} connections, {} B answers", self.connections, self.bytes),
+            unit: "requests per proxy CPU second".to_owned(),
+            bars: self.order.iter().filter_map(bar).collect(),
+        }
     }
 
     fn contestant_json(&self, name: &'static str) -> Value {
@@ -175,14 +185,8 @@ fn shown(ratios: &[f64]) -> String {
 /// Whether rounds refute that the median is as claimed (sign test, one-sided, 5 %): were it so, each would hold it by the toss of a
 /// coin, and fewer of them do than coins show in all but 5 of 100 cases. Few rounds refute only together.
 pub fn refutes(ratios: &[f64], holds: impl Fn(f64) -> bool) -> bool {
-    let (all, held) = (ratios.len() as u32, ratios.iter().filter(|ratio| holds(**ratio)).count() as u32);
-    let mut ways = 1.0_f64;
-    let mut at_most = 0.0;
-    for n in 0..=held {
-        at_most += ways / 2.0_f64.powi(all as i32);
-        ways *= f64::from(all - n) / f64::from(n + 1);
-    }
-    !ratios.is_empty() && (held == 0 || at_most < 0.05)
+    let held = ratios.iter().filter(|ratio| holds(**ratio)).count() as u32;
+    !ratios.is_empty() && (held == 0 || at_most(held, ratios.len() as u32) < 0.05)
 }
 
 pub fn number(value: Option<f64>, digits: usize) -> String {

@@ -1,6 +1,7 @@
 //! The kind `config`: a mesh of so many services, of which the app uses three. What its sidecar holds of memory, how soon it is ready, and
 //! how much it was sent.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +15,9 @@ use clap::Args;
 
 use crate::contestant::Mesh;
 use crate::figures::{Figure, Figures};
+use crate::findings::Findings;
 use crate::line_up::Run;
+use crate::progress::Progress;
 use crate::{cpu, http1, metrics};
 
 /// Services that the app uses.
@@ -32,9 +35,12 @@ pub struct Settings {
 }
 
 /// Measures.
-pub fn run(settings: &Settings) -> Result<Vec<Figures>> {
-    let bin = settings.run.bin()?;
-    settings.services.iter().map(|services| of_size(settings, &bin, *services)).collect()
+pub fn run(settings: &Settings) -> Result<Findings> {
+    let (bin, mut findings) = (settings.run.bin()?, Findings::of("config", BTreeMap::new()));
+    for services in &settings.services {
+        of_size(settings, &bin, *services)?.found(&mut findings);
+    }
+    Ok(findings)
 }
 
 fn of_size(settings: &Settings, bin: &Path, services: usize) -> Result<Figures> {
@@ -45,6 +51,7 @@ fn of_size(settings: &Settings, bin: &Path, services: usize) -> Result<Figures> 
     let relay = Relay::before(mesh.xds())?;
     let mesh = mesh.reached_at(relay.addr);
     let mut turns = Vec::new();
+    let progress = Progress::of(&format!("config, {services} services"), settings.run.rounds as usize);
     for n in 0..settings.run.rounds {
         let token = mesh.token("frontend")?;
         let (begun, before) = (Instant::now(), relay.passed());
@@ -65,6 +72,7 @@ fn of_size(settings: &Settings, bin: &Path, services: usize) -> Result<Figures> 
         let again = begun.elapsed();
         turns.push([memory, ms(first), ms(again), ms(answered), bytes as f64 / 1_024.0, received]);
         drop(sidecar);
+        progress.step();
     }
     let mut figures = Figures::new(format!("config, {USED} services are used of {services}"));
     let names = [

@@ -36,48 +36,43 @@ const PLAIN: &str = "plain:7000";
 
 /// The pair of the programs in `bin`, with these objects besides the service.
 pub fn leno(place: &Place<'_>, bin: &Path, name: &'static str, more: &str) -> Result<Contestant> {
-    let (contestant, _) = pair(place, bin, name, more, &[])?;
-    Ok(contestant)
+    Ok(leno_with(place, bin, name, more, &[])?.0)
 }
 
-/// The same pair, both of which get these arguments besides.
-pub fn leno_with(place: &Place<'_>, bin: &Path, name: &'static str, args: &[&str]) -> Result<Contestant> {
-    let (contestant, _) = pair(place, bin, name, "", args)?;
-    Ok(contestant)
-}
-
-/// The same pair, before an app that speaks HTTP/2.
-pub fn leno_http2(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
-    let config = CONFIG.replace("appProtocol: http}", "appProtocol: kubernetes.io/h2c}");
-    let (contestant, _) = pair_of(place, bin, name, &config, &[])?;
-    Ok(contestant)
-}
-
-/// The same pair, loaded where connections are carried as bytes, each in one of its own between the ends.
-pub fn leno_tcp(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
-    let (contestant, target) = pair(place, bin, name, "", &[])?;
-    Ok(Contestant { target, ..contestant })
-}
-
-/// The pair, and where it takes bytes.
-fn pair(
+/// The same pair, both of which get these arguments besides, and their admin ports.
+pub fn leno_with(
     place: &Place<'_>,
     bin: &Path,
     name: &'static str,
     more: &str,
     both: &[&str],
-) -> Result<(Contestant, SocketAddr)> {
-    pair_of(place, bin, name, &format!("{CONFIG}---\n{more}"), both)
+) -> Result<(Contestant, Vec<SocketAddr>)> {
+    let pair = pair(place, bin, name, &format!("{CONFIG}---\n{more}"), both)?;
+    Ok((pair.contestant, pair.admins))
+}
+
+/// The same pair, before an app that speaks HTTP/2.
+pub fn leno_http2(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
+    let config = CONFIG.replace("appProtocol: http}", "appProtocol: kubernetes.io/h2c}");
+    Ok(pair(place, bin, name, &config, &[])?.contestant)
+}
+
+/// The same pair, loaded where connections are carried as bytes, each in one of its own between the ends.
+pub fn leno_tcp(place: &Place<'_>, bin: &Path, name: &'static str) -> Result<Contestant> {
+    let pair = pair(place, bin, name, CONFIG, &[])?;
+    Ok(Contestant { target: pair.bytes, ..pair.contestant })
+}
+
+/// What is known of a pair.
+struct Pair {
+    contestant: Contestant,
+    /// Where it takes bytes.
+    bytes: SocketAddr,
+    admins: Vec<SocketAddr>,
 }
 
 /// The pair of a mesh with these objects.
-fn pair_of(
-    place: &Place<'_>,
-    bin: &Path,
-    name: &'static str,
-    objects: &str,
-    both: &[&str],
-) -> Result<(Contestant, SocketAddr)> {
+fn pair(place: &Place<'_>, bin: &Path, name: &'static str, objects: &str, both: &[&str]) -> Result<Pair> {
     let mesh = Mesh::start(place.dir, place.load_core, bin, objects)?;
     let backend = format!("http={}", place.backend);
     let at = place.proxy_core;
@@ -86,8 +81,10 @@ fn pair_of(
     let args = [&["--upstream", &bytes], both].concat();
     let outbound = mesh.sidecar(at, "frontend", "frontend", &mesh.token("frontend")?, &args)?;
     let (target, bytes) = (outbound.address("http_proxy")?, outbound.upstream()?);
+    let admins = vec![outbound.address("admin")?, inbound.address("admin")?];
     let pair = vec![outbound.running, inbound.running];
-    Ok((Contestant { name, target, pair, _others: vec![mesh.plane] }, bytes))
+    let contestant = Contestant { name, target, pair, _others: vec![mesh.plane] };
+    Ok(Pair { contestant, bytes, admins })
 }
 
 /// A control plane, for sidecars.
