@@ -47,8 +47,10 @@ pub fn run(settings: &Settings) -> Result<()> {
                     async { Ok::<_, Infallible>(answer) }
                 });
                 // A connection that a client breaks off is no matter of the benchmark's.
-                let _ =
-                    http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service).await;
+                // Names are Written-Like-This, as nginx, Apache, Go's and Java's servers write them.
+                let mut server = http1::Builder::new();
+                let server = server.pipeline_flush(true).title_case_headers(true);
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// The environment's name for a folder in which profiles of sidecars are collected (`proxy/profile/train`).
+const PROFILES: &str = "LENO_BENCH_PROFILES";
 /// How long a contestant may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -17,20 +19,45 @@ pub struct Running {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where it writes its profile, and where that is to be kept.
+    profile: Option<(PathBuf, PathBuf)>,
 }
 
 impl Running {
     /// Starts `program` on `core`. Its standard error is kept in `dir`.
     pub fn start(name: &str, core: usize, program: &Path, args: &[String], dir: &Path) -> Result<Self> {
         let log = dir.join(format!("{name}.log"));
-        let child = pinned(core, program)
+        Self::spawn(name, pinned(core, program), args, log)
+    }
+
+    fn spawn(name: &str, mut command: Command, args: &[String], log: PathBuf) -> Result<Self> {
+        let program = command.get_program().to_owned();
+        let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
             .spawn()
-            .with_context(|| format!("start {name}: {}", program.display()))?;
-        Ok(Self { name: name.to_owned(), child, log })
+            .with_context(|| format!("start {name} by {}", program.display()))?;
+        Ok(Self { name: name.to_owned(), child, log, profile: None })
+    }
+
+    /// As [`Self::start`], for a program that may write nowhere but below `state`. Where profiles are collected, the one that an
+    /// instrumented build writes when it ends is kept.
+    pub fn start_sidecar(
+        name: &str,
+        core: usize,
+        program: &Path,
+        args: &[String],
+        dir: &Path,
+        state: &Path,
+    ) -> Result<Self> {
+        let Some(into) = std::env::var_os(PROFILES) else { return Self::start(name, core, program, args, dir) };
+        let mut command = pinned(core, program);
+        command.env("LLVM_PROFILE_FILE", state.join("%p.profraw"));
+        let mut running = Self::spawn(name, command, args, dir.join(format!("{name}.log")))?;
+        running.profile = Some((state.to_owned(), into.into()));
+        Ok(running)
     }
 
     /// The first line on standard output, which programs of ours print when they serve.
@@ -62,9 +89,29 @@ impl Running {
 
     /// Kills it, as dropping does.
     pub fn kill(&mut self) {
+        if let Some((state, into)) = self.profile.take() {
+            self.end(&state, &into);
+        }
         // It may have ended already; there is nothing to do about that here.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Lets it end by itself, and keeps its profile.
+    fn end(&mut self, state: &Path, into: &Path) {
+        let begun = Instant::now();
+        let told =
+            rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
+        while told.is_ok() && matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for file in std::fs::read_dir(state).into_iter().flatten().flatten() {
+            let path = file.path();
+            // One that is missing is missed when there are none at all.
+            if path.extension().is_some_and(|extension| extension == "profraw") {
+                let _ = std::fs::copy(&path, into.join(file.file_name()));
+            }
+        }
     }
 
     fn log(&self) -> String {

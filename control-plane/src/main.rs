@@ -32,17 +32,7 @@ fn main() -> ExitCode {
     log::init(settings.output);
     limits::allow_many_files();
     limits::keep_memory_private();
-    match sandbox::write_only_below(&settings.state_dir) {
-        Ok(()) => {
-            tracing::info!(folder = %settings.state_dir.display(), "all files but those in this folder are read-only to this process")
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can")
-        }
-    }
-    if let Err(error) = sandbox::confine() {
-        tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
-    }
+    sandbox::enter(&settings.state_dir);
     exit_with(start(&settings))
 }
 

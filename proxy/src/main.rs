@@ -41,17 +41,7 @@ fn serve(args: Args) -> ExitCode {
         Ok(file) => file,
         Err(failure) => return exit_with(Err(failure)),
     };
-    match sandbox::write_only_below(&settings.state_dir) {
-        Ok(()) => {
-            tracing::info!(folder = %settings.state_dir.display(), "all files but those in this folder are read-only to this process")
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can")
-        }
-    }
-    if let Err(error) = sandbox::confine() {
-        tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
-    }
+    sandbox::enter(&settings.state_dir);
     // The main thread is the control thread: stream, renewal, admin port. Traffic has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

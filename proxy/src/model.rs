@@ -7,6 +7,7 @@ mod balancing;
 mod convert;
 mod demand;
 mod endpoint;
+pub mod fields;
 mod filter;
 mod gateway;
 mod hash;

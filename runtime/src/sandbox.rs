@@ -17,11 +17,27 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Why the system calls could not be closed.
 #[derive(Debug)]
-pub struct Unconfined(String);
+struct Unconfined(String);
 
 impl fmt::Display for Unconfined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Gives up what this process never needs: writing anywhere but in this folder, and the system calls below. What a kernel does not offer
+/// is told, and is no reason not to start.
+pub fn enter(folder: &Path) {
+    match write_only_below(folder) {
+        Ok(()) => {
+            tracing::info!(folder = %folder.display(), "all files but those in this folder are read-only to this process");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the file system is not made read-only to this process; who breaks into it can write what its user can");
+        }
+    }
+    if let Err(error) = confine() {
+        tracing::warn!(%error, "this kernel closes no system calls to a process; those that are never used stay open");
     }
 }
 
@@ -84,7 +100,7 @@ const CLOSED: &[c_long] = &[
 ///
 /// # Errors
 /// The kernel has no seccomp filters; everything stays as it was.
-pub fn confine() -> Result<(), Unconfined> {
+fn confine() -> Result<(), Unconfined> {
     let program = program()?;
     seccompiler::apply_filter_all_threads(&program).map_err(|why| Unconfined(why.to_string()))
 }
@@ -94,7 +110,7 @@ pub fn confine() -> Result<(), Unconfined> {
 ///
 /// # Errors
 /// The folder cannot be opened, or the kernel has no Landlock; everything stays as it was.
-pub fn write_only_below(folder: &Path) -> Result<(), Unconfined> {
+fn write_only_below(folder: &Path) -> Result<(), Unconfined> {
     use std::os::unix::fs::DirBuilderExt;
     let failed = |why: &dyn fmt::Display| Unconfined(why.to_string());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| failed(&why))?;

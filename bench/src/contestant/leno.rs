@@ -176,7 +176,7 @@ impl Mesh {
         args.extend(arguments(&["--mesh-addr", "127.0.0.1:0", "--http-proxy-addr", "127.0.0.1:0"]));
         args.extend(arguments(&["--admin-addr", "127.0.0.1:0", "--workers", "1", "--output", "json"]));
         args.extend(arguments(more));
-        let mut running = Running::start(&name, core, &self.bin.join("leno-proxy"), &args, &self.dir)?;
+        let mut running = Running::start_sidecar(&name, core, &self.bin.join("leno-proxy"), &args, &self.dir, &state)?;
         let ready = running.first_line()?;
         Ok(Sidecar { running, ready })
     }

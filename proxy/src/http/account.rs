@@ -2,7 +2,7 @@
 //! wants that. No text is copied before.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -179,7 +179,8 @@ impl<'a> Account<'a> {
             status: ending.status,
             reason: ending.reason,
             attempts: self.attempts,
-            began: watched.began,
+            // Only now, since most requests are of no sample.
+            began: SystemTime::now() - self.start.elapsed(),
             queued: self.sent_after,
             stages: self.stages,
             first_byte: ending.took,

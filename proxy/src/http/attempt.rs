@@ -4,12 +4,14 @@ use std::cell::Cell;
 use std::error::Error as _;
 use std::rc::Rc;
 
+use futures_util::{FutureExt, TryFutureExt};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::respond;
 use crate::error::Reason;
+use crate::model::fields;
 use crate::model::{Peer, Policy};
 use crate::resilience::breaker::Breaker;
 use crate::resilience::replay::RequestBody;
@@ -26,31 +28,34 @@ pub(super) struct Answer {
     pub(super) connection: Option<(Http1Sender, Rc<Http1Pool>)>,
 }
 
-/// Sends a request to an endpoint. The request is in the form of HTTP/2: an absolute URI and no Host.
+/// Sends a request to an endpoint. It is in the form of HTTP/2: an absolute URI and no Host. It is taken where it lies, since this future is
+/// moved about before it is sent.
 pub(super) async fn send(
     dialer: &SharedDialer,
     endpoint: &LocalEndpoint,
     policy: &Policy,
     breaker: &Breaker,
     app: AppHttp,
-    mut request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     stages: &Cell<Stages>,
 ) -> Result<Answer, Reason> {
     let sidecar = matches!(endpoint.endpoint.peer, Peer::Sidecar { .. });
     let multiplexed = app == AppHttp::H2 || sidecar;
     if !multiplexed {
-        request = to_http1(request)?;
-    } else if !sidecar {
-        request.headers_mut().remove(CASE_HEADER);
+        *request = request.take().map(to_http1).transpose()?;
+    } else if !sidecar && let Some(request) = request {
+        fields::remove(request.headers_mut(), &CASE_HEADER);
     }
     let mut stale = 0;
     loop {
         let sent = if multiplexed {
             let sender = endpoint.http2(dialer, app, policy, breaker, stages).await?;
+            let Some(request) = request.take() else { return Err(Reason::UpstreamReset) };
             send_http2(sender, request).await.map(|response| Answer { response, connection: None })
         } else {
             let (sender, pool) = endpoint.http1(dialer, policy, breaker, stages).await?;
-            // Twice the size of the other, which is the way between sidecars.
+            let Some(request) = request.take() else { return Err(Reason::UpstreamReset) };
+            // Boxed, as every way that is rarely taken.
             Box::pin(send_http1(sender, pool, request)).await
         };
         match sent {
@@ -59,14 +64,14 @@ pub(super) async fn send(
                     // Only a sidecar may say that an app has not seen a request; from an app the header is hearsay.
                     respond::hearsay(answer.response.headers_mut());
                     if multiplexed {
-                        answer.response.headers_mut().remove(CASE_HEADER);
+                        fields::remove(answer.response.headers_mut(), &CASE_HEADER);
                     }
                 }
                 return Ok(answer);
             }
             Err((_, Some(unsent))) if stale < MOST_STALE => {
                 stale += 1;
-                request = unsent;
+                *request = Some(*unsent);
             }
             Err((reason, _)) => return Err(reason),
         }
@@ -74,48 +79,52 @@ pub(super) async fn send(
 }
 
 /// Why an attempt failed, and the request itself when none of it was sent.
-pub(super) type Unanswered = (Reason, Option<Request<RequestBody>>);
+pub(super) type Unanswered = (Reason, Option<Box<Request<RequestBody>>>);
 
-pub(super) async fn send_http2(
+/// The request is given away at once: what waits for the answer is small.
+pub(super) fn send_http2(
     mut sender: Http2Sender,
     request: Request<RequestBody>,
-) -> Result<Response<Incoming>, Unanswered> {
-    sender.try_send_request(request).await.map_err(unanswered)
+) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> {
+    sender.try_send_request(request).map_err(unanswered)
 }
 
-pub(super) async fn send_http1(
-    mut sender: Http1Sender,
+/// Likewise.
+pub(super) fn send_http1(
+    sender: Http1Sender,
     pool: Rc<Http1Pool>,
     request: Request<RequestBody>,
-) -> Result<Answer, Unanswered> {
-    match sender.try_send_request(request).await {
+) -> impl Future<Output = Result<Answer, Unanswered>> {
+    sender.try_send_request(request).map(|answered| match answered {
         // Nobody asked to go on in another protocol.
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err((Reason::UpstreamProtocol, None)),
-        Ok(mut response) => {
+        Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err((Reason::UpstreamProtocol, None))
+        }
+        Ok((mut response, sender)) => {
             one_length(response.headers_mut());
             Ok(Answer { response, connection: Some((sender, pool)) })
         }
         Err(error) => Err(unanswered_http1(error)),
-    }
+    })
 }
 
 /// Of two lengths the chunks hold, and the other must not be passed on (RFC 9112, 6.3).
 fn one_length(headers: &mut HeaderMap) {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if fields::find(headers, &header::TRANSFER_ENCODING).is_some() {
         headers.remove(header::CONTENT_LENGTH);
     }
 }
 
 fn unanswered(mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
     if let Some(request) = error.take_message() {
-        return (Reason::Refused, Some(request));
+        return (Reason::Refused, Some(Box::new(request)));
     }
     (reason(&error.into_error()), None)
 }
 
 pub(super) fn unanswered_http1(error: Http1Unanswered) -> Unanswered {
     match error {
-        Http1Unanswered::Unsent(request) => (Reason::Refused, Some(*request)),
+        Http1Unanswered::Unsent(request) => (Reason::Refused, Some(request)),
         Http1Unanswered::Failed(error) => (reason(&error), None),
     }
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::{self, Answer};
 use super::respond;
 use crate::error::Reason;
+use crate::model::fields;
 use crate::model::{Policy, Retry};
 use crate::resilience::breaker::Permit;
 use crate::resilience::deadline::{self, Deadline};
@@ -117,6 +118,8 @@ struct Rules {
     hedge: Option<Duration>,
 }
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// What of the retry policy depends on the request.
 struct Retries {
     most: u32,
@@ -198,8 +201,8 @@ impl Exchange<'_> {
             return Ok(Box::pin(self.hedged(delay, limit, endpoint, in_flight)).await);
         }
         let last = self.attempts >= rules.retry.most;
-        let request = self.request(last);
-        Ok((self.send(&endpoint, request, limit).await, endpoint, in_flight))
+        let mut request = Some(self.request(last));
+        Ok((self.send(&endpoint, &mut request, limit).await, endpoint, in_flight))
     }
 
     /// What the attempt tells of its endpoint. An answer that has to be whole in time is no success before it is.
@@ -288,7 +291,12 @@ impl Exchange<'_> {
         Request::from_parts(parts, self.body.attempt())
     }
 
-    async fn send(&self, endpoint: &LocalEndpoint, request: Request<RequestBody>, limit: Option<Instant>) -> Attempted {
+    async fn send(
+        &self,
+        endpoint: &LocalEndpoint,
+        request: &mut Option<Request<RequestBody>>,
+        limit: Option<Instant>,
+    ) -> Attempted {
         let breaker = &self.cluster.breaker;
         // Boxed: the futures around it are moved into one another for each request, and would all be as large as this one.
         let sent =
@@ -308,10 +316,10 @@ impl Exchange<'_> {
         endpoint: Rc<LocalEndpoint>,
         in_flight: InFlight,
     ) -> Once {
-        let first = self.request(false);
+        let mut first = Some(self.request(false));
         let this = &*self;
         let slow = endpoint.clone();
-        let mut one = std::pin::pin!(this.send(&slow, first, limit));
+        let mut one = std::pin::pin!(this.send(&slow, &mut first, limit));
         let early = tokio::select! {
             biased;
             result = &mut one => Some(result),
@@ -325,11 +333,11 @@ impl Exchange<'_> {
             this.cluster.pick(&choice, std::slice::from_ref(&endpoint)).filter(|other| !Rc::ptr_eq(other, &endpoint));
         let (Some(other), Some(body)) = (other, this.body.beside()) else { return (one.await, endpoint, in_flight) };
         let Some(_permit) = this.grant() else { return (one.await, endpoint, in_flight) };
-        let second = Request::from_parts(this.parts.clone(), body);
+        let mut second = Some(Request::from_parts(this.parts.clone(), body));
         this.cluster.metrics.hedges();
         let other_in_flight = other.begin();
         let beside = other.clone();
-        let mut two = std::pin::pin!(this.send(&beside, second, limit));
+        let mut two = std::pin::pin!(this.send(&beside, &mut second, limit));
         let (first_done, result) = tokio::select! {
             biased;
             result = &mut one => (true, result),
@@ -429,7 +437,8 @@ fn verdict(outcome: Outcome) -> Verdict {
 }
 
 fn answered(response: &Response<Incoming>) -> Answered {
-    let grpc_status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+    let grpc_status =
+        fields::find(response.headers(), &GRPC_STATUS).and_then(|status| status.to_str().ok()?.parse().ok());
     Answered { status: response.status().as_u16(), reason: respond::reason_of(response), grpc_status }
 }
 

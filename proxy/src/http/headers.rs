@@ -2,12 +2,18 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::model::fields;
+
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Removes what describes only the connection the message came on. `trailers` as a value of TE is an end-to-end promise of
 /// gRPC and stays.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none of them, and one look at each field costs less than a look-up of each name.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -38,9 +44,15 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE)
+        || *name == PROXY_CONNECTION
+        || *name == KEEP_ALIVE
+}
+
 /// Whether a request is gRPC.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    fields::find(headers, &header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]

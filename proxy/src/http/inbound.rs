@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::gate::{Gate, Pass};
 use super::{headers, respond};
 use crate::error::Reason;
 use crate::model::Observe;
+use crate::model::fields;
 use crate::policy::pattern;
 use crate::resilience::deadline;
 use crate::resilience::replay::RequestBody;
@@ -242,12 +244,10 @@ impl Inbound {
         };
         let answered = match (entered, left) {
             (Err(reason), _) => Err(reason),
-            // Boxed, as [`super::exchange`] does with what is sent.
-            (Ok(()), None) => Box::pin(answer(port, app, request)).await,
+            (Ok(()), None) => answer(port, app, request).await,
             (Ok(()), Some(left)) => {
                 let answered = tokio::time::timeout(left, answer(port, app, request));
-                // Boxed, as every way that is rarely taken.
-                Box::pin(answered).await.unwrap_or(Err(Reason::DeadlineExceeded))
+                answered.await.unwrap_or(Err(Reason::DeadlineExceeded))
             }
         };
         if let Some((adaptive, admitted)) = pass.place {
@@ -343,10 +343,20 @@ impl Inbound {
     }
 }
 
-async fn answer(port: &AppPort, app: AppHttp, request: Request<Incoming>) -> Result<Answer, Reason> {
+/// Boxed, as [`super::exchange`] does with what is sent.
+fn answer<'a>(
+    port: &'a AppPort,
+    app: AppHttp,
+    request: Request<Incoming>,
+) -> Pin<Box<dyn Future<Output = Result<Answer, Reason>> + 'a>> {
+    let (parts, incoming) = request.into_parts();
+    let request = Request::from_parts(parts, body(port, incoming));
     match app {
-        AppHttp::H1 => http1(port, request).await,
-        AppHttp::H2 => http2(port, request).await,
+        AppHttp::H1 => match attempt::to_http1(request) {
+            Ok(request) => Box::pin(http1(port, request)),
+            Err(reason) => Box::pin(std::future::ready(Err(reason))),
+        },
+        AppHttp::H2 => Box::pin(http2(port, request)),
     }
 }
 
@@ -358,15 +368,13 @@ fn body(port: &AppPort, incoming: Incoming) -> RequestBody {
     }
 }
 
-async fn http1(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Reason> {
-    let (parts, incoming) = request.into_parts();
-    let mut request = attempt::to_http1(Request::from_parts(parts, body(port, incoming)))?;
+async fn http1(port: &AppPort, mut request: Request<RequestBody>) -> Result<Answer, Reason> {
     // A request that no byte of was sent gets another connection; anything else is for the caller's side to decide, which
     // knows the retry policy.
     while let Some(sender) = port.http1.take(Instant::now()) {
         match attempt::send_http1(sender, port.http1.clone(), request).await {
             Ok(answer) => return Ok(answer),
-            Err((_, Some(unsent))) => request = unsent,
+            Err((_, Some(unsent))) => request = *unsent,
             Err((reason, None)) => return Err(of_app(reason)),
         }
     }
@@ -375,18 +383,16 @@ async fn http1(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Rea
     attempt::send_http1(sender, port.http1.clone(), request).await.map_err(|(reason, _)| of_app(reason))
 }
 
-async fn http2(port: &AppPort, request: Request<Incoming>) -> Result<Answer, Reason> {
-    let (parts, incoming) = request.into_parts();
-    let mut request = Request::from_parts(parts, body(port, incoming));
-    request.headers_mut().remove(CASE_HEADER);
+async fn http2(port: &AppPort, mut request: Request<RequestBody>) -> Result<Answer, Reason> {
+    fields::remove(request.headers_mut(), &CASE_HEADER);
     for _ in 0..2 {
         let sender = port.http2().await.map_err(|_| Reason::AppConnectFailed)?;
         match attempt::send_http2(sender, request).await {
             Ok(mut response) => {
-                response.headers_mut().remove(CASE_HEADER);
+                fields::remove(response.headers_mut(), &CASE_HEADER);
                 return Ok(Answer { response, connection: None });
             }
-            Err((_, Some(unsent))) => request = unsent,
+            Err((_, Some(unsent))) => request = *unsent,
             Err((reason, None)) => return Err(of_app(reason)),
         }
     }

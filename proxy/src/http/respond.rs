@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::body::ResponseBody;
 use crate::error::{FAULT_HEADER, HOP_HEADER, REASON_HEADER, RETRY_HEADER, Reason};
 use crate::model::Abort;
+use crate::model::fields;
 use crate::resilience::retry::ATTEMPTS_HEADER;
 use crate::telemetry::Direction;
 
@@ -59,8 +60,8 @@ pub(super) fn seen_before(headers: &mut HeaderMap) {
 
 /// Only a sidecar may say what became of a request in the mesh; from an app it is hearsay.
 pub(super) fn hearsay(headers: &mut HeaderMap) {
-    headers.remove(ATTEMPTS_HEADER);
-    if headers.remove(REASON_HEADER).is_some() {
+    fields::remove(headers, &ATTEMPTS_HEADER);
+    if fields::remove(headers, &REASON_HEADER).is_some() {
         headers.remove(HOP_HEADER);
         headers.remove(FAULT_HEADER);
         headers.remove(RETRY_HEADER);
@@ -102,7 +103,7 @@ fn grpc_status(reason: Reason) -> &'static str {
 
 /// The reason that a sidecar put into an answer.
 pub(super) fn reason_of(response: &Response<impl Sized>) -> Option<Reason> {
-    let code = response.headers().get(REASON_HEADER)?;
+    let code = fields::find(response.headers(), &REASON_HEADER)?;
     Reason::ALL.iter().copied().find(|reason| reason.code().as_bytes() == code.as_bytes())
 }
 

@@ -29,6 +29,7 @@ use super::stream::{self, Cut, Streams};
 use super::{ResponseBody, headers, message, respond};
 use crate::detect::{self, Prefixed};
 use crate::error::{REASON_HEADER, Reason};
+use crate::model::fields;
 use crate::tcp::Abort;
 use crate::telemetry::{Direction, Metrics, Observer, Told};
 use crate::upstream::{CASE_HEADER, CONNECTION_WINDOW, STREAM_WINDOW, own_case, restore_case};
@@ -178,9 +179,9 @@ impl Server {
             }
             match names {
                 Some(names) => request.headers_mut().insert(CASE_HEADER, names),
-                None => request.headers_mut().remove(CASE_HEADER),
+                None => fields::remove(request.headers_mut(), &CASE_HEADER),
             };
-            request.headers_mut().remove(REASON_HEADER);
+            fields::remove(request.headers_mut(), &REASON_HEADER);
             let waiting = upgrade.then(|| (requests.clone(), request.method() == Method::CONNECT));
             let asked = place.asked();
             Either::Right(Box::pin(handler(request)).map(move |response| {
@@ -228,15 +229,15 @@ impl Server {
                 return Either::Left(server.refuse(reason, &request));
             }
             if from_app {
-                request.headers_mut().remove(CASE_HEADER);
-                request.headers_mut().remove(REASON_HEADER);
+                fields::remove(request.headers_mut(), &CASE_HEADER);
+                fields::remove(request.headers_mut(), &REASON_HEADER);
             }
             let asked = place.asked();
             let mut answer = Box::pin(handler(request));
             Either::Right(poll_fn(move |cx| patience::note(answer.as_mut().poll(cx))).map(move |mut response| {
                 drop(asked);
                 if from_app {
-                    response.headers_mut().remove(CASE_HEADER);
+                    fields::remove(response.headers_mut(), &CASE_HEADER);
                 }
                 if let Some(cut) = response.extensions_mut().remove::<Arc<Cut>>() {
                     stream::opens(cut);
@@ -327,10 +328,10 @@ fn finish(mut response: Response<ResponseBody>, waiting: Option<(Requests, bool)
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    if response.headers().contains_key(REASON_HEADER) {
+    if fields::find(response.headers(), &REASON_HEADER).is_some() {
         own_case(response.headers_mut());
     }
-    if !response.headers().contains_key(CASE_HEADER) {
+    if fields::find(response.headers(), &CASE_HEADER).is_none() {
         return response;
     }
     let mut extensions = std::mem::take(response.extensions_mut());

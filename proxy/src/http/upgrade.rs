@@ -20,6 +20,7 @@ use super::stream::{Cut, Http2Stream};
 use super::{attempt, websocket};
 use crate::detect::Prefixed;
 use crate::error::Reason;
+use crate::model::fields;
 use crate::resilience::replay::RequestBody;
 use crate::tcp::{self, Held, Reached};
 use crate::telemetry::ServiceMetrics;
@@ -86,7 +87,7 @@ pub(super) enum Caller {
 
 /// The same of HTTP/1.1, without those that are passed over.
 fn wanted(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    let offered = headers.get(header::UPGRADE).filter(|_| version == Version::HTTP_11)?;
+    let offered = fields::find(headers, &header::UPGRADE).filter(|_| version == Version::HTTP_11)?;
     let asked = |value: &HeaderValue| {
         value.to_str().is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
     };
@@ -111,9 +112,9 @@ pub(super) async fn send(
     let Reached { io, metrics, in_flight, watched } = reached;
     let mut request = attempt::to_http1(request)?;
     say(request.headers_mut(), protocol);
-    let mut sender = http1_handshake(io).await?;
-    let response = tokio::select! {
-        response = sender.try_send_request(request) => response.map_err(|error| attempt::unanswered_http1(error).0)?,
+    let sender = http1_handshake(io).await?;
+    let (response, _) = tokio::select! {
+        answered = sender.try_send_request(request) => answered.map_err(|error| attempt::unanswered_http1(error).0)?,
         () = revoked(watched.clone()) => return Err(Reason::UpstreamReset),
     };
     Ok((response, in_flight, metrics, watched))

@@ -1,7 +1,5 @@
 //! A request that somebody wants written down, from its head to the last byte of its answer.
 
-use std::time::SystemTime;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
@@ -15,7 +13,6 @@ use crate::telemetry::{Direction, Observer};
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) observer: Observer,
-    pub(super) began: SystemTime,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) sent: Option<u64>,
     pub(super) span: Option<Span>,
@@ -37,7 +34,6 @@ impl Watched {
         let parent = trace::parent(of);
         Box::new(Self {
             observer: observer.clone(),
-            began: SystemTime::now(),
             headers: observer.headers(of),
             sent: length,
             span: None,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::numbers;
 use crate::error::Reason;
+use crate::model::fields;
 
 /// The time that is left, in milliseconds, for everything but gRPC.
 pub const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("leno-timeout-ms");
@@ -40,7 +41,8 @@ impl Deadline {
 
 /// The time that a request says is left. What cannot be read says nothing.
 pub fn left(headers: &HeaderMap, grpc: bool) -> Option<Duration> {
-    let value = headers.get(if grpc { GRPC_TIMEOUT } else { TIMEOUT_HEADER })?.to_str().ok()?;
+    let name = if grpc { GRPC_TIMEOUT } else { TIMEOUT_HEADER };
+    let value = fields::find(headers, &name)?.to_str().ok()?;
     numbers::time_left(value, grpc)
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::numbers::number;
 use crate::error::Reason;
+use crate::model::fields;
 use crate::model::{Conditions, Retry};
 
 /// How an attempt ended.
@@ -50,7 +51,7 @@ pub fn repeatable(policy: &Retry, method: &Method, headers: &HeaderMap) -> bool 
 
 /// Which attempt of its caller's a request is; 1 where nothing is said.
 pub fn attempt_of(headers: &HeaderMap) -> u32 {
-    headers.get(ATTEMPT_HEADER).and_then(|value| number(value.as_bytes())).map_or(1, |n| n.max(1))
+    fields::find(headers, &ATTEMPT_HEADER).and_then(|value| number(value.as_bytes())).map_or(1, |n| n.max(1))
 }
 
 /// How long an answer asks to wait. A date counts as for ever: to read it, the app's clock would have to be believed.

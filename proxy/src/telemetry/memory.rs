@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::Direction;
 use super::record::shown;
 use crate::error::Reason;
+use crate::model::fields;
 
 /// The header by which a request that failed or took long is known to every sidecar on its way, and to who gets an answer of a sidecar's own
 /// making. A request that goes well has no number, unless it came with one: the hop that fails it gives it one in its answer, and those
@@ -34,7 +35,7 @@ pub struct RequestId(pub u64);
 impl RequestId {
     /// The one that a request or an answer came with.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        headers.get(ID_HEADER).and_then(|value| Self::parse(value.as_bytes()))
+        fields::find(headers, &ID_HEADER).and_then(|value| Self::parse(value.as_bytes()))
     }
 
     /// A new one.

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::case::{self, CASE_HEADER, Heeded, Listener};
 use crate::error::Reason;
+use crate::model::fields;
 use crate::resilience::replay::RequestBody;
 
 /// Idle connections that are kept to one address.
@@ -43,39 +45,42 @@ impl Http1Sender {
         self.sender.is_ready()
     }
 
-    /// Sends a request, its fields' names in the case that a header of ours says; the answer says those of its own likewise.
+    /// Sends a request, its fields' names in the case that a header of ours says; the answer says those of its own likewise, and comes
+    /// with what it came on. The request is given away at once: what waits for the answer is small, and moved about.
     ///
     /// # Errors
     /// There was no answer.
-    pub async fn try_send_request(
-        &mut self,
+    pub fn try_send_request(
+        mut self,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let names = request.headers().get(CASE_HEADER).cloned();
+    ) -> impl Future<Output = Result<(Response<Incoming>, Self), Unanswered>> {
+        let names = fields::find(request.headers(), &CASE_HEADER).cloned();
         if names.is_some() {
             let mut extensions = std::mem::take(request.extensions_mut());
             case::restore(request.headers_mut(), &mut extensions);
             *request.extensions_mut() = extensions;
         }
         self.listener.listen();
-        let mut response = match self.sender.try_send_request(request).await {
-            Ok(response) => response,
-            Err(mut error) => {
-                let Some(mut unsent) = error.take_message() else { return Err(Unanswered::Failed(error.into_error())) };
-                // It goes on another connection.
-                if let Some(names) = names {
-                    unsent.headers_mut().insert(CASE_HEADER, names);
-                }
-                return Err(Unanswered::Unsent(Box::new(unsent)));
-            }
-        };
-        // From an app the header itself is hearsay.
-        match self.listener.names() {
-            Some(names) => response.headers_mut().insert(CASE_HEADER, names),
-            None => response.headers_mut().remove(CASE_HEADER),
-        };
-        Ok(response)
+        let sending = self.sender.try_send_request(request);
+        async move {
+            let mut response = sending.await.map_err(|error| unanswered(error, names))?;
+            // From an app the header itself is hearsay.
+            match self.listener.names() {
+                Some(names) => response.headers_mut().insert(CASE_HEADER, names),
+                None => fields::remove(response.headers_mut(), &CASE_HEADER),
+            };
+            Ok((response, self))
+        }
     }
+}
+
+fn unanswered(mut error: TrySendError<Request<RequestBody>>, names: Option<HeaderValue>) -> Unanswered {
+    let Some(mut unsent) = error.take_message() else { return Unanswered::Failed(error.into_error()) };
+    // It goes on another connection.
+    if let Some(names) = names {
+        unsent.headers_mut().insert(CASE_HEADER, names);
+    }
+    Unanswered::Unsent(Box::new(unsent))
 }
 
 /// Idle connections to one address.

@@ -18,7 +18,17 @@ const HOSTS: usize = 64;
 const MOST_NAMES: usize = 10_000;
 const NAME: usize = 4 << 10;
 
+/// The app of the test remembers every request; so often it is made to forget.
+const FORGET: usize = 10_000;
+
 async fn send(pair: &Pair, from: usize, to: usize) {
+    for begin in (from..to).step_by(FORGET) {
+        send_some(pair, begin, (begin + FORGET).min(to)).await;
+        pair.app.forget();
+    }
+}
+
+async fn send_some(pair: &Pair, from: usize, to: usize) {
     let clients = (0..CLIENTS).map(|client| async move {
         let mut connection = ProxyConnection::open(pair.frontend.http_proxy()).await.unwrap();
         for n in (from + client..to).step_by(CLIENTS) {

@@ -118,7 +118,8 @@ async fn one(
     let _in_flight = endpoint.begin();
     let app = app_http(cluster.shared().protocol, downstream, grpc);
     let answer =
-        attempt::send(dialer, &endpoint, &cluster.policy(), &cluster.breaker, app, copy, &Cell::default()).await?;
+        attempt::send(dialer, &endpoint, &cluster.policy(), &cluster.breaker, app, &mut Some(copy), &Cell::default())
+            .await?;
     let mut body = answer.response.into_body();
     // Read to its end, so that the connection can take another request.
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

@@ -23,7 +23,7 @@ fn is_token(name: &[u8]) -> bool {
 /// The lines of the final answer's head, if it has come whole.
 pub fn final_head(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 2;
+        let end = end_of_head(bytes)?;
         let head = &bytes[..end];
         let interim = head.get(8..10).is_some_and(|code| code == b" 1") && head.get(9..12) != Some(b"101");
         if !interim {
@@ -33,21 +33,40 @@ pub fn final_head(mut bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The names in a head's lines with commas between, and whether there is one that has to be told.
+/// Where the lines of the head end. Line by line, which is a look at each byte and no more.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += bytes[at..].iter().position(|b| *b == b'\n')? + 1;
+        if bytes[..at].ends_with(b"\r\n\r\n") {
+            return Some(at - 2);
+        }
+    }
+}
+
+/// What stands before the colon in each line but the first.
+fn names(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let name = |line: &'_ [u8]| line.iter().position(|b| *b == b':').unwrap_or(0);
+    head.split(|b| *b == b'\n').skip(1).map(move |line| &line[..name(line)])
+}
+
+/// The names in a head's lines with commas between, and whether there is one that has to be told; without one there is no list.
 pub fn of_head(head: &[u8]) -> (Vec<u8>, bool) {
-    let (mut names, mut unusual): (Vec<u8>, bool) = (Vec::with_capacity(128), false);
-    for line in head.split(|b| *b == b'\n').skip(1) {
-        let name = &line[..line.iter().position(|b| *b == b':').unwrap_or(0)];
-        if !is_token(name) || names.len() + name.len() >= MOST {
+    if names(head).all(is_usual) {
+        return (Vec::new(), false);
+    }
+    let (mut list, mut unusual): (Vec<u8>, bool) = (Vec::with_capacity(128), false);
+    for name in names(head) {
+        if !is_token(name) || list.len() + name.len() >= MOST {
             continue;
         }
-        if !names.is_empty() {
-            names.push(b',');
+        if !list.is_empty() {
+            list.push(b',');
         }
-        names.extend_from_slice(name);
+        list.extend_from_slice(name);
         unusual |= !is_usual(name);
     }
-    (names, unusual)
+    (list, unusual)
 }
 
 /// A message that has fields of these names, whatever a peer says they are: names alone, and at most one of them frames a body.
