@@ -64,7 +64,7 @@ fn read_all(run: &Run, readers: Vec<TcpStream>) -> Result<u64> {
 fn open(target: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(target)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {PATH} HTTP/1.1\r\nHost: {}\r\n\r\n", contestant::HOST)?;
+    stream.write_all(format!("GET {PATH} HTTP/1.1\r\nHost: {}\r\n\r\n", contestant::HOST).as_bytes())?;
     // The head, or the first of it.
     ensure!(stream.read(&mut [0; 1])? == 1, "nothing is answered");
     Ok(stream)

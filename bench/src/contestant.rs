@@ -69,7 +69,7 @@ impl Contestant {
         let answered = || {
             let mut stream = TcpStream::connect(self.target)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            write!(stream, "GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")?;
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes())?;
             let mut read = [0; 16];
             let n = stream.read(&mut read)?;
             std::io::Result::Ok(read[..n].starts_with(b"HTTP/1.1 200"))

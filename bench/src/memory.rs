@@ -73,7 +73,8 @@ fn with(run: &Run, cast: &Cast, connections: usize) -> Result<Comparison> {
 fn open(target: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(target)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n", contestant::HOST)?;
+    // In one piece: the rest of a request would wait for the acknowledgement of its first bytes.
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", contestant::HOST).as_bytes())?;
     let mut read = [0; 4_096];
     let n = stream.read(&mut read)?;
     ensure!(read[..n].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&read[..n]));

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn get(at: SocketAddr, host: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())

@@ -57,6 +57,8 @@ pub struct Joined {
     trust_domain: String,
     /// How many hold a stream.
     open: AtomicUsize,
+    /// Connections that were begun.
+    tried: AtomicUsize,
 }
 
 /// Counts a stream for as long as it is there.
@@ -104,7 +106,7 @@ impl Joined {
         let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
         let identity = Identity::new(signed.chain, key)?;
         let tls = Arc::new(tls::mesh_client(&identity, &bundle, H2)?);
-        Ok(Self { xds, tls, trust_domain: trust_domain.to_owned(), open: AtomicUsize::new(0) })
+        Ok(Self { xds, tls, trust_domain: trust_domain.to_owned(), open: AtomicUsize::new(0), tried: AtomicUsize::new(0) })
     }
 
     /// Connects, subscribes, and acknowledges; comes back when the stream ends, with the versions that it holds.
@@ -120,6 +122,11 @@ impl Joined {
             tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// Connections that all have begun, those that came to nothing included.
+    pub fn tried(&self) -> usize {
+        self.tried.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> usize {
@@ -154,6 +161,7 @@ impl Joined {
         for (type_url, names) in self.wanted() {
             requests.send(held.subscription(type_url, &names)).await?;
         }
+        self.tried.fetch_add(1, Ordering::Relaxed);
         let mut client = AggregatedDiscoveryServiceClient::new(channel(self.xds, self.tls.clone()).await?);
         let mut answers = client.delta_aggregated_resources(ReceiverStream::new(queue)).await?.into_inner();
         *opened = true;
