@@ -106,7 +106,13 @@ impl Joined {
         let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
         let identity = Identity::new(signed.chain, key)?;
         let tls = Arc::new(tls::mesh_client(&identity, &bundle, H2)?);
-        Ok(Self { xds, tls, trust_domain: trust_domain.to_owned(), open: AtomicUsize::new(0), tried: AtomicUsize::new(0) })
+        Ok(Self {
+            xds,
+            tls,
+            trust_domain: trust_domain.to_owned(),
+            open: AtomicUsize::new(0),
+            tried: AtomicUsize::new(0),
+        })
     }
 
     /// Connects, subscribes, and acknowledges; comes back when the stream ends, with the versions that it holds.
