@@ -42,6 +42,14 @@ images *ARGS:
 demo:
     cargo run --release -- demo
 
+# What a request costs in instructions, against bench/instructions.txt; needs valgrind
+instructions *ARGS="--check":
+    cargo run --release -p leno-bench -- instructions {{ARGS}}
+
+# The compiler's profile of what sidecars do, anew
+profile:
+    proxy/profile/train
+
 # Leno beside its peers; `just bench --floor PATH --check` checks the claims
 bench *ARGS:
     cargo run --release -p leno-bench -- http1 {{ARGS}}

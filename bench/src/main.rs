@@ -18,6 +18,7 @@ mod findings;
 mod first_byte;
 mod http1;
 mod http2;
+mod instructions;
 mod latency;
 mod line_up;
 mod load;
@@ -69,6 +70,8 @@ enum Kind {
     Config(size::Settings),
     /// Changes that many connected sidecars hear of, and how soon all are back when the control plane was killed.
     Push(push::Settings),
+    /// Instructions of a request, counted by callgrind: no timing, so it may be asserted.
+    Instructions(instructions::Settings),
     /// What a feature costs: the same load through a pair with it and through one without.
     Features(features::Settings),
     /// The wait for the first byte of a server that speaks first, directly and through intercepting sidecars. Needs root.
@@ -143,6 +146,7 @@ impl Kind {
             Self::Config(settings) => &settings.run,
             Self::Push(settings) => &settings.run,
             Self::Features(settings) => &settings.run,
+            Self::Instructions(settings) => &settings.run,
             _ => return None,
         };
         Some(&run.form)
@@ -164,6 +168,7 @@ impl Kind {
             Self::Config(settings) => size::run(settings)?,
             Self::Push(settings) => push::run(settings)?,
             Self::Features(settings) => features::run(settings)?,
+            Self::Instructions(settings) => instructions::run(settings)?,
             _ => return Ok(None),
         };
         Ok(Some(found))

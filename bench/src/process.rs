@@ -90,32 +90,37 @@ impl Running {
     /// Kills it, as dropping does.
     pub fn kill(&mut self) {
         if let Some((state, into)) = self.profile.take() {
-            self.end(&state, &into);
+            self.end();
+            keep(&state, &into);
         }
         // It may have ended already; there is nothing to do about that here.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Lets it end by itself, and keeps its profile.
-    fn end(&mut self, state: &Path, into: &Path) {
+    /// Lets it end by itself, as long as that does not take too long.
+    pub fn end(&mut self) {
         let begun = Instant::now();
         let told =
             rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
         while told.is_ok() && matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
-        for file in std::fs::read_dir(state).into_iter().flatten().flatten() {
-            let path = file.path();
-            // One that is missing is missed when there are none at all.
-            if path.extension().is_some_and(|extension| extension == "profraw") {
-                let _ = std::fs::copy(&path, into.join(file.file_name()));
-            }
-        }
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Keeps the profiles that were written in a sidecar's folder.
+fn keep(state: &Path, into: &Path) {
+    for file in std::fs::read_dir(state).into_iter().flatten().flatten() {
+        let path = file.path();
+        // One that is missing is missed when there are none at all.
+        if path.extension().is_some_and(|extension| extension == "profraw") {
+            let _ = std::fs::copy(&path, into.join(file.file_name()));
+        }
     }
 }
 

@@ -109,18 +109,17 @@ struct Storms {
     connected: Vec<f64>,
     healed: Vec<f64>,
     again: Vec<f64>,
-    tried: Vec<f64>,
+    shaken: Vec<f64>,
     /// Processor time: of the control plane, and of all sidecars, which share a core that real ones would not.
     cpu: [Vec<f64>; 2],
 }
 
 impl Storms {
     async fn add(&mut self, mesh: Mesh, core: usize, joined: &Joined, crowd: &mut Crowd<'_>) -> Result<Mesh> {
-        let begun = Instant::now();
+        let (begun, shaken, own) = (Instant::now(), joined.shaken(), cpu::used(&[std::process::id()])?);
         // Elsewhere, since everybody tries to come back in the meantime.
         let restarted = tokio::task::spawn_blocking(move || mesh.restarted(core));
         let mesh = restarted.await??;
-        let (tried, own) = (joined.tried(), cpu::used(&[std::process::id()])?);
         self.ready.push(begun.elapsed().as_secs_f64());
         joined.all_are_here(crowd.sidecars).await?;
         self.connected.push(begun.elapsed().as_secs_f64());
@@ -128,7 +127,7 @@ impl Storms {
         self.healed.push(begun.elapsed().as_secs_f64());
         let used = [cpu::used(&[mesh.pid()])?, cpu::used(&[std::process::id()])?.saturating_sub(own)];
         self.cpu.iter_mut().zip(used).for_each(|(figure, used)| figure.push(used.as_secs_f64()));
-        self.tried.push((joined.tried() - tried) as f64 / crowd.sidecars as f64);
+        self.shaken.push((joined.shaken() - shaken) as f64 / crowd.sidecars as f64);
         let again = mesh.metric("leno_xds_resources_sent_total")?;
         self.again.push(again / crowd.sidecars as f64);
         crowd.settle().await?;
@@ -143,7 +142,7 @@ impl Storms {
         let [control_plane, sidecars] = self.cpu;
         figures.push(Figure::of(&format!("{name}: its processor time until then"), "s", 2, control_plane));
         figures.push(Figure::of(&format!("{name}: that of all sidecars, on one core"), "s", 2, sidecars));
-        figures.push(Figure::of(&format!("{name}: connections that a sidecar tried"), "", 2, self.tried));
+        figures.push(Figure::of(&format!("{name}: handshakes that a sidecar began"), "", 2, self.shaken));
         figures.push(Figure::of(&format!("{name}: resources sent again a sidecar"), "", 2, self.again));
     }
 }

@@ -169,16 +169,42 @@ impl Mesh {
 
     /// A sidecar of `service`, whose state is kept under `name`.
     pub fn sidecar(&self, core: usize, service: &str, name: &str, token: &str, more: &[&str]) -> Result<Sidecar> {
-        let name = format!("leno-{name}");
-        let state = self.dir.join(&name);
+        let (program, state) = (self.bin.join("leno-proxy"), self.state_of(name));
+        let args = self.arguments(service, &state, token, more);
+        let mut running = Running::start_sidecar(&format!("leno-{name}"), core, &program, &args, &self.dir, &state)?;
+        let ready = running.first_line()?;
+        Ok(Sidecar { running, ready })
+    }
+
+    /// One that is started by another program, which is given with its own arguments.
+    pub fn sidecar_under(
+        &self,
+        under: &[String],
+        core: usize,
+        service: &str,
+        token: &str,
+        more: &[&str],
+    ) -> Result<Sidecar> {
+        let (program, own) = under.split_first().context("a program")?;
+        let sidecar = arguments(&[&text(&self.bin.join("leno-proxy"))]);
+        let args = [own, &sidecar, &self.arguments(service, &self.state_of(service), token, more)].concat();
+        let mut running = Running::start(&format!("leno-{service}"), core, Path::new(program), &args, &self.dir)?;
+        let ready = running.first_line()?;
+        Ok(Sidecar { running, ready })
+    }
+
+    /// Where a sidecar keeps its state.
+    pub fn state_of(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("leno-{name}"))
+    }
+
+    fn arguments(&self, service: &str, state: &Path, token: &str, more: &[&str]) -> Vec<String> {
         let mut args = arguments(&["--control-plane", &self.xds.to_string(), "--token", token, "--service", service]);
-        args.extend(arguments(&["--service-account", service, "--state-dir", &text(&state)]));
+        args.extend(arguments(&["--service-account", service, "--state-dir", &text(state)]));
         args.extend(arguments(&["--mesh-addr", "127.0.0.1:0", "--http-proxy-addr", "127.0.0.1:0"]));
         args.extend(arguments(&["--admin-addr", "127.0.0.1:0", "--workers", "1", "--output", "json"]));
         args.extend(arguments(more));
-        let mut running = Running::start_sidecar(&name, core, &self.bin.join("leno-proxy"), &args, &self.dir, &state)?;
-        let ready = running.first_line()?;
-        Ok(Sidecar { running, ready })
+        args
     }
 }
 

@@ -57,8 +57,8 @@ pub struct Joined {
     trust_domain: String,
     /// How many hold a stream.
     open: AtomicUsize,
-    /// Connections that were begun.
-    tried: AtomicUsize,
+    /// Handshakes that were begun, those that came to nothing included.
+    shaken: Arc<AtomicUsize>,
 }
 
 /// Counts a stream for as long as it is there.
@@ -77,15 +77,24 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn connect(addr: SocketAddr, tls: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(
+    addr: SocketAddr,
+    tls: Arc<ClientConfig>,
+    shaken: Option<Arc<AtomicUsize>>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(addr).await?;
+    if let Some(shaken) = shaken {
+        shaken.fetch_add(1, Ordering::Relaxed);
+    }
     stream.set_nodelay(true)?;
     TlsConnector::from(tls).connect(ServerName::from(addr.ip()), stream).await
 }
 
-async fn channel(addr: SocketAddr, tls: Arc<ClientConfig>) -> Result<Channel> {
+/// A connection for gRPC; each handshake is counted.
+async fn channel(addr: SocketAddr, tls: Arc<ClientConfig>, shaken: &Arc<AtomicUsize>) -> Result<Channel> {
+    let shaken = shaken.clone();
     let connector = tower::service_fn(move |_| {
-        let connecting = connect(addr, tls.clone());
+        let connecting = connect(addr, tls.clone(), Some(shaken.clone()));
         async move { connecting.await.map(TokioIo::new) }
     });
     Ok(Endpoint::from_shared(format!("http://{addr}"))?.connect_with_connector(connector).await?)
@@ -102,17 +111,12 @@ impl Joined {
         let (key, id) = (Key::generate()?, SpiffeId::new(trust_domain, "default", "client")?);
         let request = JoinRequest { token: token.to_owned(), csr: csr::create(&key, &id)?, ..JoinRequest::default() };
         let pinned = Arc::new(tls::pinned_client(root_hash(token)?, H2)?);
-        let signed = IdentityClient::new(channel(xds, pinned).await?).join(request).await?.into_inner();
+        let shaken = Arc::<AtomicUsize>::default();
+        let signed = IdentityClient::new(channel(xds, pinned, &shaken).await?).join(request).await?.into_inner();
         let bundle = TrustBundle::new(signed.trust_domain, signed.roots);
         let identity = Identity::new(signed.chain, key)?;
         let tls = Arc::new(tls::mesh_client(&identity, &bundle, H2)?);
-        Ok(Self {
-            xds,
-            tls,
-            trust_domain: trust_domain.to_owned(),
-            open: AtomicUsize::new(0),
-            tried: AtomicUsize::new(0),
-        })
+        Ok(Self { xds, tls, trust_domain: trust_domain.to_owned(), open: AtomicUsize::new(0), shaken })
     }
 
     /// Connects, subscribes, and acknowledges; comes back when the stream ends, with the versions that it holds.
@@ -130,9 +134,9 @@ impl Joined {
         }
     }
 
-    /// Connections that all have begun, those that came to nothing included.
-    pub fn tried(&self) -> usize {
-        self.tried.load(Ordering::Relaxed)
+    /// Handshakes that all have begun, those that came to nothing included.
+    pub fn shaken(&self) -> usize {
+        self.shaken.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> usize {
@@ -167,8 +171,8 @@ impl Joined {
         for (type_url, names) in self.wanted() {
             requests.send(held.subscription(type_url, &names)).await?;
         }
-        self.tried.fetch_add(1, Ordering::Relaxed);
-        let mut client = AggregatedDiscoveryServiceClient::new(channel(self.xds, self.tls.clone()).await?);
+        let channel = channel(self.xds, self.tls.clone(), &self.shaken).await?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let mut answers = client.delta_aggregated_resources(ReceiverStream::new(queue)).await?.into_inner();
         *opened = true;
         let _open = Open::one_more(&self.open);
@@ -272,7 +276,7 @@ impl Api {
     }
 
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>> {
-        let stream = connect(self.addr, self.tls.clone()).await?;
+        let stream = connect(self.addr, self.tls.clone(), None).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with its sender.
         tokio::spawn(connection);
