@@ -51,7 +51,7 @@ fn compare(settings: &Settings, line_up: &LineUp, streams: usize) -> Result<Comp
 }
 
 fn read_all(run: &Run, readers: Vec<TcpStream>) -> Result<u64> {
-    let (core, end) = (run.load_core, Instant::now() + Duration::from_secs(run.seconds));
+    let (core, end) = (run.load_core, Instant::now() + run.turn);
     let reading: Vec<_> =
         readers.into_iter().map(|stream| std::thread::spawn(move || read(core, stream, end))).collect();
     let mut bytes = 0;

@@ -3,6 +3,7 @@
 //! processor time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -40,20 +41,20 @@ fn compare(settings: &Settings, cast: &Cast, title: &str) -> Result<Comparison> 
     let line_up = run.line_up(cast, 128)?;
     line_up.answers()?;
     for contestant in &line_up.contestants {
-        turn(settings, contestant, 1)?;
+        turn(settings, contestant, Duration::from_secs(1))?;
     }
     let unit = "connections per proxy CPU second";
     Comparison::measure(title.to_owned(), unit, 0, run.rounds, line_up.names(), |n| {
-        turn(settings, &line_up.contestants[n], run.seconds)
+        turn(settings, &line_up.contestants[n], run.turn)
     })
 }
 
-fn turn(settings: &Settings, contestant: &Contestant, seconds: u64) -> Result<f64> {
+fn turn(settings: &Settings, contestant: &Contestant, length: Duration) -> Result<f64> {
     let load = Load {
         target: contestant.target,
         host: contestant::HOST.to_owned(),
         connections: settings.clients as usize,
-        seconds,
+        length,
         requests_each: 1,
     };
     let (measured, used) = contestant.pays(|| load::own(settings.run.load_core, load))?;

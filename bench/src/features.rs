@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 64;
 
 /// How the kind `features` is run.
 #[derive(Debug, Args)]
-#[command(mut_arg("rounds", |arg| arg.default_value("15")), mut_arg("seconds", |arg| arg.default_value("1")))]
+#[command(mut_arg("rounds", |arg| arg.default_value("60")), mut_arg("turn", |arg| arg.default_value("0.3")))]
 pub struct Settings {
     #[command(flatten)]
     pub run: Run,
@@ -142,8 +142,8 @@ impl Stage<'_> {
     fn compare(&self, dir: &Path, feature: &Feature, base: &Contestant) -> Result<Comparison> {
         let (with, admins) = self.pair(dir, feature)?;
         let scraper = feature.scraped.then(|| scrape(admins));
-        let generator = Generator::choose();
-        let turn = Turn { core: self.run.load_core, connections: CONNECTIONS, seconds: self.run.seconds };
+        let generator = Generator::choose(self.run.turn);
+        let turn = Turn { core: self.run.load_core, connections: CONNECTIONS, length: self.run.turn };
         let pairs = [&with, base];
         for pair in pairs {
             turn.warm_up(&generator, pair)?;

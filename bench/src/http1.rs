@@ -17,6 +17,8 @@ use crate::process::Running;
 use crate::progress::Progress;
 use crate::report::{Report, Sample};
 
+/// How long the load runs before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// How long a contestant may take until it answers its first request.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,9 +62,9 @@ pub fn run(settings: &Settings) -> Result<Findings> {
 }
 
 fn measure(run: &Run, line_up: &LineUp, connections: u32, bytes: u32) -> Result<Report> {
-    let generator = Generator::choose();
-    let mut report = Report::new(run.rounds, run.seconds, (connections, bytes), generator.describe());
-    let turn = Turn { core: run.load_core, connections: connections as usize, seconds: run.seconds };
+    let generator = Generator::choose(run.turn);
+    let mut report = Report::new(run.rounds, run.turn, (connections, bytes), generator.describe());
+    let turn = Turn { core: run.load_core, connections: connections as usize, length: run.turn };
     let contestants = &line_up.contestants;
     for contestant in contestants {
         turn.warm_up(&generator, contestant)?;
@@ -95,7 +97,7 @@ pub struct Turn {
     /// Keep-alive connections.
     pub connections: usize,
     /// How long it takes.
-    pub seconds: u64,
+    pub length: Duration,
 }
 
 impl Turn {
@@ -103,7 +105,7 @@ impl Turn {
     pub fn warm_up(&self, generator: &Generator, contestant: &Contestant) -> Result<()> {
         let start = Instant::now();
         loop {
-            match generator.run(self.core, contestant.target, contestant::HOST, self.connections, 1) {
+            match generator.run(self.core, contestant.target, contestant::HOST, self.connections, WARM_UP) {
                 Ok(_) => return Ok(()),
                 Err(error) if start.elapsed() > PATIENCE => {
                     return Err(error.context(format!("{} does not answer", contestant.name)));
@@ -116,7 +118,7 @@ impl Turn {
     /// What the load saw, and what the pair used for it.
     pub fn measure(&self, generator: &Generator, contestant: &Contestant) -> Result<Sample> {
         let (measured, used) = contestant
-            .pays(|| generator.run(self.core, contestant.target, contestant::HOST, self.connections, self.seconds))?;
+            .pays(|| generator.run(self.core, contestant.target, contestant::HOST, self.connections, self.length))?;
         Ok(Sample { measured, cpu: (!contestant.pair.is_empty()).then_some(used) })
     }
 }

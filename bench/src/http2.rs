@@ -26,7 +26,7 @@ use crate::comparison::Comparison;
 use crate::contestant::{self, Carries, Contestant};
 use crate::findings::Findings;
 use crate::http1;
-use crate::line_up::{Besides, LineUp, Run};
+use crate::line_up::{Besides, LineUp, Run, seconds};
 use crate::process::pinned;
 
 /// How long a contestant may take until it answers.
@@ -101,11 +101,11 @@ fn compare(settings: &Settings, line_up: &LineUp, call: Call, title: &str, findi
     let unit = if call == Call::Streaming { "messages a second" } else { "requests a second" };
     let rates = Comparison::measure(format!("{title}, {what}"), unit, 0, run.rounds, names.clone(), |n| {
         let contestant = &line_up.contestants[n];
-        let (done, used) = contestant.pays(|| load(settings, contestant, call, run.seconds))?;
+        let (done, used) = contestant.pays(|| load(settings, contestant, call, run.turn))?;
         if let Some(costs) = costs.get_mut(n) {
             costs.push(done as f64 / used.as_secs_f64());
         }
-        Ok(done as f64 / run.seconds as f64)
+        Ok(done as f64 / run.turn.as_secs_f64())
     })?;
     let unit = if call == Call::Streaming { "messages per proxy CPU second" } else { "requests per proxy CPU second" };
     Comparison::of(title, unit, 0, names[..pairs].to_vec(), costs).found(findings);
@@ -116,7 +116,7 @@ fn compare(settings: &Settings, line_up: &LineUp, call: Call, title: &str, findi
 fn warm_up(settings: &Settings, contestant: &Contestant, call: Call) -> Result<()> {
     let begun = Instant::now();
     loop {
-        match load(settings, contestant, call, 1) {
+        match load(settings, contestant, call, Duration::from_secs(1)) {
             Ok(_) => return Ok(()),
             Err(error) if begun.elapsed() > PATIENCE => {
                 return Err(error.context(format!("{} does not answer", contestant.name)));
@@ -127,12 +127,12 @@ fn warm_up(settings: &Settings, contestant: &Contestant, call: Call) -> Result<(
 }
 
 /// Runs the load as a process of its own; gives what it got.
-fn load(settings: &Settings, contestant: &Contestant, call: Call, seconds: u64) -> Result<u64> {
+fn load(settings: &Settings, contestant: &Contestant, call: Call, length: Duration) -> Result<u64> {
     let mut command = pinned(settings.run.load_core, &std::env::current_exe()?);
     let call = call.to_possible_value().context("a call has a name")?;
     command.args(["load-http2", "--target", &contestant.target.to_string(), "--call", call.get_name()]);
     command.args(["--connections", &settings.connections.to_string(), "--streams", &settings.streams.to_string()]);
-    command.args(["--seconds", &seconds.to_string()]);
+    command.args(["--seconds", &length.as_secs_f64().to_string()]);
     let output = command.output().context("run the load generator")?;
     ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout)?;
@@ -150,14 +150,14 @@ pub struct Load {
     connections: u32,
     #[arg(long)]
     streams: u32,
-    #[arg(long)]
-    seconds: u64,
+    #[arg(long = "seconds", value_parser = seconds)]
+    length: Duration,
 }
 
 /// The load: on each connection so many requests at a time, one after the other. Prints a JSON object.
 pub fn generate(load: &Load) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = Instant::now() + Duration::from_secs(load.seconds);
+    let end = Instant::now() + load.length;
     let messages = LocalSet::new().block_on(&runtime, async {
         let mut asking = Vec::new();
         for _ in 0..load.connections {

@@ -83,7 +83,7 @@ fn shares(settings: &Settings, line_up: &LineUp, percent: u32) -> Result<Vec<f64
 /// A comparison for each percentile. Every turn is measured once and read three times.
 fn compare(settings: &Settings, line_up: &LineUp, name: &str, rates: &[f64]) -> Result<Vec<Comparison>> {
     let mut figures = vec![vec![Vec::new(); line_up.contestants.len()]; PERCENTILES.len()];
-    let length = Duration::from_secs(settings.run.seconds);
+    let length = settings.run.turn;
     let unit = "us until the answer was read";
     Comparison::measure(format!("latency at {name}"), unit, 0, settings.run.rounds, line_up.names(), |n| {
         let times = turn(settings, line_up.contestants[n].target, Some(rates[n]), length)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -20,8 +21,8 @@ pub struct Run {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Length of a turn
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
+    #[arg(long = "seconds", default_value = "3", value_name = "SECONDS", value_parser = seconds)]
+    pub turn: Duration,
     /// The core of the proxies
     #[arg(long, default_value_t = 0)]
     pub proxy_core: usize,
@@ -36,6 +37,13 @@ pub struct Run {
     pub bin_dir: Option<PathBuf>,
     #[command(flatten)]
     pub form: Form,
+}
+
+/// A length in seconds, which may be a fraction.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let bounds = Duration::from_millis(50)..=Duration::from_secs(604_800);
+    seconds.filter(|seconds| bounds.contains(seconds)).ok_or_else(|| "from 0.05 to 604800 seconds".to_owned())
 }
 
 /// One who can take part.
@@ -210,5 +218,17 @@ impl LineUp {
     /// Waits until each answers.
     pub fn answers(&self) -> Result<()> {
         self.contestants.iter().try_for_each(Contestant::wait_until_it_answers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_may_be_a_fraction_of_a_second_and_has_bounds() {
+        assert_eq!(seconds("0.3"), Ok(Duration::from_millis(300)));
+        assert_eq!(seconds("3"), Ok(Duration::from_secs(3)));
+        assert!(["0", "-1", "NaN", "inf", "1e9", "x", ""].into_iter().all(|text| seconds(text).is_err()));
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use crate::line_up::seconds;
 use crate::process::{self, pinned};
 use crate::summary::percentile;
 
@@ -40,38 +41,46 @@ pub struct Measured {
 }
 
 impl Generator {
-    /// Takes wrk when it is there.
-    pub fn choose() -> Self {
-        process::find("wrk").map_or(Self::Own, Self::Wrk)
+    /// Takes wrk when it is there, and for whole seconds, which is what it knows.
+    pub fn choose(turn: Duration) -> Self {
+        process::find("wrk").filter(|_| turn.subsec_nanos() == 0).map_or(Self::Own, Self::Wrk)
     }
 
     /// Name and version.
     pub fn describe(&self) -> String {
         match self {
             Self::Wrk(path) => process::version(path, "--version").split('[').next().unwrap_or("wrk").trim().to_owned(),
-            Self::Own => "own generator (wrk was not found)".to_owned(),
+            Self::Own => "the generator of this program (wrk was not found, or knows no such time)".to_owned(),
         }
     }
 
-    /// Runs for `seconds` on `core`; every answer must be a 2xx.
+    /// Runs for so long on `core`; every answer must be a 2xx.
     pub fn run(
         &self,
         core: usize,
         target: SocketAddr,
         host: &str,
         connections: usize,
-        seconds: u64,
+        length: Duration,
     ) -> Result<Measured> {
         match self {
             Self::Wrk(path) => {
                 let mut command = pinned(core, path);
-                command.args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency"]);
+                command.args([
+                    "-t",
+                    "1",
+                    "-c",
+                    &connections.to_string(),
+                    "-d",
+                    &format!("{}s", length.as_secs()),
+                    "--latency",
+                ]);
                 command.args(["-H", &format!("Host: {host}"), &format!("http://{target}/")]);
                 let output = command.output().context("run wrk")?;
                 ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
                 parse_wrk(&String::from_utf8_lossy(&output.stdout))
             }
-            Self::Own => own(core, Load { target, host: host.to_owned(), connections, seconds, requests_each: 0 }),
+            Self::Own => own(core, Load { target, host: host.to_owned(), connections, length, requests_each: 0 }),
         }
     }
 }
@@ -86,8 +95,8 @@ pub struct Load {
     /// Clients, each with one request at a time.
     #[arg(long)]
     pub connections: usize,
-    #[arg(long)]
-    pub seconds: u64,
+    #[arg(long = "seconds", value_parser = seconds)]
+    pub length: Duration,
     /// Requests on each connection before the next one takes its place; 0 for all.
     #[arg(long)]
     pub requests_each: u32,
@@ -97,7 +106,7 @@ pub struct Load {
 pub fn own(core: usize, load: Load) -> Result<Measured> {
     let mut command = pinned(core, &std::env::current_exe()?);
     command.args(["load", "--target", &load.target.to_string(), "--host", &load.host]);
-    command.args(["--connections", &load.connections.to_string(), "--seconds", &load.seconds.to_string()]);
+    command.args(["--connections", &load.connections.to_string(), "--seconds", &load.length.as_secs_f64().to_string()]);
     command.args(["--requests-each", &load.requests_each.to_string()]);
     let output = command.output().context("run the load generator")?;
     ensure!(output.status.success(), "load: {}", String::from_utf8_lossy(&output.stderr));
@@ -141,7 +150,7 @@ fn parse_own(text: &str) -> Result<Measured> {
 pub fn generate(load: &Load) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = Instant::now();
-    let end = start + Duration::from_secs(load.seconds);
+    let end = start + load.length;
     let mut latencies = LocalSet::new().block_on(&runtime, async {
         let clients: Vec<_> =
             (0..load.connections).map(|_| tokio::task::spawn_local(client(load.clone(), end))).collect();

@@ -36,7 +36,7 @@ impl Sample {
 /// All turns.
 pub struct Report {
     rounds: u32,
-    seconds: u64,
+    turn: Duration,
     connections: u32,
     bytes: u32,
     load: String,
@@ -47,8 +47,8 @@ pub struct Report {
 
 impl Report {
     /// An empty report of a run with these settings (connections, and bytes of an answer), loaded by `load`.
-    pub fn new(rounds: u32, seconds: u64, (connections, bytes): (u32, u32), load: String) -> Self {
-        Self { rounds, seconds, connections, bytes, load, order: Vec::new(), samples: BTreeMap::new() }
+    pub fn new(rounds: u32, turn: Duration, (connections, bytes): (u32, u32), load: String) -> Self {
+        Self { rounds, turn, connections, bytes, load, order: Vec::new(), samples: BTreeMap::new() }
     }
 
     /// Adds it to what came of the kind.
@@ -108,7 +108,11 @@ impl Report {
         };
         line(format!(
             "http1: {} connections, {} B answers, {} rounds of {} s by {}, median (least … greatest)",
-            self.connections, self.bytes, self.rounds, self.seconds, self.load
+            self.connections,
+            self.bytes,
+            self.rounds,
+            self.turn.as_secs_f64(),
+            self.load
         ));
         line(format!(
             "{:<10} {:>30} {:>14} {:>10} {:>10} {:>10}",
@@ -144,7 +148,7 @@ impl Report {
             .collect();
         json!({
             "kind": "http1", "connections": self.connections, "answerBytes": self.bytes, "rounds": self.rounds,
-            "secondsPerTurn": self.seconds, "load": self.load, "contestants": contestants, "ratios": ratios,
+            "secondsPerTurn": self.turn.as_secs_f64(), "load": self.load, "contestants": contestants, "ratios": ratios,
         })
     }
 
@@ -198,7 +202,7 @@ mod tests {
     use super::*;
 
     fn report(leno_ms: u64, haproxy_ms: u64, floor_ms: u64) -> Report {
-        let mut report = Report::new(2, 3, (64, 128), "wrk".to_owned());
+        let mut report = Report::new(2, Duration::from_secs(3), (64, 128), "wrk".to_owned());
         for round in 0..2 {
             for (name, cpu) in [("leno", leno_ms), ("haproxy", haproxy_ms), ("floor", floor_ms)] {
                 let measured = Measured { requests: 1000, seconds: 3.0, p50_us: 1.0, p99_us: 2.0 };
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_missing_haproxy_fails_the_check() {
-        assert_eq!(Report::new(1, 1, (64, 128), String::new()).check(), ["HAProxy was not found"]);
+        assert_eq!(Report::new(1, Duration::from_secs(1), (64, 128), String::new()).check(), ["HAProxy was not found"]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn measure(run: &Run, cast: &Cast, length: Duration) -> Result<Churn> {
                 host: contestant::HOST.to_owned(),
                 connections: CLIENTS,
                 // Memory is read for the last time while they still come.
-                seconds: length.as_secs() + 1,
+                length: length + Duration::from_secs(1),
                 requests_each: REQUESTS,
             };
             let core = run.load_core;
