@@ -82,7 +82,7 @@ impl Running {
         Ok(())
     }
 
-    /// The process id. `taskset` becomes the program that it starts, so this is the program's own.
+    /// The process id. `taskset` becomes the program that it starts (and `setpriv` became it), so this is the program's own.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -142,9 +142,17 @@ pub fn most_open_files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// A command that runs on one core only.
+/// A command that runs on one core only. Where util-linux has `setpriv` the kernel kills it when the thread that starts it ends, so that
+/// nothing stays behind a benchmark that was killed.
 pub fn pinned(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
+    let mut command = match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "taskset"]);
+            command
+        }
+        None => Command::new("taskset"),
+    };
     command.arg("-c").arg(core.to_string()).arg(program);
     command
 }

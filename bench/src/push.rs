@@ -28,6 +28,7 @@ const ENDPOINTS: usize = 100;
 /// Sidecars that connect at a time, before anything is measured.
 const AT_ONCE: usize = 32;
 const MOST_STORMS: u32 = 3;
+const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// How the kind `push` is run.
 #[derive(Debug, Args)]
@@ -47,7 +48,11 @@ pub fn run(settings: &Settings) -> Result<Findings> {
     let measured: Result<Vec<Figures>> = std::thread::scope(|scope| {
         let crowd = scope.spawn(|| {
             cpu::pin_this_thread(settings.run.load_core)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                // What starts the control plane again stays: it would end with its thread.
+                .thread_keep_alive(FOR_EVER)
+                .build()?;
             settings.sidecars.iter().map(|sidecars| runtime.block_on(measure(settings, &bin, *sidecars))).collect()
         });
         crowd.join().ok().context("the crowd of sidecars failed")?
