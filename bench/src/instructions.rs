@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ fn count(settings: &Settings, valgrind: &Path, bin: &Path, requests: u64) -> Res
     let mesh = Mesh::start(dir.path(), run.load_core, bin, CONFIG)?;
     let start = |service: &str, more: &[&str]| {
         let mut under = vec![valgrind.display().to_string(), "--tool=callgrind".to_owned()];
-        // A sidecar may write nowhere but in its own folder.
+        // A sidecar may write nowhere but in its own folder, and callgrind looks before the sidecar makes it.
+        std::fs::DirBuilder::new().mode(0o700).create(mesh.state_of(service))?;
         let counts = mesh.state_of(service).join("callgrind.out");
         under.push(format!("--callgrind-out-file={}", counts.display()));
         let sidecar = mesh.sidecar_under(&under, run.proxy_core, service, &mesh.token(service)?, more)?;
