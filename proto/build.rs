@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::codec::SmallCodec")
         // Versions are hashes of the encoding, so it has to be deterministic.
         .btree_map(".")
         .compile_fds(descriptors)?;

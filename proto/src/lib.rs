@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::all, reason = "generated code carries the comments of the .proto files")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod codec;
 mod registration;
 pub mod resource;
 
