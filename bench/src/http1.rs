@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::contestant::{self, Carries, Contestant};
@@ -155,6 +155,8 @@ pub fn build() -> Result<PathBuf> {
 }
 
 fn said(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    // What is said of flags that are left out is for whoever measures.
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -109,7 +109,7 @@ fn ask(proxy: SocketAddr, requests: u64) -> Result<()> {
 }
 
 /// What callgrind says at the end of its file.
-fn total(file: &PathBuf) -> Result<u64> {
+fn total(file: &Path) -> Result<u64> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
     Ok(line.context("callgrind says no total")?.trim().parse()?)

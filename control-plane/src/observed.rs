@@ -155,8 +155,8 @@ impl Observed {
         for told in told {
             let key =
                 EdgeKey { destination: destination.clone(), source: told.source, port: told.port, http: told.http };
-            if !edges.contains_key(&key) && edges.len() >= MOST_EDGES {
-                make_room(&mut edges, now);
+            if !edges.contains_key(&key) {
+                make_room(&mut edges, MOST_EDGES, FORGOTTEN, now);
             }
             let new = || Edge {
                 first: now,
@@ -231,12 +231,31 @@ fn minute(time: OffsetDateTime) -> i64 {
     time.unix_timestamp().div_euclid(60)
 }
 
-/// Forgets what is too old, and when nothing is, the one of which nothing was heard for the longest time.
-fn make_room(edges: &mut BTreeMap<EdgeKey, Edge>, now: OffsetDateTime) {
-    edges.retain(|_, edge| now - edge.last < FORGOTTEN);
-    if edges.len() >= MOST_EDGES {
-        let oldest = edges.iter().min_by_key(|(_, edge)| edge.last).map(|(key, _)| key.clone());
-        oldest.into_iter().for_each(|key| drop(edges.remove(&key)));
+/// Something of which is known when it was heard of last.
+trait Heard {
+    fn last(&self) -> OffsetDateTime;
+}
+
+impl Heard for Edge {
+    fn last(&self) -> OffsetDateTime {
+        self.last
+    }
+}
+
+/// When there are so many, forgets what was not heard of for so long, and when that is nothing, what was not for the longest time.
+fn make_room<K: Ord + Clone, V: Heard>(
+    all: &mut BTreeMap<K, V>,
+    most: usize,
+    forgotten: Duration,
+    now: OffsetDateTime,
+) {
+    if all.len() < most {
+        return;
+    }
+    all.retain(|_, one| now - one.last() < forgotten);
+    if all.len() >= most {
+        let oldest = all.iter().min_by_key(|(_, one)| one.last()).map(|(key, _)| key.clone());
+        oldest.into_iter().for_each(|key| drop(all.remove(&key)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Counts, MINUTES, Minutes};
+use super::{Counts, Heard, MINUTES, Minutes, make_room};
 
 /// Rules and services that are kept. Those of which nothing was heard for the longest time make room.
 pub const MOST_ASKED: usize = 4_096;
@@ -21,21 +21,28 @@ pub enum Asked {
 
 /// A handle; clones share what it holds.
 #[derive(Clone, Default)]
-pub struct Traffic(Arc<Mutex<BTreeMap<Asked, Heard>>>);
+pub struct Traffic(Arc<Mutex<BTreeMap<Asked, Lately>>>);
 
-struct Heard {
+struct Lately {
     last: OffsetDateTime,
     minutes: Minutes,
+}
+
+impl Heard for Lately {
+    fn last(&self) -> OffsetDateTime {
+        self.last
+    }
 }
 
 impl Traffic {
     pub(super) fn take(&self, told: Vec<(Asked, Counts)>, now: OffsetDateTime) {
         let mut all = self.lock();
         for (asked, counts) in told {
-            if !all.contains_key(&asked) && all.len() >= MOST_ASKED {
-                make_room(&mut all, now);
+            if !all.contains_key(&asked) {
+                // What was not heard of for that long has no number any more.
+                make_room(&mut all, MOST_ASKED, Duration::minutes(MINUTES as i64), now);
             }
-            let heard = all.entry(asked).or_insert_with(|| Heard { last: now, minutes: Minutes::default() });
+            let heard = all.entry(asked).or_insert_with(|| Lately { last: now, minutes: Minutes::default() });
             heard.last = heard.last.max(now);
             heard.minutes.add(now, &counts);
         }
@@ -48,17 +55,7 @@ impl Traffic {
         counted.filter(|(_, counts)| *counts != Counts::default()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Asked, Heard>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Asked, Lately>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Forgets what has no number any more, and when everything has one, that of which nothing was heard for the longest time.
-fn make_room(all: &mut BTreeMap<Asked, Heard>, now: OffsetDateTime) {
-    let hour = Duration::minutes(MINUTES as i64);
-    all.retain(|_, heard| now - heard.last < hour);
-    if all.len() >= MOST_ASKED {
-        let oldest = all.iter().min_by_key(|(_, heard)| heard.last).map(|(asked, _)| asked.clone());
-        oldest.into_iter().for_each(|asked| drop(all.remove(&asked)));
     }
 }

@@ -58,12 +58,12 @@ fn owner(port: u16) -> Option<String> {
     let inodes = tables.iter().flat_map(|table| listening(table, port));
     let sockets: HashSet<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
     let holds = |process: &Path| {
-        let files = std::fs::read_dir(process.join("fd")).ok()?;
-        let mut links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
-        links.any(|link| sockets.contains(&*link.to_string_lossy())).then_some(())
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        links.any(|link| sockets.contains(&*link.to_string_lossy()))
     };
     let mut processes = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
-    let process = processes.find(|process| holds(process).is_some())?;
+    let process = processes.find(|process| holds(process))?;
     let program = std::fs::read_link(process.join("exe")).ok()?;
     Some(program.file_name()?.to_string_lossy().into_owned())
 }
